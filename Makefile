@@ -1,0 +1,47 @@
+# make demo: watch an election.  make test: everything that is tested.  make help: the rest.
+PYTHON ?= python3
+BIN := .venv/bin
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+
+.PHONY: help demo test check bench clean memcached
+help:  ## list the targets
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
+
+demo: .venv/run  ## three workers, one leader: kill it and watch another take over
+	@$(BIN)/politics demo
+
+test: .venv/dev memcached  ## the whole test suite, against real memcached and real processes
+	@$(BIN)/python -m pytest $(ARGS)
+
+check: .venv/dev  ## ruff and mypy strict
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+
+bench: .venv/bench memcached  ## every figure as a ratio against a peer or a limit of the same run
+	@$(BIN)/python -m tests.bench
+
+clean:  ## remove the virtual environment and every cache
+	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis
+
+.venv/bin/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "politics needs Python 3.11 or later: make PYTHON=/path/to/python3.11"; exit 1; }
+	@$(PYTHON) -m venv .venv || { echo "cannot make a virtual environment: install Python's venv module (Debian: apt-get install python3-venv)"; rm -rf .venv; exit 1; }
+
+.venv/run: .venv/bin/python pyproject.toml
+	@echo "installing politics into .venv ..."
+	@$(PIP) --editable .
+	@touch $@
+
+.venv/dev: .venv/run
+	@echo "installing the test tools into .venv ..."
+	@$(PIP) --editable '.[dev]'
+	@touch $@
+
+.venv/bench: .venv/dev
+	@echo "installing the peers to measure against into .venv ..."
+	@$(PIP) --editable '.[bench]'
+	@touch $@
+
+memcached:
+	@sh tests/install_memcached.sh

@@ -1,0 +1,1 @@
+"""Token workers: identical daemons, one of which works."""
