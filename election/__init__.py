@@ -33,6 +33,7 @@ from election.errors import (
 from election.lease import LeasePolicy
 from election.record import Record, State
 from election.register import Cell, Register, open_register
+from election.rules import View
 from election.term import Note, Term
 
 __all__ = [
@@ -55,6 +56,7 @@ __all__ = [
     "StoreUnavailable",
     "SystemClock",
     "Term",
+    "View",
     "ask_to_resign",
     "look",
     "open_register",
