@@ -1,5 +1,6 @@
 """What the commands share: the application, the options that name a store, and how to print."""
 
+import sys
 from typing import Annotated
 
 import typer
@@ -17,7 +18,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
-out = Console(soft_wrap=True, highlight=False)
+# A table that is piped is not cut to a terminal's width.
+out = Console(soft_wrap=True, highlight=False, width=None if sys.stdout.isatty() else 240)
 err = Console(soft_wrap=True, highlight=False, stderr=True)
 
 StoreOption = Annotated[
