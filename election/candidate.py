@@ -76,11 +76,16 @@ class Candidate:
         self.view = View()
         """What it has seen of the cell."""
         self._seq = itertools.count(1)
+        self._host = socket.gethostname()[:64]
+        self._left: tuple[Record, Any] | None = None
         self._wake = threading.Event()
         self._unreachable = False
 
     def attempt(self, plan: Plan = lambda _view: {}) -> Term | None:
         """Look at the cell once, and lead if it can be taken now.
+
+        The first look after a term of our own has resigned is spared: we know what we left behind, and the swap fails
+        if somebody has been there since.
 
         Raises:
             StoreUnavailable: the store did not answer; whether a takeover has landed shows at the next attempt.
@@ -88,7 +93,11 @@ class Candidate:
         """
         if os.getpid() != self._pid:
             self._begin()
-        self._look()
+        left, self._left = self._left, None
+        if left:
+            self.view = self.view.see(*left, self._clock.now())
+        else:
+            self._look()
         note = plan(self.view)
         remembers: bool | None = None
         while note is not None:
@@ -101,7 +110,8 @@ class Candidate:
                     if not self._post(fence):
                         return None
                 case Take(fence):
-                    return self._take(fence, note)
+                    term = self._take(fence, note)
+                    return self.attempt(plan) if left and not term else term
                 case Adopt(sent):
                     assert self.view.record is not None
                     return self._lead(Lease(self.view.record, self.view.version, sent, self.policy), note)
@@ -119,7 +129,7 @@ class Candidate:
             seq=next(self._seq),
             ttl_ms=round(self.policy.ttl * 1000),
             state=state,
-            host=socket.gethostname()[:64],
+            host=self._host,
             pid=self._pid,
             at_ms=wall_ms(),
             note=note,
@@ -146,9 +156,12 @@ class Candidate:
 
     def _lead(self, lease: Lease, note: Note) -> Term | None:
         self.view = replace(self.view, attempt=None)
-        term = Term(self._register, self._clock, self.name, lease, self._seq, note)
+        term = Term(self._register, self._clock, self.name, lease, self._seq, note, self._leave)
         self._keep(self._register, term)
         return term if term.valid else None
+
+    def _leave(self, record: Record, version: Any) -> None:
+        self._left = record, version
 
     def campaign(
         self,

@@ -36,7 +36,9 @@ class Keeper:
         """Renew `term` until it is over."""
         with self._lock:
             heapq.heappush(self._due, (term.renew_at, next(self._order), term))
-        self._wake.set()
+            first = self._due[0][2] is term
+        if first:
+            self._wake.set()
 
     def start(self) -> None:
         """Renew in a thread of our own, if that does not run yet."""

@@ -81,13 +81,15 @@ class Record:
         if self.asked:
             fields["asked"] = True
         try:
-            data = json.dumps(fields, separators=(",", ":"), allow_nan=False).encode()
+            data = _ENCODE(fields).encode()
         except (TypeError, ValueError) as exc:
             raise BadPolicy(f"the note {self.note!r} cannot be written as JSON: {exc}") from exc
         if len(data) > MAX_BYTES:
             raise BadPolicy(f"the record would have {len(data)} bytes, {MAX_BYTES} at most: shorten the note")
         return data
 
+
+_ENCODE = json.JSONEncoder(separators=(",", ":"), allow_nan=False).encode
 
 _TYPES: dict[str, type] = {
     "fence": int, "holder": str, "seq": int, "ttl_ms": int, "state": str,

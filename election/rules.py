@@ -32,14 +32,8 @@ class View:
         if record is None:
             return replace(self, record=None, version=None, since=received)
         known = self.record is not None and self.record.key == record.key
-        return replace(
-            self,
-            record=record,
-            version=version,
-            since=self.since if known else received,
-            fence=max(self.fence, record.fence),
-            ttl=max(self.ttl, record.ttl),
-        )
+        since = self.since if known else received
+        return View(record, version, since, max(self.fence, record.fence), max(self.ttl, record.ttl), self.attempt)
 
     def free_at(self, policy: LeasePolicy) -> float:
         """When the record that is there proves nothing any more, if it does not change until then (rules 3, 4, 5)."""

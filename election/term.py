@@ -11,7 +11,7 @@ from typing import Any
 from election.clock import Clock
 from election.errors import BadRecord, LeadershipLost, StoreUnavailable
 from election.lease import Lease
-from election.record import State, decode
+from election.record import Record, State, decode
 from election.register import Register
 from election.rules import Lost, expired, reconcile, renewed
 
@@ -35,13 +35,23 @@ class Term:
     wherever the effect lands, and let that refuse a smaller number than it has seen.
     """
 
-    def __init__(self, register: Register, clock: Clock, name: str, lease: Lease, seq: Iterator[int], note: Note):
+    def __init__(
+        self,
+        register: Register,
+        clock: Clock,
+        name: str,
+        lease: Lease,
+        seq: Iterator[int],
+        note: Note,
+        leave: Callable[[Record, Any], None],
+    ) -> None:
         self.name = name
         self.fence = lease.record.fence
         """A number that is larger than that of every earlier term of this name."""
         self.lost = LostEvent(self)
         """Set when the work must stop: the lease is over, or somebody asked the holder to hand over."""
         self._register, self._clock, self._lease, self._seq, self._note = register, clock, lease, seq, note
+        self._leave = leave
         self._pid = os.getpid()
         self._asked = ""
         self._ended = ""
@@ -113,12 +123,13 @@ class Term:
         note = read_note(self._note, self._clock.now())
         record = replace(lease.record, seq=next(self._seq), state=State.OPEN, at_ms=wall_ms(), note=note)
         expected = lease.version
-        while self._register.swap(self.name, record.encode(), expected) is None:
+        while (version := self._register.swap(self.name, record.encode(), expected)) is None:
             cell = self._register.read(self.name)
             found = decode(self.name, cell.data) if cell else None
             if cell is None or found is None or found.key != lease.record.key:
                 return
             expected = cell.version
+        self._leave(record, version)
 
     def renew(self) -> float:
         """Renew the lease and return when to do so again, on the term's clock. The keeper's to call.

@@ -1,6 +1,7 @@
 """Cells in memcached 1.6 or later, through its meta commands, which return the version of what was just written."""
 
 import contextlib
+import functools
 import hashlib
 import itertools
 import os
@@ -183,5 +184,6 @@ def _address(text: str) -> tuple[str, int]:
     return host, int(port)
 
 
+@functools.lru_cache
 def _key(name: str) -> str:
     return "politics:" + quote(name, safe="")
