@@ -34,7 +34,7 @@ class Process:
     def die(self) -> None:
         """SIGKILL: no line of its code runs any more."""
         self.alive = False
-        for thread in self.threads:
+        for thread in list(self.threads):
             if thread.green:
                 thread.green.throw()
 

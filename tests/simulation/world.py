@@ -208,6 +208,7 @@ class World:
         self.led_at = 0.0
         self.quiet_since = 0.0
         self.workers: list[tuple[Process, Worker]] = []
+        self.processes: list[Process] = []
         self._process: Process | None = None
         self._wanted = workers
         for fault in faults:
@@ -225,17 +226,20 @@ class World:
             Broken: the promise was.
         """
         with self._reigning():
-            for _ in range(self._wanted):
-                self.bear()
-            while self.agenda and self.agenda[0][0] <= self.seconds:
-                self.now, _, call, args = heapq.heappop(self.agenda)
-                call(*args)
-                self.steps += 1
-                self.verify()
-                if self.broken:
-                    raise self.broken
-            for process, _ in self.workers:
-                process.die()
+            try:
+                for _ in range(self._wanted):
+                    self.bear()
+                while self.agenda and self.agenda[0][0] <= self.seconds:
+                    self.now, _, call, args = heapq.heappop(self.agenda)
+                    call(*args)
+                    self.steps += 1
+                    self.verify()
+                    if self.broken:
+                        raise self.broken
+            finally:
+                # None may be left for the garbage collector to end in somebody else's world.
+                for process in self.processes:
+                    process.die()
         return self
 
     @contextlib.contextmanager
@@ -293,6 +297,7 @@ class World:
     def bear(self) -> None:
         """Start one more worker."""
         process = Process(self, next(self.pids), self.rng.uniform(0, 1e6), 1 + self.rng.uniform(-1, 1) * self.skew)
+        self.processes.append(process)
         clock, link = SimClock(process), Link(self, process)
         with self.acting_for(process):
             worker = Worker(store=link, sticky=self.rng.random() < 0.3)
@@ -362,9 +367,9 @@ class World:
 
     def verify_kept(self, process: Process, term: Term, strikes: int) -> None:
         """A lease after its record was lost, the term goes on or was ended by its holder."""
-        kept = self.valid(process, term) or term.reason in ("resigned", "asked to hand over")
+        kept = self.valid(process, term) or term._ended in ("resigned", "asked to hand over") or not process.alive
         if strikes == self.strikes and not kept:
-            self.broken = Broken(f"a healthy leader (fence {term.fence}) lost its term by {self.now:.3f}: {term.reason}")
+            self.broken = Broken(f"a healthy leader (fence {term.fence}) lost its term by {self.now:.3f}")
 
     def fork(self, process: Process, pid: int = 0) -> None:
         """A child with copies of all terms of its parent, which nobody renews."""
@@ -388,16 +393,21 @@ class World:
 
     def claim(self, process: Process, term: Term) -> None:
         """A term begins."""
-        self.terms += 1
         self.claims.append((process, term))
+        if not self.valid(process, term):
+            return  # paused since it was elected
+        self.terms += 1
         if term.fence <= self.highest_fence:
             self.broken = Broken(f"fence {term.fence} after {self.highest_fence}")
         self.highest_fence = term.fence
 
     def valid(self, process: Process, term: Term) -> bool:
-        """Whether the process would say now that its term is valid."""
-        self._process = process
-        return process.alive and term.valid
+        """Whether the process would say now that its term is valid; looking at it pauses nobody."""
+        thread, self.thread = self.thread, None
+        with self.acting_for(process):
+            valid = process.alive and term.valid
+        self.thread = thread
+        return valid
 
     def verify(self) -> None:
         """At most one valid term, in true time."""
@@ -426,7 +436,7 @@ class World:
 
     def slot_started(self, term: politics.token_worker.Term) -> None:
         """A slot's work begins: for the first time, or as a takeover, or after the record that told of it was lost."""
-        if not term.valid:
+        if not self.valid(self.current_process(), term._lead):
             return  # paused since it looked: what it does now is for the fence to stop
         before = self.started.get(term.iteration)
         if before is not None and not term.takeover and before == self.store.losses:
