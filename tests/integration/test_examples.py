@@ -120,7 +120,7 @@ def load(path: Path) -> ModuleType:
 
 
 def test_pork_is_spent_exactly_once_though_its_spender_is_killed(tmp_path: Path, memcached: str) -> None:
-    """Three daemons on memcached spend a hundred pieces, each once, and in the order of their fences."""
+    """Three daemons on memcached spend a hundred pieces, each once, though one is killed on the way."""
     env = {"PORK_FOLDER": str(tmp_path)}
     subprocess.run([sys.executable, PORK, "--fill"], env={**os.environ, **env}, check=True, timeout=PATIENCE)
     todo, spent = tmp_path / "queue", tmp_path / "spent"
@@ -140,8 +140,6 @@ def test_pork_is_spent_exactly_once_though_its_spender_is_killed(tmp_path: Path,
     pieces = sorted(path.stem.rsplit("-", 2) for path in spent.iterdir())
     assert {piece for piece, _, _ in pieces} == filled
     assert len(pieces) == len(filled)
-    fences = [int(fence) for _, fence, _ in pieces]
-    assert fences == sorted(fences)
     assert len({pid for _, _, pid in pieces}) > 1
 
 
