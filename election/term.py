@@ -127,7 +127,9 @@ class Term:
             cell = self._register.read(self.name)
             found = decode(self.name, cell.data) if cell else None
             # Into an empty cell we write nothing: it could land late, when somebody else has led and lost the record.
-            if cell is None or found is None or not (found.state is State.VACANT or found.key == lease.record.key):
+            # A vacant one that we see after our deadline may be what is left of a later leader's, who leads on.
+            lost = found is not None and found.state is State.VACANT and self._clock.now() < lease.deadline
+            if cell is None or found is None or not (lost or found.key == lease.record.key):
                 return
             expected = cell.version
         self._leave(record, version)
