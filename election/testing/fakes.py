@@ -153,10 +153,10 @@ class FaultyRegister:
         self.calls = 0
         self.before: Callable[[str], None] = lambda _method: None
         self.after: Callable[[str], None] = lambda _method: None
-        self._faults: list[Fault] = []
+        self._faults: list[Fault | None] = []
 
-    def fail(self, *faults: Fault) -> None:
-        """Let the next swaps fail like that, one each."""
+    def fail(self, *faults: Fault | None) -> None:
+        """Let the next swaps fail like that, one each; None spares one."""
         self._faults += faults
 
     def _call(self, method: str, work: Callable[[], Any]) -> Any:

@@ -70,7 +70,8 @@ class Scenario:
     leader within S            let time pass until somebody leads, S seconds at most
     cut store from N · heal N · kill N · pause N · resume N · resign N · stand N · ask
     pause N before swap for S · pause N after swap for S       once, around its next swap
-    lose swap of N · lose answer of N · delay swap of N · deliver
+    lose swap of N · lose answer of N · delay swap of N · spare swap of N       one each of the next swaps
+    deliver                    what was delayed
     restart store · flush store · evict · corrupt · delete      ("delete" is by an operator's hand)
     leader? N|none · valid? N yes|no · asked? N yes|no · trouble? N yes|no · state? WORD|none
     fence grew? · fence kept?                                   since the last of these questions
@@ -135,6 +136,8 @@ class Scenario:
                 self._stand(self.members[who], words[0] == "stand")
             case ("ask",):
                 ask_to_resign(self.store.link(), NAME)
+            case ("spare", "swap", "of", who):
+                self.members[who].link.fail(None)
             case ("lose", "swap", "of", who):
                 self.members[who].link.fail(Fault.DROPPED)
             case ("lose", "answer", "of", who):
