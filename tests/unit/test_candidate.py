@@ -350,7 +350,7 @@ def test_asking_gives_no_dead_leader_more_time(world: World) -> None:
 def test_a_fork_is_another_candidate(tmp_path_factory: pytest.TempPathFactory) -> None:
     """A forked child leads nothing, waits like everybody else, and is elected when its parent resigns."""
     register = open_register(f"sqlite:///{tmp_path_factory.mktemp('fork')}/store.db")
-    candidate = Candidate(register, NAME, LeasePolicy(5))
+    candidate = Candidate(register, NAME, LeasePolicy(1))
     term = candidate.campaign()
     parent = candidate.id
     read, write = os.pipe()
