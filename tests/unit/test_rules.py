@@ -30,25 +30,26 @@ def just_before(moment: float) -> float:
 
 STEPS: list[tuple[str, View, float, bool | None, Step]] = [
     # rule 5: nothing is there
-    ("empty", view(None), 100, None, Post(fence=WALL)),
+    ("empty", view(None), 100, None, Post(fence=0)),
     ("empty, after a leader", view(None, fence=9_000), 100, None, Post(fence=9_000)),
-    ("empty, though the store remembers", view(None), 100, True, Post(fence=WALL)),
+    ("empty, though the store remembers", view(None), 100, True, Post(fence=0)),
     # rule 3: somebody's
     ("held", view(HELD), 100, None, Wait(until=110.1)),
     ("held, the store's word is worth nothing", view(HELD), 100, True, Wait(until=110.1)),
     ("held, just before its end", view(HELD), just_before(110.1), None, Wait(until=110.1)),
-    ("held, at its end", view(HELD), 110.1, None, Take(fence=8)),
-    ("held, after a higher fence was seen", view(HELD, fence=20), 110.1, None, Take(fence=21)),
+    ("held, at its end", view(HELD), 110.1, None, Take(fence=WALL)),
+    ("held, after a higher fence was seen", view(HELD, fence=9_000), 110.1, None, Take(fence=9_001)),
     ("held, for longer than is our way", view(replace(HELD, ttl_ms=60_000)), 110.1, None, Wait(until=160.6)),
-    ("held, for shorter than is our way", view(replace(HELD, ttl_ms=1_000)), 101.01, None, Take(fence=8)),
+    ("held, for shorter than is our way", view(replace(HELD, ttl_ms=1_000)), 101.01, None, Take(fence=WALL)),
     # rule 4: resigned
-    ("open", view(OPEN), 100, None, Take(fence=8)),
+    ("open", view(OPEN), 100, None, Take(fence=WALL)),
+    ("open, of a leader whose clock was ahead", view(replace(OPEN, fence=9_000)), 100, None, Take(fence=9_001)),
     # rule 5: vacant
     ("vacant", view(VACANT), 100, None, Ask(seconds=10.1)),
-    ("vacant, and the store remembers", view(VACANT), 100, True, Take(fence=WALL + 1)),
+    ("vacant, and the store remembers", view(VACANT), 100, True, Take(fence=WALL)),
     ("vacant, and the store does not", view(VACANT), 100, False, Wait(until=110.1)),
     ("vacant, just before the end", view(VACANT), just_before(110.1), False, Wait(until=110.1)),
-    ("vacant, at the end", view(VACANT), 110.1, None, Take(fence=WALL + 1)),
+    ("vacant, at the end", view(VACANT), 110.1, None, Take(fence=WALL)),
     ("vacant, of a short lease", view(replace(VACANT, ttl_ms=500)), 100.6, False, Wait(until=110.1)),
     ("vacant, after a long lease", view(VACANT, ttl=60), 110.1, None, Ask(seconds=60.6)),
     ("vacant, after a long lease, refused", view(VACANT, ttl=60), 110.1, False, Wait(until=160.6)),
