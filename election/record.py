@@ -83,7 +83,8 @@ class Record:
             data = _ENCODE({**fields, "note": dict(self.note)}).encode()
         except (TypeError, ValueError, RecursionError) as exc:
             raise BadPolicy(f"the note cannot be written as JSON: {exc}") from exc
-        if len(data) > MAX_BYTES:
+        # What could be written in one state can be written in each.
+        if len(data) - len(self.state) + max(map(len, State)) > MAX_BYTES:
             raise BadPolicy(f"the record would have {len(data)} bytes, {MAX_BYTES} at most: shorten the note")
         return data
 

@@ -193,7 +193,7 @@ class Term:
         Only vacancies are ever created: a create that the network delivers long after its sender gave up must look
         neither like a leader nor like a free lease.
         """
-        vacant = replace(record, seq=next(self._seq), state=State.VACANT, note={})
+        vacant = replace(record, seq=next(self._seq), state=State.VACANT)
         return self._register.swap(self.name, vacant.encode(), None)
 
     def _end(self, reason: str) -> None:

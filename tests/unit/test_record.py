@@ -99,12 +99,14 @@ def test_long_note() -> None:
         replace(RECORD, note={"a": "x" * MAX_BYTES}).encode()
 
 
-def test_asking_always_fits() -> None:
-    """Any record that could be written can be asked for, though it fills its cell."""
-    free = MAX_BYTES - len(replace(RECORD, note={"a": ""}).encode())
+def test_whatever_fits_fits_in_every_state() -> None:
+    """Any record that could be written can be asked for, opened and posted again, though it fills its cell."""
+    free = MAX_BYTES - len(replace(RECORD, note={"a": ""}, state=State.VACANT).encode())
     full = replace(RECORD, note={"a": "x" * free})
-    assert len(full.encode()) == MAX_BYTES
+    assert len(replace(full, state=State.VACANT, asked=False).encode()) == MAX_BYTES
     assert decode("a", replace(full, asked=True).encode()).asked
+    with pytest.raises(BadPolicy):
+        replace(RECORD, note={"a": "x" * (free + 1)}).encode()
 
 
 def test_for_people() -> None:
