@@ -294,7 +294,7 @@ class TokenWorker:
             last = turn.slot.number - 1
             log.warning("%s: slots %d to %d have passed unused", self.group, last - turn.skipped + 1, last)
         if turn.run:
-            if lead.lost.is_set() or not self._finish(Term(lead, turn)):
+            if not self._finish(Term(lead, turn)):
                 return False
             self._slot = Slot(turn.slot.number, turn.slot.ends, done=True)
         # Others must know that the slot is done before anything can end our term.

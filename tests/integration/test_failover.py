@@ -76,7 +76,7 @@ def test_a_polite_stop_hands_over_in_less_than_half_a_second(make_stage: MakeSta
         stage.wait("effect", who=leader.name)
         stopped = leader.send(signal.SIGTERM)
         successor, succession = stage.elected(after=stopped)
-        assert succession["fence"] == election["fence"] + 1
+        assert succession["fence"] > election["fence"]
         assert leader.wait() == 0
         took.append(succession["t"] - stopped)
         leader, election = successor, succession
@@ -106,6 +106,6 @@ def test_a_leader_that_slept_through_its_lease_neither_works_nor_harms_its_succe
     killed = successor.send(signal.SIGKILL)
     again, third = stage.elected(after=killed)
     assert again is leader
-    assert third["fence"] == succession["fence"] + 1
+    assert third["fence"] > succession["fence"]
     assert third["t"] - killed < SUCCESSION
     assert not [e for e in stage.events("effect", fence=election["fence"]) if e["t"] > stopped]

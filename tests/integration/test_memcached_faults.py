@@ -11,7 +11,7 @@ from tests.integration.harness import SLACK, wait_for
 from tests.integration.worker import now
 from tests.memcached import Memcached
 
-TTL = 2.0
+TTL = 1.5
 
 
 def restart(server: Memcached) -> None:

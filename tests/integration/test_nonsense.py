@@ -152,7 +152,7 @@ def test_a_record_that_is_not_ours_stops_nobody_for_ever(
     for count in (1, 2):
         old_memcached.ask(f"ms {key} {len(data)}\r\n{data.decode()}")
         if not stage.threads:
-            stage.thread(seconds=0.3)
+            stage.thread(seconds=0.3, lease_ttl=0.5)
         wait_for(lambda count=count: len(complaints()) == count, "the complaint")
         assert stage.options["group"] in complaints()[-1]
         assert len(stage.events("elected")) == count - 1
