@@ -37,18 +37,22 @@ def main() -> None:
         guard.prepare(db)
 
         def book(fence: int, text: str) -> None:
-            for effect in (lambda: book_in_table(db, fence, text), lambda: book_in_file(folder, fence, text)):
-                try:
-                    effect()
-                    print(f"booked:  {text}")
-                except StaleFence as exc:
-                    print(f"refused: {text} ({exc})")
+            try:
+                book_in_table(db, fence, text)
+                book_in_file(folder, fence, text)
+                print(f"booked:  {text}")
+            except StaleFence as exc:
+                print(f"refused: {text} ({exc})")
 
         paused = Candidate(store, "accounts", policy, keep=lambda _register, _term: None).campaign()
         book(paused.fence, "salaries, by the first")
         with Candidate(store, "accounts", policy).campaign() as term:
             book(term.fence, "taxes, by the second")
             book(paused.fence, "salaries once more, by the first")
+            try:
+                book_in_file(folder, paused.fence, "salaries once more, by the first")
+            except StaleFence:
+                print("refused: by the file, too")
 
         rows = db.execute("SELECT text FROM bookings").fetchall()
         print(f"in the table: {[text for (text,) in rows]}")

@@ -67,5 +67,5 @@ def test_the_example_shows_a_late_write_that_is_refused() -> None:
     run = subprocess.run(
         [sys.executable, EXAMPLES / "fenced_writes.py"], capture_output=True, text=True, timeout=20, check=True
     )
-    assert run.stdout.count("refused: salaries once more, by the first") == 2
+    assert run.stdout.count("refused: ") == 2
     assert all("once more" not in line for line in run.stdout.splitlines()[-2:])
