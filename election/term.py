@@ -119,14 +119,17 @@ class Term:
                 log.warning("%s: could not hand over, others wait out the lease: %s", self.name, exc)
 
     def _open(self, lease: Lease) -> None:
-        """Swap our record for an open one, if it is still ours."""
+        """Swap our record for an open one, if it is still ours or was lost and stands vacant."""
         note = read_note(self._note, self._clock.now())
         record = replace(lease.record, seq=next(self._seq), state=State.OPEN, at_ms=wall_ms(), note=note)
         expected = lease.version
         while (version := self._register.swap(self.name, record.encode(), expected)) is None:
             cell = self._register.read(self.name)
             found = decode(self.name, cell.data) if cell else None
-            if cell is None or found is None or found.key != lease.record.key:
+            # Into an empty cell we write nothing: it could land late, when somebody else has led and lost the record.
+            # A vacant one that we see after our deadline may be what is left of a later leader's, who leads on.
+            lost = found is not None and found.state is State.VACANT and self._clock.now() < lease.deadline
+            if cell is None or found is None or not (lost or found.key == lease.record.key):
                 return
             expected = cell.version
         self._leave(record, version)
@@ -215,5 +218,5 @@ class LostEvent:
 
 
 def wall_ms() -> int:
-    """The wall clock in milliseconds: for people, and for the fence of a record that is made from nothing."""
+    """The wall clock in milliseconds: for people, and as the least that a new fence can be."""
     return time.time_ns() // 1_000_000

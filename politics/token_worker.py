@@ -231,12 +231,12 @@ class TokenWorker:
                     return
                 except BadRecord as exc:
                     self._complain(str(exc))
-                    self._stop.wait(self.policy.poll)
+                    self._clock.wait(self._stop, self.policy.poll)
                     continue
                 with lead:
                     self._govern(lead)
                 # Each slot is a new race: let those who have not led look first.
-                self._stop.wait(min(1.2 * self.policy.poll, self.iteration_length / 4))
+                self._clock.wait(self._stop, min(1.2 * self.policy.poll, self.iteration_length / 4))
         except BaseException as exc:  # the work called sys.exit, say: the lease is given up, and process() passes it on
             self._failure = exc
             log.critical("%s: the worker ends: %r", self.group, exc, exc_info=not isinstance(exc, SystemExit))
@@ -298,8 +298,9 @@ class TokenWorker:
     def _finish(self, term: Term) -> bool:
         """Run the work; whether the slot is done."""
         again = " again, after an interrupted leader" if term.takeover else ""
-        log.info("%s: slot %d runs%s (fence %d)", self.group, term.iteration, again, term.fence)
         try:
+            term.check()
+            log.info("%s: slot %d runs%s (fence %d)", self.group, term.iteration, again, term.fence)
             self._work(term)
         except LeadershipLost as exc:
             log.warning("%s: slot %d was interrupted: %s", self.group, term.iteration, exc)
@@ -315,7 +316,7 @@ class TokenWorker:
             with contextlib.suppress(StoreUnavailable, LeadershipLost):
                 lead.proclaim(slot.note)
                 return True
-            threading.Event().wait(self.policy.retry_every)
+            self._clock.wait(threading.Event(), self.policy.retry_every)
         return False
 
     def _call(self, hook: Callable[..., Any], *args: Any) -> Any:
