@@ -76,15 +76,15 @@ class Record:
             "host": self.host,
             "pid": self.pid,
             "at_ms": self.at_ms,
-            "note": self.note,
+            # Always there, and no longer when it is true: whatever was written can be asked for.
+            "asked": self.asked,
         }
-        if self.asked:
-            fields["asked"] = True
         try:
-            data = _ENCODE(fields).encode()
-        except (TypeError, ValueError) as exc:
-            raise BadPolicy(f"the note {self.note!r} cannot be written as JSON: {exc}") from exc
-        if len(data) > MAX_BYTES:
+            data = _ENCODE({**fields, "note": dict(self.note)}).encode()
+        except (TypeError, ValueError, RecursionError) as exc:
+            raise BadPolicy(f"the note cannot be written as JSON: {exc}") from exc
+        # What could be written in one state can be written in each.
+        if len(data) - len(self.state) + max(map(len, State)) > MAX_BYTES:
             raise BadPolicy(f"the record would have {len(data)} bytes, {MAX_BYTES} at most: shorten the note")
         return data
 
@@ -119,7 +119,13 @@ def decode(name: str, data: bytes) -> Record:
         wrong.append("fence, seq or ttl_ms")
     if wrong:
         raise BadRecord(f"the lease in the cell {name!r} has no usable {', '.join(wrong)}: {data[:200]!r}")
-    return Record(**{**known, "state": State(known["state"])}, unknown=fields)
+    record = Record(**{**known, "state": State(known["state"])}, unknown=fields)
+    try:
+        # It is our successors' to write again: NaN, say, can be read but not be written.
+        record.encode()
+    except BadPolicy as exc:
+        raise BadRecord(f"the lease in the cell {name!r} could not be written again: {exc}") from exc
+    return record
 
 
 def check_name(name: str) -> str:

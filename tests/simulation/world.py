@@ -312,7 +312,14 @@ class World:
             worker._clock = clock
             worker._candidate = Candidate(link, "job", worker.policy, clock=clock, keep=keep)
             worker._begin(None, lambda: None)
+            # Somebody else in the process uses the same connection, and may be the one who replaces it.
+            Thread(self.watch, (Candidate(link, "other", worker.policy, clock=clock),)).start()
         self.workers.append((process, worker))
+
+    def watch(self, candidate: Candidate) -> None:
+        """Observe a lease that nobody takes."""
+        for _ in candidate.observe():
+            pass
 
     def pause(self, process: Process, seconds: float) -> None:
         process.pauses.append((max(self.now, process.paused_until), self.now + seconds))
@@ -443,7 +450,7 @@ class World:
             self.broken = Broken(f"slot {term.iteration} was started twice without takeover, at {self.now:.3f}")
         self.takeovers += term.takeover
         cell = self.store.cells.get("job")
-        told = cell is not None and election.record.decode("job", cell[0]).note.get("slot") == term.iteration
+        told = cell is not None and election.record.decode("job", cell[0]).fence == term.fence
         self.started[term.iteration] = self.store.losses if told else -1
 
     def effect(self, term: politics.token_worker.Term) -> None:
