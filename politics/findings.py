@@ -111,8 +111,9 @@ class Tick:
 class Server:
     """One memcached server, or whatever answers in its place.
 
-    `error`: why nothing could be measured; `reached`: something did listen there. `processes`: the `pid` and the start by
-    its wall clock that several connections were told. `meta`: what is wrong with the meta commands. `ours`: how many items are ours, None where they are too many to look.
+    `error`: why nothing could be measured; `reached`: whether something listens there. `processes`: the `pid`, and the
+    start by its wall clock, that several connections were told. `meta`: what is wrong with the meta commands. `ours`:
+    how many items are ours, None where they are too many to look.
     `behind`: seconds that its wall clock is behind ours.
     """
 
@@ -185,7 +186,7 @@ def _different(processes: tuple[tuple[str, int], ...]) -> int:
 
 def _memory(server: Server, subject: str) -> Iterator[Finding]:
     used, limit = server.stat("bytes"), server.stat("limit_maxbytes")
-    ours = "an unknown number of" if server.ours is None else str(server.ours)
+    ours = "an unknown number" if server.ours is None else str(server.ours)
     items = f"{ours} of its {server.stat('curr_items')} items are ours"
     full = f"{used / limit:.0%} of its memory is used" if limit else "its memory has no limit"
     if limit and used > 0.8 * limit and server.settings.get("evictions") == "off":

@@ -9,9 +9,6 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from pymemcache.client.base import Client
-from pymemcache.exceptions import MemcacheError
-
 from election import StoreUnavailable, SystemClock
 from election.stores.memcached import MemcachedRegister
 from election.stores.sqlite import SQLiteRegister
@@ -91,95 +88,112 @@ def _filesystem(path: Path) -> str:
     return max(reversed(around), key=lambda mount: mount[0], default=(0, ""))[1]
 
 
+class _Link:
+    """A connection on which memcached's text protocol is spoken, by hand: what answers may be something else."""
+
+    def __init__(self, register: MemcachedRegister) -> None:
+        self.socket = socket.create_connection((register.host, register.port), register.timeout)
+        self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self._lines = self.socket.makefile("rb")
+
+    def ask(self, command: bytes) -> bytes:
+        """The one line that answers it."""
+        self.socket.sendall(command + b"\r\n")
+        return self._line()
+
+    def ask_for_many(self, command: bytes, prefix: bytes) -> list[bytes]:
+        """The lines that answer it, up to END, without their prefix."""
+        line, lines = self.ask(command), []
+        while line != b"END":
+            if not line.startswith(prefix):
+                raise ValueError(f"{command.decode()} is answered {line[:60]!r}")
+            lines.append(line.removeprefix(prefix))
+            line = self._line()
+        return lines
+
+    def stats(self, command: bytes = b"stats") -> dict[str, str]:
+        """What `stats` says."""
+        lines = self.ask_for_many(command, b"STAT ")
+        return dict(line.decode(errors="replace").partition(" ")[::2] for line in lines)
+
+    def _line(self) -> bytes:
+        line = self._lines.readline(65536)
+        if not line.endswith(b"\n"):
+            raise ConnectionError("it closed the connection")
+        return line.rstrip()
+
+
 def server(register: MemcachedRegister, seconds: float) -> Server:
     """One memcached server, watched for `seconds`."""
     address = f"{register.host}:{register.port}"
-    try:
-        with socket.create_connection((register.host, register.port), register.timeout):
-            pass
-    except OSError as exc:
-        return Server(address, str(exc), reached=False)
-    try:
-        with contextlib.ExitStack() as stack:
-            links = [stack.enter_context(_link(register)) for _ in range(CONNECTIONS)]
+    with contextlib.ExitStack() as stack:
+        try:
+            links = [_Link(register) for _ in range(CONNECTIONS)]
+        except OSError as exc:
+            return Server(address, str(exc), reached=False)
+        for link in links:
+            stack.enter_context(link.socket)
+        try:
             return _measure(address, links, seconds)
-    except (MemcacheError, OSError, ValueError, LookupError) as exc:
-        return Server(address, error=str(exc) or type(exc).__name__)
+        except (OSError, ValueError, KeyError) as exc:
+            return Server(address, str(exc))
 
 
-@contextlib.contextmanager
-def _link(register: MemcachedRegister) -> Iterator[Client]:
-    host = "127.0.0.1" if register.host == "localhost" else register.host
-    client = Client((host, register.port), connect_timeout=register.timeout, timeout=register.timeout, no_delay=True)
-    try:
-        yield client
-    finally:
-        client.close()
-
-
-def _measure(address: str, links: list[Client], seconds: float) -> Server:
+def _measure(address: str, links: list[_Link], seconds: float) -> Server:
     link = links[0]
-    version = link.raw_command(b"version").decode(errors="replace").removeprefix("VERSION").strip()
-    trips = tuple(_timed(lambda: link.raw_command(b"version")) for _ in range(ROUND_TRIPS))
+    version = link.ask(b"version").decode(errors="replace").removeprefix("VERSION ")
+    trips = tuple(_timed(lambda: link.ask(b"version")) for _ in range(ROUND_TRIPS))
+    meta = _meta(links[1])
     try:
-        found = [_stats(each) for each in links]
-        settings = _stats(link, b"stats settings")
-        stats = found[0]
+        found = [each.stats() for each in links[:1] + links[2:]]
+        stats, settings = found[0], link.stats(b"stats settings")
         processes = tuple((each["pid"], int(each["time"]) - int(each["uptime"])) for each in found)
         behind = time.time() - int(stats["time"]) - 0.5
         ours = _ours(link) if int(stats["curr_items"]) <= MAX_LISTED else None
         ticks = tuple(_ticks(link, seconds))
-    except (MemcacheError, OSError, ValueError, LookupError):
-        # A proxy answers in another way, or not at all.
-        return Server(address, round_trips=trips, version=version, meta=_meta(links[1]))
-    return Server(address, "", True, trips, version, processes, _meta(link), stats, settings, ours, ticks, behind)
+    except (OSError, ValueError, KeyError):
+        # A proxy answers `stats` in another way, or not at all.
+        return Server(address, round_trips=trips, version=version, meta=meta)
+    return Server(address, "", True, trips, version, processes, meta, stats, settings, ours, ticks, behind)
 
 
-def _stats(link: Client, command: bytes = b"stats") -> dict[str, str]:
-    answer = link.raw_command(command, end_tokens=b"END\r\n").decode(errors="replace")
-    lines = (line.split(" ", 2) for line in answer.splitlines() if line.startswith("STAT "))
-    return {key: value for _, key, value in lines}
-
-
-def _ours(link: Client) -> int | None:
-    """How many items are ours; None if the server does not list them."""
+def _ours(link: _Link) -> int | None:
+    """How many items are ours; None if the server does not list them, or is listing them to somebody else."""
     try:
-        listed = link.raw_command(b"lru_crawler metadump all", end_tokens=b"END\r\n")
-    except (MemcacheError, OSError):
-        link.close()
+        return sum(key.startswith(b"politics") for key in link.ask_for_many(b"lru_crawler metadump all", b"key="))
+    except ValueError:
         return None
-    return sum(line.startswith(b"key=politics") for line in bytes(listed).splitlines())
 
 
-def _ticks(link: Client, seconds: float) -> Iterator[Tick]:
+def _ticks(link: _Link, seconds: float) -> Iterator[Tick]:
     """The moments at which the server's `uptime` changes."""
     end, earlier, sent = now() + seconds, None, 0.0
     while (asked := now()) < end:
-        uptime = int(_stats(link)["uptime"])
+        uptime = int(link.stats()["uptime"])
         if earlier is not None and uptime != earlier:
             yield Tick(uptime, sent, now())
         earlier, sent = uptime, asked
         time.sleep(0.002)
 
 
-def _meta(link: Client) -> str:
+def _meta(link: _Link) -> str:
     """What is wrong with the meta commands that leases use; empty if nothing is."""
     key = b"politics-doctor-" + secrets.token_hex(8).encode()
     try:
-        made = link.raw_command(b"ms %b 1 c T10 ME\r\n1" % key)
-        version = made.removeprefix(b"HD c").strip()
+        made = link.ask(b"ms %b 1 c T10 ME\r\n1" % key)
+        version = int(made.removeprefix(b"HD c"))
         steps = [
-            ("no operation", link.raw_command(b"mn"), b"MN"),
-            ("create", made, b"HD c"),
-            ("create again", link.raw_command(b"ms %b 1 c T10 ME\r\n2" % key), b"NS"),
-            ("compare another version", link.raw_command(b"ms %b 1 c T10 C%d\r\n3" % (key, int(version) + 1)), b"EX"),
-            ("compare and swap", link.raw_command(b"ms %b 1 c T10 C%b\r\n4" % (key, version)), b"HD c"),
-            ("delete", link.raw_command(b"md %b" % key), b"HD"),
+            ("no operation", link.ask(b"mn"), b"MN"),
+            ("create again", link.ask(b"ms %b 1 c T10 ME\r\n2" % key), b"NS"),
+            ("compare another version", link.ask(b"ms %b 1 c T10 C%d\r\n3" % (key, version + 1)), b"EX"),
+            ("compare and swap", link.ask(b"ms %b 1 c T10 C%d\r\n4" % (key, version)), b"HD c"),
+            ("delete", link.ask(b"md %b" % key), b"HD"),
         ]
-    except (MemcacheError, OSError, ValueError, LookupError) as exc:
-        return str(exc) or type(exc).__name__
-    wrong = [f"{what} is answered {answer[:40]!r}" for what, answer, right in steps if not answer.startswith(right)]
-    return "; ".join(wrong)
+    except (OSError, ValueError) as exc:
+        return str(exc)
+    return "; ".join(
+        f"{what} is answered {answer[:40]!r}" for what, answer, right in steps if not answer.startswith(right)
+    )
 
 
 def _timed(action: Callable[[], object]) -> float:
