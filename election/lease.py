@@ -4,10 +4,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from election.errors import BadPolicy
-from election.record import Record
+from election.record import MAX_TTL, Record
 
 MIN_TTL = 0.1
-MAX_TTL = 3600.0
 
 
 @dataclass(frozen=True, slots=True)

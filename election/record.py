@@ -11,6 +11,7 @@ from election.errors import BadPolicy, BadRecord
 FORMAT = 1
 MAX_BYTES = 1024
 MAX_NAME_BYTES = 80
+MAX_TTL = 3600
 
 
 class State(enum.StrEnum):
@@ -115,8 +116,10 @@ def decode(name: str, data: bytes) -> Record:
     wrong += [key for key, value in known.items() if type(value) is not _TYPES[key]]
     if not wrong and known["state"] not in list(State):
         wrong.append("state")
-    if not wrong and min(known["fence"], known["seq"], known["ttl_ms"] - 1) < 0:
-        wrong.append("fence, seq or ttl_ms")
+    # No number is too large to reckon with, and no lease lasts for ever.
+    wrong += [key for key, value in known.items() if type(value) is int and not 0 <= value < 2**63]
+    if not wrong and not 0 < known["ttl_ms"] <= MAX_TTL * 1000:
+        wrong.append("ttl_ms")
     if wrong:
         raise BadRecord(f"the lease in the cell {name!r} has no usable {', '.join(wrong)}: {data[:200]!r}")
     record = Record(**{**known, "state": State(known["state"])}, unknown=fields)

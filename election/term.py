@@ -9,7 +9,7 @@ from dataclasses import replace
 from typing import Any
 
 from election.clock import Clock
-from election.errors import BadRecord, LeadershipLost, StoreUnavailable
+from election.errors import BadPolicy, BadRecord, LeadershipLost, StoreUnavailable
 from election.lease import Lease
 from election.record import Record, State, decode
 from election.register import Register
@@ -105,8 +105,12 @@ class Term:
         """
         if self.valid:  # or else a forked child might wait for ever for a lock that its parent held
             with self._writing:
-                self._write(note)
-                self._note = note
+                before, self._note = self._note, note
+                try:
+                    self._write(note)
+                except BadPolicy:
+                    self._note = before
+                    raise
         if not self.valid:
             raise LeadershipLost(f"{self.name}: leadership lost (fence {self.fence}): {self.reason}")
 

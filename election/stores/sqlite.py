@@ -100,7 +100,7 @@ class SQLiteRegister:
 
     def read(self, name: str) -> Cell | None:
         """The row, or None."""
-        row = self._one("SELECT data, version FROM cells WHERE name = ?", name)
+        row = self._one("SELECT CAST(data AS BLOB), version FROM cells WHERE name = ?", name)
         return Cell(bytes(row[0]), row[1]) if row else None
 
     def swap(self, name: str, data: bytes, expected: str | None) -> str | None:

@@ -41,7 +41,7 @@ class Broken(AssertionError):
 
 @dataclass(frozen=True)
 class Fault:
-    """One thing that goes wrong, at a moment of true time, to a process (by number, or whichever leads) or to the store."""
+    """One thing that goes wrong, at a moment of true time, to a process (by number, or who leads) or to the store."""
 
     at: float
     kind: str
@@ -259,6 +259,10 @@ class World:
                 logging.disable(logging.NOTSET)
                 threads._world.pop()
 
+    def forget(self) -> None:
+        """Let go of all but the figures."""
+        self.agenda, self.claims, self.workers, self.processes = [], [], [], []
+
     def here(self) -> Thread:
         """The thread that runs."""
         assert self.thread
@@ -331,7 +335,9 @@ class World:
             return
         leaders = [p for p, term in self.claims if p.alive and self.valid(p, term)]
         someone = self.workers[fault.who % len(self.workers)]
-        process, worker = next((w for w in self.workers if w[0] in leaders), someone) if fault.who == LEADER else someone
+        process, worker = (
+            next((w for w in self.workers if w[0] in leaders), someone) if fault.who == LEADER else someone
+        )
         end = self.now + fault.seconds
         self.strikes += 1
         match fault.kind:

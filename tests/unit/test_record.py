@@ -18,9 +18,9 @@ JSON = st.recursive(
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(SMALL, inner, max_size=3),
     max_leaves=5,
 )
-NAT = st.integers(0, 2**63)
+NAT = st.integers(0, 2**63 - 1)
 RECORDS = st.builds(
-    Record, NAT, SMALL, NAT, st.integers(1, 10**9), st.sampled_from(State), SMALL, NAT, NAT, st.booleans(),
+    Record, NAT, SMALL, NAT, st.integers(1, 3_600_000), st.sampled_from(State), SMALL, NAT, NAT, st.booleans(),
     st.dictionaries(SMALL, JSON, max_size=2),
     st.dictionaries(st.text(max_size=8).map(lambda key: f"new {key}"), JSON, max_size=2),
 )  # fmt: skip
@@ -58,6 +58,7 @@ def test_any_fields(fields: dict[str, Any]) -> None:
 @pytest.mark.parametrize(
     "data",
     [b'"new":NaN', b'"new":1e999', b'"note":[]', b'"fence":-1', b'"fence":true', b'"fence":1.0', b'"ttl_ms":0',
+     b'"ttl_ms":3600001', b'"fence":9223372036854775808', b'"at_ms":9223372036854775808',
      b'"seq":null', b'"state":"free"', b'"v":2', b'"holder":5', b'"asked":1', b'"new":"' + b"x" * 1000 + b'"'],
 )  # fmt: skip
 def test_what_is_not_ours(data: bytes) -> None:
