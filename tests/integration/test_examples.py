@@ -232,3 +232,11 @@ def test_the_archive_refuses_a_leader_whose_successor_was_there(tmp_path: Path) 
 def test_a_night_is_due_from_its_hour_on(hour: int, night: str) -> None:
     """Before two o'clock the last night is yesterday's."""
     assert load(NIGHTLY).last_night(datetime.datetime(2030, 1, 1, hour), datetime.time(2)) == night
+
+
+def test_a_late_write_is_refused() -> None:
+    """The paused leader's last writes are neither in the table nor in the file."""
+    command = [sys.executable, EXAMPLES / "fenced_writes.py"]
+    run = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE, check=True)
+    assert run.stdout.count("refused: ") == 2
+    assert all("once more" not in line for line in run.stdout.splitlines()[-2:])
