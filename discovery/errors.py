@@ -23,3 +23,11 @@ class RequestExpired(DiscoveryError, TimeoutError):
 
 class RequestCanceled(DiscoveryError):
     """The request was given up, or the space or stream was closed, before there was an answer."""
+
+
+class BadAnnouncement(DiscoveryError, ValueError):
+    """What was to be announced cannot be sent."""
+
+
+class MulticastUnavailable(DiscoveryError, OSError):
+    """The machine, or the interface that was named, has no multicast."""
