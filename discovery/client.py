@@ -1,0 +1,295 @@
+"""The calling side: `Client` keeps connections and settings, `Proxy` stands for an object in another process."""
+
+import os
+import select
+import socket
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from types import TracebackType
+from typing import Any
+
+from discovery import encoding
+from discovery.errors import BadMessage, CallTimeout, CannotTravel, ConnectionLost
+from discovery.security import TLS
+from discovery.wire import CALL, ERROR, GREETING, HELD, MAX_MESSAGE, STREAM, Address, Connection, Message
+
+__all__ = ["Client", "Proxy", "RemoteStream", "address_of"]
+
+_IDLE = 8  # connections kept open to one server when nobody uses them
+
+# What this process serves, kept by its servers: a reference that comes home becomes the object itself again.
+addresses: dict[int, Address] = {}
+objects: dict[Address, Any] = {}
+
+
+class Client:
+    """Settings for calls, and the connections that they use. Every method may be used from any thread.
+
+    `tls` is what to prove and whom to trust; without it nothing is encrypted. `timeout` is how many seconds a call may
+    take (None: for ever, as a `take` may), `connect_timeout` how many it may take to reach the server. Connecting is
+    left to the first call. A proxy that arrives through a client calls through the same client.
+    `lend` gives an address to an object whose class is marked by reference, when it is sent as an argument.
+    """
+
+    def __init__(
+        self,
+        *,
+        tls: TLS | None = None,
+        timeout: float | None = None,
+        connect_timeout: float = 5.0,
+        max_message: int = MAX_MESSAGE,
+        lend: Callable[[Any], Address] | None = None,
+    ) -> None:
+        self.tls = tls
+        self.timeout = timeout
+        self.connect_timeout = connect_timeout
+        self.max_message = max_message
+        self._lend = lend
+        self._context = tls.for_client() if tls else None
+        self._lock = threading.Lock()
+        self._idle: dict[tuple[str, int], list[Connection]] = {}
+        self._pid = os.getpid()
+
+    def proxy(self, address: Address | str) -> "Proxy":
+        """The object at that address, to call as if it were here; `BadAddress` when it is none. Nothing is sent yet."""
+        return Proxy(self, address if isinstance(address, Address) else Address.parse(address))
+
+    def call(
+        self,
+        address: Address,
+        method: str,
+        args: Sequence[Any] = (),
+        kwargs: Mapping[str, Any] | None = None,
+        deliver: Callable[[Any], object] | None = None,
+    ) -> Any:
+        """Call a method and return or raise what it does; the proxies use this.
+
+        `ConnectionLost` says whether the call may have been executed. `deliver` is handed an answer that the server
+        keeps until it is confirmed, just before that; if it raises, the server takes the answer back.
+        """
+        request = encoding.dumps([address.object_id, method, list(args), dict(kwargs or {})], self.refer)
+        connection, reply = self._ask(address, request)
+        try:
+            answer = encoding.loads(reply.body, self.resolve)
+            if reply.flags & HELD:
+                if deliver is not None:
+                    deliver(answer)
+                self._confirm(connection, address, answer)
+        except BaseException:
+            connection.close()
+            raise
+        self._put_back(address, connection)
+        if reply.flags & ERROR:
+            if isinstance(answer, ConnectionLost):
+                answer.maybe_executed = True  # the method lost another connection, well after we had called it
+            raise answer
+        return answer
+
+    def stream(self, address: Address, method: str, args: Sequence[Any] = ()) -> "RemoteStream":
+        """Call a method that answers with a stream: batch after batch, each when it is asked for."""
+        request = encoding.dumps([address.object_id, method, list(args), {}], self.refer)
+        connection, reply = self._ask(address, request)
+        if reply.flags & STREAM:
+            return RemoteStream(self, address, connection)
+        connection.close()
+        answer = encoding.loads(reply.body, self.resolve)
+        raise answer if reply.flags & ERROR else BadMessage(f"{method} of {address} answers with no stream")
+
+    def close(self) -> None:
+        """Close the connections that nobody is using. The client remains usable, and opens new ones."""
+        with self._lock:
+            idle, self._idle = self._idle, {}
+        for connections in idle.values():
+            for connection in connections:
+                connection.close()
+
+    def __enter__(self) -> "Client":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, exc: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def refer(self, value: Any) -> str | None:
+        """The address under which a value travels; None when it goes by value."""
+        if type(value) is Proxy:
+            return str(address_of(value))
+        address = addresses.get(id(value))
+        if address is None and getattr(type(value), "_by_reference", False):
+            if self._lend is None:
+                raise CannotTravel(f"{value!r} goes by reference, but this client has no server to lend it from")
+            address = self._lend(value)
+        return address and str(address)
+
+    def resolve(self, text: str) -> Any:
+        """The object behind an address that arrived: itself where it lives here, otherwise a proxy."""
+        address = Address.parse(text)
+        return objects[address] if address in objects else Proxy(self, address)
+
+    def _ask(self, address: Address, request: bytes) -> tuple[Connection, Message]:
+        """Send a request and wait for the first message that answers it."""
+        connection = self._pick_up(address)
+        sent = False
+        try:
+            connection.sock.settimeout(self.timeout)
+            connection.send(CALL, request)
+            sent = True
+            return connection, connection.receive(self.timeout)
+        except TimeoutError as exc:
+            connection.close()
+            raise CallTimeout(f"no answer from {_where(address)} in {self.timeout} s", maybe_executed=sent) from exc
+        except OSError as exc:
+            connection.close()
+            raise ConnectionLost(f"lost {_where(address)} during a call: {exc}", maybe_executed=sent) from exc
+        except BaseException:
+            connection.close()
+            raise
+
+    def _confirm(self, connection: Connection, address: Address, answer: Any) -> None:
+        sent = False
+        try:
+            connection.send(CALL, flags=HELD)
+            sent = True
+            connection.receive(self.timeout)
+        except OSError as exc:
+            text = f"lost {_where(address)} while it was told that its answer had arrived: {exc}"
+            raise ConnectionLost(text, maybe_executed=sent, value=answer) from exc
+
+    def _pick_up(self, address: Address) -> Connection:
+        if self._pid != os.getpid():  # a child must not speak on connections of its parent
+            self._lock, self._idle, self._pid = threading.Lock(), {}, os.getpid()
+        while True:
+            with self._lock:
+                idle = self._idle.get(address[1:])
+                connection = idle.pop() if idle else None
+            if connection is None:
+                return self._connect(address)
+            if not _readable(connection.sock):
+                return connection
+            connection.close()  # the server has ended it, and has nothing to say that we asked for
+
+    def _put_back(self, address: Address, connection: Connection) -> None:
+        with self._lock:
+            idle = self._idle.setdefault(address[1:], [])
+            if len(idle) < _IDLE:
+                idle.append(connection)
+                return
+        connection.close()
+
+    def _forget_the_dead(self) -> None:
+        with self._lock:
+            for connections in self._idle.values():
+                for dead in [connection for connection in connections if _readable(connection.sock)]:
+                    connections.remove(dead)
+                    dead.close()
+
+    def _connect(self, address: Address) -> Connection:
+        """Connect and wait for the greeting, so that a refusal is known before anything has been sent."""
+        self._forget_the_dead()
+        sock = None
+        try:
+            sock = socket.create_connection(address[1:], self.connect_timeout)
+            if self._context is not None:
+                sock = self._context.wrap_socket(sock, server_hostname=address.host)
+            connection = Connection(sock, self.max_message)
+            if connection.receive(self.connect_timeout).kind != GREETING:
+                raise BadMessage("no greeting")
+        except (OSError, BadMessage) as exc:
+            if sock is not None:
+                sock.close()
+            hint = "" if sock is None else " (its access list may not admit us, or only one side speaks TLS)"
+            raise ConnectionLost(f"cannot connect to {_where(address)}: {exc}{hint}") from exc
+        return connection
+
+
+class RemoteStream:
+    """Batches of values from the other side. For one thread; `close` may be called from any."""
+
+    def __init__(self, client: Client, address: Address, connection: Connection) -> None:
+        self._client, self._address, self._connection = client, address, connection
+        self._asked = self._closed = False
+
+    def next_batch(self, timeout: float | None = None) -> Any:
+        """The next batch, or None at the end.
+
+        TimeoutError when none came within `timeout` seconds: it may still. `ConnectionLost` when the server is gone.
+        """
+        if self._closed:
+            return None
+        try:
+            if not self._asked:
+                self._connection.send(CALL, flags=STREAM)
+                self._asked = True
+            reply = self._connection.receive(timeout)
+        except TimeoutError:
+            raise
+        except OSError as exc:
+            self._connection.close()
+            if self._closed:
+                return None
+            raise ConnectionLost(f"lost {_where(self._address)}: {exc}") from exc
+        self._asked = False
+        batch = encoding.loads(reply.body, self._client.resolve)
+        if not reply.flags & STREAM:
+            self._closed = True
+            self._connection.close()
+        if reply.flags & ERROR:
+            raise batch
+        return batch
+
+    def close(self) -> None:
+        """End the stream on both sides; a `next_batch` that waits returns None."""
+        self._closed = True
+        self._connection.abort()
+
+    def __iter__(self) -> Iterator[Any]:
+        while (batch := self.next_batch()) is not None:
+            yield from batch
+
+    def __del__(self) -> None:
+        self._connection.close()  # which lets the other side know that nobody will ask again
+
+
+class Proxy:
+    """Stands for an object in another process: its public methods can be called as if it were here, from any thread.
+
+    Two proxies are equal when they stand for the same object. The idea is DRb's.
+    """
+
+    __slots__ = ("_address", "_client")
+
+    def __init__(self, client: Client, address: Address) -> None:
+        self._client, self._address = client, address
+
+    def __getattr__(self, name: str) -> Callable[..., Any]:
+        if name.startswith("_"):
+            raise AttributeError(f"only public methods can be called from afar, not {name!r}")
+        return lambda *args, **kwargs: self._client.call(self._address, name, args, kwargs)
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        return self._client.call(self._address, "__call__", args, kwargs)
+
+    def __repr__(self) -> str:
+        return f"<Proxy {self._address}>"
+
+    def __eq__(self, other: object) -> bool:
+        return self._address == other._address if isinstance(other, Proxy) else NotImplemented
+
+    def __hash__(self) -> int:
+        return hash(self._address)
+
+
+def address_of(proxy: Proxy) -> Address:
+    """Where the object is that a proxy stands for."""
+    return proxy._address
+
+
+def _where(address: Address) -> str:
+    return f"{address.host}:{address.port}"
+
+
+def _readable(sock: socket.socket) -> bool:
+    poll = select.poll()
+    poll.register(sock, select.POLLIN)
+    return bool(poll.poll(0))
