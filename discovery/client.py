@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import TracebackType
 from typing import Any
 
-from discovery import encoding
+from discovery import encoding, shelf
 from discovery.errors import BadMessage, CallTimeout, CannotTravel, ConnectionLost
 from discovery.security import TLS
 from discovery.wire import CALL, ERROR, GREETING, HELD, MAX_MESSAGE, STREAM, Address, Connection, Message
@@ -16,10 +16,6 @@ from discovery.wire import CALL, ERROR, GREETING, HELD, MAX_MESSAGE, STREAM, Add
 __all__ = ["Client", "Proxy", "RemoteStream", "address_of"]
 
 _IDLE = 8  # connections kept open to one server when nobody uses them
-
-# What this process serves, kept by its servers: a reference that comes home becomes the object itself again.
-addresses: dict[int, Address] = {}
-objects: dict[Address, Any] = {}
 
 
 class Client:
@@ -115,17 +111,20 @@ class Client:
         """The address under which a value travels; None when it goes by value."""
         if type(value) is Proxy:
             return str(address_of(value))
-        address = addresses.get(id(value))
-        if address is None and getattr(type(value), "_by_reference", False):
+        if not shelf.goes_by_reference(value):
+            return None
+        address = shelf.addresses.get(id(value))
+        if address is None:
             if self._lend is None:
                 raise CannotTravel(f"{value!r} goes by reference, but this client has no server to lend it from")
             address = self._lend(value)
-        return address and str(address)
+        return str(address)
 
     def resolve(self, text: str) -> Any:
         """The object behind an address that arrived: itself where it lives here, otherwise a proxy."""
         address = Address.parse(text)
-        return objects[address] if address in objects else Proxy(self, address)
+        here = shelf.objects.get(address)
+        return Proxy(self, address) if here is None else here
 
     def _ask(self, address: Address, request: bytes) -> tuple[Connection, Message]:
         """Send a request and wait for the first message that answers it."""

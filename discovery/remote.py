@@ -18,7 +18,8 @@ from typing import Any
 from discovery.client import Client, Proxy, RemoteStream, address_of
 from discovery.encoding import Unknown, by_value
 from discovery.security import TLS, Access
-from discovery.server import Pending, Server, Stream, by_reference
+from discovery.server import Pending, Server, Stream
+from discovery.shelf import by_reference
 from discovery.wire import Address
 
 __all__ = [

@@ -4,29 +4,25 @@ import abc
 import contextlib
 import logging
 import os
-import secrets
 import selectors
 import socket
 import ssl
 import threading
 import time
 import weakref
-from collections import OrderedDict
 from collections.abc import Callable, Iterator
-from types import FunctionType, TracebackType
-from typing import Any, TypeVar
+from types import TracebackType
+from typing import Any
 
-from discovery import client as calling
-from discovery import encoding
+from discovery import encoding, shelf
 from discovery.client import Client
-from discovery.errors import BadMessage, CannotTravel, NoSuchMethod, NoSuchObject, RemoteError
+from discovery.errors import BadMessage, CannotTravel, RemoteError
 from discovery.security import TLS, Access
 from discovery.wire import CALL, ERROR, GREETING, HELD, MAX_MESSAGE, RESULT, STREAM, Address, Connection, Message
 
-__all__ = ["Pending", "Server", "Stream", "by_reference"]
+__all__ = ["Pending", "Server", "Stream"]
 
 log = logging.getLogger(__name__)
-T = TypeVar("T")
 
 HANDSHAKE = 10.0
 """Seconds that a client has to agree on TLS."""
@@ -101,11 +97,9 @@ class Server:
         self._access = access or Access()
         self._context = tls.for_server() if tls else None
         self._client = client or Client(tls=tls if tls and tls.authority else None, lend=self.lend)
-        self._keep, self._clock = keep, clock
+        self._keep, self._shelf = keep, shelf.Shelf(keep, clock)
         self._max_connections, self._max_message = max_connections, max_message
         self._lock = threading.RLock()
-        self._objects: dict[str, Any] = {}
-        self._lent: OrderedDict[str, float] = OrderedDict()  # when each was last used, oldest first
         self._connections: set[Connection] = set()
         self._selector: selectors.BaseSelector | None = None
         self._sockets: list[socket.socket] = []
@@ -128,31 +122,23 @@ class Server:
         class itself: that makes an instance here and lends it. With a `name` the object's id is that name, which others
         can guess; ValueError when something else has it.
         """
-        return str(self._add(target, name or secrets.token_urlsafe(16)))
+        self.start()
+        return str(self._shelf.add(target, name))
 
     def lend(self, target: Any) -> Address:
         """Serve an object for as long as it is used, and `keep` seconds more; returns its address."""
-        with self._lock:
-            address = calling.addresses.get(id(target))
-            if address is None:
-                address = self._add(target, secrets.token_urlsafe(16))
-                self._used(address.object_id)
-            elif address.object_id in self._lent:
-                self._used(address.object_id)
-            return address
+        self.start()
+        return self._shelf.lend(target)
 
     def unserve(self, target: Any) -> None:
         """Serve an object no longer; its address is refused from now on. One that is not served is left alone."""
-        with self._lock:
-            for object_id in [known for known, served in self._objects.items() if served is target]:
-                self._remove(object_id)
+        self._shelf.remove(target)
 
     def close(self) -> None:
         """Stop at once: clients get an error, waiting calls are cancelled. Methods that run, run to their end."""
         with self._lock:
             self._closed = True
-            for object_id in list(self._objects):
-                self._remove(object_id)
+            self._shelf.clear()
             connections, selector = list(self._connections), self._selector
         if selector is not None:
             self._wake.close()  # which ends the thread that listens
@@ -170,51 +156,10 @@ class Server:
         self.close()
 
     def __repr__(self) -> str:
-        return f"<Server {self.advertise or '*'}:{self.port} serving {len(self._objects)}>"
-
-    # What is served
-
-    def _add(self, target: Any, object_id: str) -> Address:
-        self.start()
-        address = Address(object_id, self.advertise, self.port)
-        with self._lock:
-            if object_id in self._objects:
-                raise ValueError(f"{self!r} already serves something as {object_id!r}")
-            self._objects[object_id] = target
-            calling.addresses[id(target)] = address
-            calling.objects[address] = target
-        return address
-
-    def _remove(self, object_id: str) -> None:
-        address = Address(object_id, self.advertise, self.port)
-        target = self._objects.pop(object_id)
-        self._lent.pop(object_id, None)
-        calling.objects.pop(address, None)
-        if calling.addresses.get(id(target)) == address:
-            del calling.addresses[id(target)]
-
-    def _used(self, object_id: str) -> None:
-        self._lent[object_id] = self._clock()
-        self._lent.move_to_end(object_id)
-
-    def _find(self, object_id: Any) -> Any:
-        with self._lock:
-            self._let_go()
-            if object_id not in self._objects:
-                raise NoSuchObject(f"nothing is served as {object_id!r} here, or no longer")
-            if object_id in self._lent:
-                self._used(object_id)
-            return self._objects[object_id]
-
-    def _let_go(self) -> None:
-        with self._lock:
-            while self._lent and next(iter(self._lent.values())) <= self._clock() - self._keep:
-                self._remove(next(iter(self._lent)))
+        return f"<Server {self.advertise or '*'}:{self.port} serving {len(self._shelf)}>"
 
     def _refer(self, value: Any) -> str | None:
-        if id(value) in calling.addresses or getattr(type(value), "_by_reference", False):
-            return str(self.lend(value))
-        return self._client.refer(value)
+        return str(self.lend(value)) if shelf.goes_by_reference(value) else self._client.refer(value)
 
     # The thread that listens
 
@@ -225,6 +170,7 @@ class Server:
         self.port = listener.getsockname()[1]
         if self.advertise in ("", "0.0.0.0", "::"):
             self.advertise = _own_host()
+        self._shelf.host, self._shelf.port = self.advertise, self.port
         self._wake, woken = socket.socketpair()
         self._selector = selectors.DefaultSelector()
         self._selector.register(listener, selectors.EVENT_READ, lambda: self._accept(listener))
@@ -243,7 +189,7 @@ class Server:
                         key.data()
                     except Exception:  # one client's trouble must not become everybody's
                         log.exception("while attending to a client")
-            self._let_go()
+            self._shelf.let_go()
         for sock in self._sockets:
             sock.close()
         self._selector.close()
@@ -326,8 +272,8 @@ class Server:
         if type(request) is not list or [type(part) for part in request[1:]] != [str, list, dict]:
             raise BadMessage("not a call: an id, a method's name, a list and a dictionary of arguments")
         object_id, name, args, kwargs = request
-        target = self._find(object_id)
-        result = _method(target, name)(*args, **kwargs)
+        target = self._shelf.find(object_id)
+        result = shelf.method(target, name)(*args, **kwargs)
         if isinstance(target, type) and name == "__call__":
             self.lend(result)
         return result
@@ -386,25 +332,6 @@ class Server:
             return encoding.dumps(RemoteError(type(error).__name__, repr(error)[:1000]), self._refer)
 
 
-def by_reference(cls: type[T]) -> type[T]:
-    """Mark a class: its instances, and those of its subclasses, travel by reference, and are lent when they do."""
-    cls._by_reference = True  # type: ignore[attr-defined]
-    return cls
-
-
-def _method(target: Any, name: str) -> Callable[..., Any]:
-    """The public method of that name; found in the classes alone, so that asking runs none of the object's code."""
-    if name == "__call__" and isinstance(target, type | FunctionType):
-        return target
-    kind = target if isinstance(target, type) else type(target)
-    if not name.startswith("_"):
-        found = next((vars(cls)[name] for cls in kind.__mro__ if name in vars(cls)), None)
-        of_class = isinstance(found, classmethod | staticmethod)
-        if of_class or (callable(found) and not isinstance(found, type) and kind is not target):
-            return getattr(target, name)  # type: ignore[no-any-return]
-    raise NoSuchMethod(f"{kind.__qualname__} has no public method {name!r}")
-
-
 def _own_host() -> str:
     """The address under which others most likely reach this machine: that of the interface of the default route."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
@@ -417,8 +344,8 @@ def _own_host() -> str:
 
 def _forked() -> None:
     """A child holds copies of its parent's sockets, and lets go of them: the port and the clients are not its own."""
-    calling.addresses.clear()
-    calling.objects.clear()
+    shelf.addresses.clear()
+    shelf.objects.clear()
     for server in list(_servers):
         server._closed = True
         for sock in [*server._sockets, *(connection.sock for connection in server._connections)]:
