@@ -6,12 +6,15 @@ import socket
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from discovery import encoding, shelf
 from discovery.errors import BadMessage, CallTimeout, CannotTravel, ConnectionLost
 from discovery.security import TLS
 from discovery.wire import CALL, ERROR, GREETING, HELD, MAX_MESSAGE, STREAM, Address, Connection, Message
+
+if TYPE_CHECKING:
+    from discovery.server import Server
 
 __all__ = ["Client", "Proxy", "RemoteStream", "address_of"]
 
@@ -24,7 +27,7 @@ class Client:
     `tls` is what to prove and whom to trust; without it nothing is encrypted. `timeout` is how many seconds a call may
     take (None: for ever, as a `take` may), `connect_timeout` how many it may take to reach the server. Connecting is
     left to the first call. A proxy that arrives through a client calls through the same client.
-    `lend` gives an address to an object whose class is marked by reference, when it is sent as an argument.
+    `server` says which server lends the objects whose class is marked by reference, when they are sent as arguments.
     """
 
     def __init__(
@@ -34,13 +37,13 @@ class Client:
         timeout: float | None = None,
         connect_timeout: float = 5.0,
         max_message: int = MAX_MESSAGE,
-        lend: Callable[[Any], Address] | None = None,
+        server: "Callable[[], Server] | None" = None,
     ) -> None:
         self.tls = tls
         self.timeout = timeout
         self.connect_timeout = connect_timeout
         self.max_message = max_message
-        self._lend = lend
+        self.server = server
         self._context = tls.for_client() if tls else None
         self._lock = threading.Lock()
         self._idle: dict[tuple[str, int], list[Connection]] = {}
@@ -56,21 +59,25 @@ class Client:
         method: str,
         args: Sequence[Any] = (),
         kwargs: Mapping[str, Any] | None = None,
+        *,
         deliver: Callable[[Any], object] | None = None,
+        within: float | None = None,
     ) -> Any:
         """Call a method and return or raise what it does; the proxies use this.
 
         `ConnectionLost` says whether the call may have been executed. `deliver` is handed an answer that the server
-        keeps until it is confirmed, just before that; if it raises, the server takes the answer back.
+        keeps until it is confirmed, just before that; if it raises, the server takes the answer back. `within` is a
+        number of seconds for this call, in place of the client's `timeout`.
         """
         request = encoding.dumps([address.object_id, method, list(args), dict(kwargs or {})], self.refer)
-        connection, reply = self._ask(address, request)
+        within = within or self.timeout
+        connection, reply = self._ask(address, request, within)
         try:
             answer = encoding.loads(reply.body, self.resolve)
             if reply.flags & HELD:
                 if deliver is not None:
                     deliver(answer)
-                self._confirm(connection, address, answer)
+                self._confirm(connection, address, answer, within)
         except BaseException:
             connection.close()
             raise
@@ -84,7 +91,7 @@ class Client:
     def stream(self, address: Address, method: str, args: Sequence[Any] = ()) -> "RemoteStream":
         """Call a method that answers with a stream: batch after batch, each when it is asked for."""
         request = encoding.dumps([address.object_id, method, list(args), {}], self.refer)
-        connection, reply = self._ask(address, request)
+        connection, reply = self._ask(address, request, self.timeout)
         if reply.flags & STREAM:
             return RemoteStream(self, address, connection)
         connection.close()
@@ -115,10 +122,14 @@ class Client:
             return None
         address = shelf.addresses.get(id(value))
         if address is None:
-            if self._lend is None:
-                raise CannotTravel(f"{value!r} goes by reference, but this client has no server to lend it from")
-            address = self._lend(value)
+            address = self.lend(value)
         return str(address)
+
+    def lend(self, value: Any, keep: float = 0.0) -> Address:
+        """Lend an object to whoever gets its address, see `Server.lend`; `CannotTravel` without a server for that."""
+        if self.server is None:
+            raise CannotTravel(f"{value!r} goes by reference, but this client has no server to lend it from")
+        return self.server().lend(value, keep)
 
     def resolve(self, text: str) -> Any:
         """The object behind an address that arrived: itself where it lives here, otherwise a proxy."""
@@ -126,18 +137,18 @@ class Client:
         here = shelf.objects.get(address)
         return Proxy(self, address) if here is None else here
 
-    def _ask(self, address: Address, request: bytes) -> tuple[Connection, Message]:
+    def _ask(self, address: Address, request: bytes, within: float | None) -> tuple[Connection, Message]:
         """Send a request and wait for the first message that answers it."""
-        connection = self._pick_up(address)
+        connection = self._pick_up(address, within)
         sent = False
         try:
-            connection.sock.settimeout(self.timeout)
+            connection.sock.settimeout(within)
             connection.send(CALL, request)
             sent = True
-            return connection, connection.receive(self.timeout)
+            return connection, connection.receive(within)
         except TimeoutError as exc:
             connection.close()
-            raise CallTimeout(f"no answer from {_where(address)} in {self.timeout} s", maybe_executed=sent) from exc
+            raise CallTimeout(f"no answer from {_where(address)} in {within} s", maybe_executed=sent) from exc
         except OSError as exc:
             connection.close()
             raise ConnectionLost(f"lost {_where(address)} during a call: {exc}", maybe_executed=sent) from exc
@@ -145,17 +156,19 @@ class Client:
             connection.close()
             raise
 
-    def _confirm(self, connection: Connection, address: Address, answer: Any) -> None:
+    def _confirm(self, connection: Connection, address: Address, answer: Any, within: float | None) -> None:
         sent = False
         try:
             connection.send(CALL, flags=HELD)
             sent = True
-            connection.receive(self.timeout)
+            reply = connection.receive(within)
         except OSError as exc:
             text = f"lost {_where(address)} while it was told that its answer had arrived: {exc}"
             raise ConnectionLost(text, maybe_executed=sent, value=answer) from exc
+        if reply.flags & ERROR:
+            raise encoding.loads(reply.body, self.resolve)
 
-    def _pick_up(self, address: Address) -> Connection:
+    def _pick_up(self, address: Address, within: float | None) -> Connection:
         if self._pid != os.getpid():  # a child must not speak on connections of its parent
             self._lock, self._idle, self._pid = threading.Lock(), {}, os.getpid()
         while True:
@@ -163,7 +176,7 @@ class Client:
                 idle = self._idle.get(address[1:])
                 connection = idle.pop() if idle else None
             if connection is None:
-                return self._connect(address)
+                return self._connect(address, min(self.connect_timeout, within or self.connect_timeout))
             if not _readable(connection.sock):
                 return connection
             connection.close()  # the server has ended it, and has nothing to say that we asked for
@@ -183,16 +196,16 @@ class Client:
                     connections.remove(dead)
                     dead.close()
 
-    def _connect(self, address: Address) -> Connection:
+    def _connect(self, address: Address, within: float) -> Connection:
         """Connect and wait for the greeting, so that a refusal is known before anything has been sent."""
         self._forget_the_dead()
         sock = None
         try:
-            sock = socket.create_connection(address[1:], self.connect_timeout)
+            sock = socket.create_connection(address[1:], within)
             if self._context is not None:
                 sock = self._context.wrap_socket(sock, server_hostname=address.host)
             connection = Connection(sock, self.max_message)
-            if connection.receive(self.connect_timeout).kind != GREETING:
+            if connection.receive(within).kind != GREETING:
                 raise BadMessage("no greeting")
         except (OSError, BadMessage) as exc:
             if sock is not None:

@@ -73,5 +73,5 @@ def _forked() -> None:
 
 _lock = threading.Lock()
 _default_server: Server | None = None
-default_client = Client(lend=lambda target: default_server().lend(target))
+default_client = Client(server=default_server)
 os.register_at_fork(after_in_child=_forked)

@@ -96,7 +96,7 @@ class Server:
         self.advertise = advertise or host
         self._access = access or Access()
         self._context = tls.for_server() if tls else None
-        self._client = client or Client(tls=tls if tls and tls.authority else None, lend=self.lend)
+        self._client = client or Client(tls=tls if tls and tls.authority else None, server=lambda: self)
         self._keep, self._shelf = keep, shelf.Shelf(keep, clock)
         self._max_connections, self._max_message = max_connections, max_message
         self._lock = threading.RLock()
@@ -125,10 +125,10 @@ class Server:
         self.start()
         return str(self._shelf.add(target, name))
 
-    def lend(self, target: Any) -> Address:
+    def lend(self, target: Any, keep: float = 0.0) -> Address:
         """Serve an object for as long as it is used, and `keep` seconds more; returns its address."""
         self.start()
-        return self._shelf.lend(target)
+        return self._shelf.lend(target, keep)
 
     def unserve(self, target: Any) -> None:
         """Serve an object no longer; its address is refused from now on. One that is not served is left alone."""
@@ -190,6 +190,9 @@ class Server:
                     except Exception:  # one client's trouble must not become everybody's
                         log.exception("while attending to a client")
             self._shelf.let_go()
+        for key in list(self._selector.get_map().values()):
+            if key.data is not None and key.fileobj not in self._sockets:
+                key.data()  # whoever waits here for anything waits in vain
         for sock in self._sockets:
             sock.close()
         self._selector.close()
@@ -223,6 +226,8 @@ class Server:
 
         selector.register(sock, selectors.EVENT_READ, leave)
         try:
+            if self._closed:
+                gone()
             yield
         finally:
             with contextlib.suppress(KeyError, ValueError, RuntimeError):  # gone, or the server is closed
@@ -295,8 +300,12 @@ class Server:
             pending.put_back()
             raise
         if flags:
-            pending.confirm()
-            connection.send(RESULT)
+            try:
+                pending.confirm()
+                body, flags = b"", 0
+            except Exception as exc:  # noqa: BLE001
+                body, flags = self._encode_error(exc), ERROR
+            connection.send(RESULT, body, flags)
 
     def _send_stream(self, connection: Connection, stream: Stream) -> None:
         try:

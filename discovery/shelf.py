@@ -2,8 +2,8 @@
 
 import secrets
 import threading
-from collections import OrderedDict
 from collections.abc import Callable
+from math import inf
 from types import FunctionType
 from typing import Any, TypeVar
 
@@ -26,7 +26,8 @@ class Shelf:
         self._keep, self._clock = keep, clock
         self._lock = threading.RLock()
         self._objects: dict[str, Any] = {}
-        self._lent: OrderedDict[str, float] = OrderedDict()  # when each was last used, oldest first
+        self._lent: dict[str, float] = {}  # until when each is kept
+        self._next_look = 0.0
         self.host, self.port = "", 0
 
     def add(self, target: Any, object_id: str | None = None) -> Address:
@@ -40,25 +41,24 @@ class Shelf:
             objects[address] = target
         return address
 
-    def lend(self, target: Any) -> Address:
-        """The address of an object that is served already, or from now on for as long as it is used."""
+    def lend(self, target: Any, keep: float = 0.0) -> Address:
+        """The address of an object, which is served from now on for as long as it is used, or `keep` seconds."""
         with self._lock:
             address = addresses.get(id(target))
             if address is None:
                 address = self.add(target)
-                self._used(address.object_id)
-            elif address.object_id in self._lent:
-                self._used(address.object_id)
+                self._lent[address.object_id] = 0.0
+            self._used(address.object_id, keep)
             return address
 
     def find(self, object_id: Any) -> Any:
         """The object with that id, which is thereby used; `NoSuchObject` where there is none."""
         with self._lock:
-            self.let_go()
+            if self._lent.get(object_id, inf) < self._clock():
+                self._remove(object_id)
             if object_id not in self._objects:
                 raise NoSuchObject(f"nothing is served as {object_id!r} here, or no longer")
-            if object_id in self._lent:
-                self._used(object_id)
+            self._used(object_id, 0.0)
             return self._objects[object_id]
 
     def remove(self, target: Any) -> None:
@@ -74,10 +74,13 @@ class Shelf:
                 self._remove(object_id)
 
     def let_go(self) -> None:
-        """Forget what was lent and has not been used for a while."""
+        """Forget what was lent and has not been used for a while; to be called now and then, and cheap."""
+        now = self._clock()
         with self._lock:
-            while self._lent and next(iter(self._lent.values())) <= self._clock() - self._keep:
-                self._remove(next(iter(self._lent)))
+            if now >= self._next_look:
+                self._next_look = now + self._keep
+                for object_id in [lent for lent, until in self._lent.items() if until < now]:
+                    self._remove(object_id)
 
     def __len__(self) -> int:
         return len(self._objects)
@@ -90,9 +93,10 @@ class Shelf:
         if addresses.get(id(target)) == address:
             del addresses[id(target)]
 
-    def _used(self, object_id: str) -> None:
-        self._lent[object_id] = self._clock()
-        self._lent.move_to_end(object_id)
+    def _used(self, object_id: str, keep: float) -> None:
+        if object_id in self._lent:
+            until = self._clock() + max(keep, self._keep)
+            self._lent[object_id] = max(self._lent[object_id], until)
 
 
 def by_reference(cls: type[T]) -> type[T]:
