@@ -54,7 +54,7 @@ class Shelf:
     def find(self, object_id: Any) -> Any:
         """The object with that id, which is thereby used; `NoSuchObject` where there is none."""
         with self._lock:
-            if self._lent.get(object_id, inf) < self._clock():
+            if self._lent.get(object_id, inf) <= self._clock():
                 self._remove(object_id)
             if object_id not in self._objects:
                 raise NoSuchObject(f"nothing is served as {object_id!r} here, or no longer")
@@ -79,7 +79,7 @@ class Shelf:
         with self._lock:
             if now >= self._next_look:
                 self._next_look = now + self._keep
-                for object_id in [lent for lent, until in self._lent.items() if until < now]:
+                for object_id in [lent for lent, until in self._lent.items() if until <= now]:
                     self._remove(object_id)
 
     def __len__(self) -> int:
