@@ -1,22 +1,28 @@
 """Every error that `discovery` raises; `DiscoveryError` catches them all."""
 
-__all__ = [
-    "BadAccessRule",
-    "BadAddress",
-    "BadMessage",
-    "CallTimeout",
-    "CannotTravel",
-    "ConnectionLost",
-    "DiscoveryError",
-    "NoSuchMethod",
-    "NoSuchObject",
-    "RemoteError",
-    "UnknownClass",
-]
-
 
 class DiscoveryError(Exception):
     """The root of every error of this package."""
+
+
+class BadTuple(DiscoveryError, ValueError):
+    """Not a tuple: neither a sequence nor a mapping with string keys."""
+
+
+class BadTemplate(DiscoveryError, ValueError):
+    """Not a template, or one whose own `matches` raised."""
+
+
+class BadTime(DiscoveryError, ValueError):
+    """A timeout or an expiry that is no number of seconds."""
+
+
+class RequestExpired(DiscoveryError, TimeoutError):
+    """Nothing matched within the timeout."""
+
+
+class RequestCanceled(DiscoveryError):
+    """The request was given up, or the space or stream was closed, before there was an answer."""
 
 
 class BadAccessRule(DiscoveryError, ValueError):

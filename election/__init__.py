@@ -1,1 +1,63 @@
-"""Leases and leader election."""
+"""Leases and leader election over any store that can compare and swap a small cell.
+
+    register = open_register("memcached://10.0.0.5:11211")
+    with Candidate(register, "billing").campaign() as term:
+        while term.valid:
+            bill_next(fence=term.fence)
+
+**Promised**: of all candidates of one name, at most one has a `term.valid` that is true at any moment, and `term.fence`
+is larger than in every earlier term. This holds whatever the network does and however long a process pauses, and when
+the store restarts, is flushed or evicts the record.
+
+**Assumed**: clocks may show any time, but run equally fast within `LeasePolicy.drift` (1 %); all candidates of a name
+use the same ttl, drift and store; nobody else deletes or edits the cells; `fence` after the loss of a record
+additionally needs wall clocks that are not set back beyond the last election.
+
+**Not promised**: that a process does nothing after its lease ended. It may be paused between looking at `valid` and
+acting on it. That is what `fence` is for: the place where the effect lands refuses a smaller number.
+
+docs/leases.md says how to choose the times, docs/design.md why this holds.
+"""
+
+from election.candidate import Candidate, Leader, Plan, ask_to_resign, look
+from election.clock import Clock, SystemClock
+from election.errors import (
+    BadAddress,
+    BadPolicy,
+    BadRecord,
+    ElectionError,
+    LeadershipLost,
+    NotElected,
+    StoreUnavailable,
+)
+from election.lease import LeasePolicy
+from election.record import Record, State
+from election.register import Cell, Register, open_register
+from election.rules import View
+from election.term import Note, Term
+
+__all__ = [
+    "BadAddress",
+    "BadPolicy",
+    "BadRecord",
+    "Candidate",
+    "Cell",
+    "Clock",
+    "ElectionError",
+    "Leader",
+    "LeadershipLost",
+    "LeasePolicy",
+    "NotElected",
+    "Note",
+    "Plan",
+    "Record",
+    "Register",
+    "State",
+    "StoreUnavailable",
+    "SystemClock",
+    "Term",
+    "View",
+    "ask_to_resign",
+    "look",
+    "open_register",
+]

@@ -1,1 +1,26 @@
-"""Token workers: identical daemons, one of which works."""
+"""Of many identical daemons, one does the work.
+
+    class PorkSpender(TokenWorker):
+        group = "pork-spending"
+        iteration_length = 10
+
+        def perform(self, term: Term) -> None:
+            ...
+
+    PorkSpender(servers=["10.0.0.5:11211"]).process()
+
+What is promised of the leader, and what is not, stands in the package `election`.
+"""
+
+from election import BadAddress, BadPolicy, ElectionError, LeadershipLost, StoreUnavailable
+from politics.token_worker import Term, TokenWorker
+
+__all__ = [
+    "BadAddress",
+    "BadPolicy",
+    "ElectionError",
+    "LeadershipLost",
+    "StoreUnavailable",
+    "Term",
+    "TokenWorker",
+]

@@ -1,10 +1,21 @@
 """The `politics` command line: thin typer commands that parse, call and print."""
 
-import typer
+import sys
 
-app = typer.Typer(name="politics", no_args_is_help=True, add_completion=False, rich_markup_mode="markdown")
+from election import BadAddress, BadPolicy, ElectionError
+from politics.cli import demo, resign, run, status
+from politics.cli.common import app, complain
+
+__all__ = ["app", "demo", "main", "resign", "run", "status"]
 
 
 def main() -> None:
-    """Run the command line (the console script `politics`)."""
-    app()
+    """Run the command line (the console script `politics`): exit 0 done, 1 failed, 2 wrong usage."""
+    try:
+        app()
+    except (BadAddress, BadPolicy) as exc:
+        complain(exc)
+        sys.exit(2)
+    except ElectionError as exc:
+        complain(exc)
+        sys.exit(1)

@@ -1,0 +1,29 @@
+"""What can go wrong in an election: one root, `ElectionError`."""
+
+
+class ElectionError(Exception):
+    """The root of every error that `election` raises on purpose."""
+
+
+class BadPolicy(ElectionError, ValueError):
+    """A name or a timing that cannot work; the message names it and says what can."""
+
+
+class BadAddress(ElectionError, ValueError):
+    """A store URL that cannot be understood; the message names it and shows one that can."""
+
+
+class BadRecord(ElectionError):
+    """A cell holds something that is not ours. It is never taken for a free lease; delete it by hand."""
+
+
+class StoreUnavailable(ElectionError):
+    """The store did not answer. Whether the write that was under way has landed is unknown."""
+
+
+class LeadershipLost(ElectionError):
+    """Leadership can no longer be proven, or the holder was asked to stop; the message says which."""
+
+
+class NotElected(ElectionError):
+    """The campaign ended, by its timeout or because it was told to stop, before this candidate led."""

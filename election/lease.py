@@ -1,0 +1,85 @@
+"""How long a lease is and what that proves: deadlines and margins. Pure."""
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+from election.errors import BadPolicy
+from election.record import Record
+
+MIN_TTL = 0.1
+MAX_TTL = 3600.0
+
+
+@dataclass(frozen=True, slots=True)
+class LeasePolicy:
+    """The timings of a lease, in seconds. Every candidate of a name uses the same `ttl` and `drift`.
+
+    `ttl`: a leader that falls silent is replaced after this long. `drift`: by what part of a second per second two
+    machines' clocks may run apart; it is taken off the holder's side and added to the challenger's. `poll_every`: how
+    often a standby looks; None stands for a fortieth of the ttl, but at least 50 and at most 250 ms.
+
+    Raises:
+        BadPolicy: a value that is no number or out of range, or values that cannot work together.
+    """
+
+    ttl: float = 10.0
+    drift: float = 0.01
+    poll_every: float | None = None
+
+    def __post_init__(self) -> None:
+        _check("lease_ttl", self.ttl, MIN_TTL, MAX_TTL)
+        _check("drift", self.drift, 0.0, 0.2)
+        if self.poll_every is not None:
+            _check("poll_every", self.poll_every, 0.001, self.ttl)
+
+    @property
+    def poll(self) -> float:
+        """Seconds between two looks of a standby."""
+        return self.poll_every or min(0.25, max(0.05, self.ttl / 40))
+
+    @property
+    def renew_every(self) -> float:
+        """Seconds between two renewals: two may fail before the third is too late."""
+        return self.ttl / 3
+
+    @property
+    def retry_every(self) -> float:
+        """Seconds between two tries of a renewal that the store did not answer."""
+        return self.ttl / 30
+
+    @property
+    def trusted(self) -> float:
+        """Seconds for which a write proves leadership, from the moment before it was sent."""
+        return self.ttl * (1 - self.drift)
+
+    def distrusted(self, ttl: float) -> float:
+        """Seconds after which a record of that `ttl`, unchanged since it was first received, proves nothing more."""
+        return ttl * (1 + self.drift)
+
+
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """What a holder knows: the record that it wrote last, the version which that got, and when it was sent."""
+
+    record: Record
+    version: Any
+    sent: float
+    policy: LeasePolicy
+
+    @property
+    def deadline(self) -> float:
+        """The moment, on the holder's clock, from which on this lease proves nothing."""
+        return self.sent + self.policy.trusted
+
+    @property
+    def renew_at(self) -> float:
+        """When to renew."""
+        return self.sent + self.policy.renew_every
+
+
+def _check(what: str, value: object, low: float, high: float) -> None:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        raise BadPolicy(f"{what} must be a number of seconds, not {value!r}")
+    if not low <= value <= high:
+        raise BadPolicy(f"{what} must be between {low:g} and {high:g}, not {value!r}")

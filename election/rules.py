@@ -1,0 +1,150 @@
+"""What a candidate does next: functions of what it has seen and of `now`. Pure.
+
+The real loop, the tests and the simulation all call these functions. Times are seconds on the candidate's own clock;
+no two clocks are ever compared. The rules are numbered as in docs/design.md.
+"""
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+from election.lease import Lease, LeasePolicy
+from election.record import Record, State
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """What a candidate knows of one cell.
+
+    `record` and `version` are what it saw last (None: the cell was empty), `since` is when it first received a record
+    with this key. `fence` and `ttl` are the highest ever seen. `attempt` is the last takeover that the store did not
+    answer: the `seq` it wrote and when it was sent.
+    """
+
+    record: Record | None = None
+    version: Any = None
+    since: float = 0.0
+    fence: int = 0
+    ttl: float = 0.0
+    attempt: tuple[int, float] | None = None
+
+    def see(self, record: Record | None, version: Any, received: float) -> "View":
+        """This view after one more look at the cell, whose answer arrived at `received`."""
+        if record is None:
+            return replace(self, record=None, version=None, since=received)
+        known = self.record is not None and self.record.key == record.key
+        since = self.since if known else received
+        return View(record, version, since, max(self.fence, record.fence), max(self.ttl, record.ttl), self.attempt)
+
+    def free_at(self, policy: LeasePolicy) -> float:
+        """When the record that is there proves nothing any more, if it does not change until then (rules 3, 4, 5)."""
+        if self.record is None or self.record.state is State.OPEN:
+            return self.since
+        # Nobody knows how long the lease was whose record was lost: the longest that was ever seen is assumed.
+        ttl = max(policy.ttl, self.ttl) if self.record.state is State.VACANT else self.record.ttl
+        return self.since + policy.distrusted(ttl)
+
+
+@dataclass(frozen=True, slots=True)
+class Wait:
+    """Nothing to do before `until`, unless the cell changes."""
+
+    until: float
+
+
+@dataclass(frozen=True, slots=True)
+class Post:
+    """Write a vacant record into the empty cell, so that absence becomes something that can be watched (rule 5)."""
+
+    fence: int
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """Ask the store whether a cell written in the last `seconds` can have been lost; if not, nobody leads (rule 5)."""
+
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Take:
+    """Swap the exact version that was seen for a held record with this fence (rules 3, 4, 7)."""
+
+    fence: int
+
+
+@dataclass(frozen=True, slots=True)
+class Adopt:
+    """The unanswered takeover that was sent then has landed: it is ours (rule 2)."""
+
+    sent: float
+
+
+Step = Wait | Post | Ask | Take | Adopt
+
+
+def next_step(view: View, me: str, policy: LeasePolicy, now: float, wall_ms: int, remembers: bool | None) -> Step:
+    """What the candidate `me`, which does not lead, does next.
+
+    `wall_ms` is the wall clock in milliseconds, for the fence of a record that is made from nothing. `remembers` is
+    the store's answer to `Ask`, None if it was not asked.
+    """
+    record = view.record
+    if record is None:
+        return Post(fence=max(view.fence, wall_ms))
+    if view.attempt is not None and record.holder == me and record.seq == view.attempt[0]:
+        sent = view.attempt[1]
+        if now < sent + policy.trusted and record.state is State.HELD:
+            return Adopt(sent)
+    free_at = view.free_at(policy)
+    if now >= free_at:
+        return Take(fence=max(view.fence, record.fence) + 1)
+    if record.state is State.VACANT:
+        if remembers:
+            return Take(fence=max(view.fence, record.fence) + 1)
+        if remembers is None:
+            return Ask(seconds=policy.distrusted(max(policy.ttl, view.ttl)))
+    return Wait(until=free_at)
+
+
+@dataclass(frozen=True, slots=True)
+class Rewrite:
+    """Write our record again, over exactly what was found; `asked` passes on that somebody asked us to resign."""
+
+    asked: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Lost:
+    """The lease is over, for this reason."""
+
+    reason: str
+
+
+def reconcile(lease: Lease, found: Record | None, now: float) -> Rewrite | Lost:
+    """What the holder of `lease` does after its write failed and it has read the cell again.
+
+    A record of its own, from whichever write, a vacant one or none at all is put right while its own deadline has not
+    passed (rule 6). Anything else is somebody's who had the right to take it.
+    """
+    if now >= lease.deadline:
+        return Lost(expired(lease))
+    if found is None or found.state is State.VACANT:
+        return Rewrite()
+    if (found.holder, found.fence) == (lease.record.holder, lease.record.fence):
+        return Rewrite(asked=found.asked)
+    return Lost(f"taken over by {found}")
+
+
+def renewed(lease: Lease, record: Record, version: Any, sent: float, now: float) -> Lease | Lost:
+    """The lease after the write of `record` has succeeded, whose answer arrived at `now`.
+
+    An answer that arrives past the old deadline revives nothing (rule 2): in between, this holder was no leader.
+    """
+    if now >= lease.deadline:
+        return Lost(expired(lease))
+    return Lease(record, version, sent, lease.policy)
+
+
+def expired(lease: Lease) -> str:
+    """Why a lease that was not renewed in time is over, in words."""
+    return f"not renewed within {lease.policy.trusted:.3g} s"

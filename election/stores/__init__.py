@@ -1,0 +1,1 @@
+"""The adapters, one file each; `election.open_register` picks one."""

@@ -1,0 +1,189 @@
+"""Cells in memcached 1.6 or later, through its meta commands, which return the version of what was just written."""
+
+import contextlib
+import functools
+import hashlib
+import itertools
+import os
+import threading
+import uuid
+from collections.abc import Iterable, Iterator
+from typing import Any
+from urllib.parse import quote
+
+from pymemcache.client.base import Client
+from pymemcache.exceptions import MemcacheError
+
+from election.errors import StoreUnavailable
+from election.register import Cell, Register
+
+DEFAULT_PORT = 11211
+# For tidiness only: no rule relies on memcached's own expiry, whose ticks are a second long.
+EXPIRY = 30 * 24 * 3600
+
+_connections = itertools.count(1)
+
+
+class _Connection:
+    """One socket and a lock that keeps its users apart. `number` changes with each new socket."""
+
+    def __init__(self, host: str, port: int, timeout: float) -> None:
+        self.pid = os.getpid()
+        self.lock = threading.Lock()
+        self.number = 0
+        self.client = Client(
+            # pymemcache tries one address only, ::1 where /etc/hosts says so, and memcached listens on the other.
+            ("127.0.0.1" if host == "localhost" else host, port),
+            connect_timeout=timeout,
+            timeout=timeout,
+            no_delay=True,
+            default_noreply=False,
+        )
+
+
+class MemcachedRegister:
+    """Cells in one memcached server.
+
+    A version is `(connection, CAS id)`: CAS ids start again at 1 with the server, so that one which was read on an
+    earlier connection can no longer be compared.
+    """
+
+    def __init__(self, host: str, port: int, timeout: float) -> None:
+        self.host, self.port, self.timeout = host, port, timeout
+        self._connection = _Connection(host, port, timeout)
+
+    @contextlib.contextmanager
+    def _open(self) -> Iterator[_Connection]:
+        if self._connection.pid != os.getpid():
+            # After a fork: the socket is our parent's, and its lock may have been held.
+            self._connection = _Connection(self.host, self.port, self.timeout)
+        connection = self._connection
+        with connection.lock:
+            if connection.client.sock is None:
+                connection.number = next(_connections)
+            try:
+                yield connection
+            except BaseException as exc:
+                # Ctrl-C included: an answer that is still on its way must never be taken for the next command's.
+                connection.client.close()
+                if not isinstance(exc, MemcacheError | OSError | ValueError):
+                    raise
+                where, why = f"{self.host}:{self.port}", str(exc) or type(exc).__name__
+                raise StoreUnavailable(f"memcached at {where} did not answer: {why}") from exc
+
+    def identity(self) -> str:
+        """A random name, kept in the server itself: two machines' `localhost` differ, a restart makes a new one."""
+        with self._open() as connection:
+            connection.client.add("politics-identity", uuid.uuid4().hex, expire=0)
+            return f"memcached:{connection.client.get('politics-identity', b'').decode()}"
+
+    def shard(self, name: str) -> "MemcachedRegister":
+        """Itself."""
+        return self
+
+    def read(self, name: str) -> Cell | None:
+        """The item, or None."""
+        with self._open() as connection:
+            data, cas = connection.client.gets(_key(name))
+            return None if data is None else Cell(data, (connection.number, cas))
+
+    def swap(self, name: str, data: bytes, expected: tuple[int, bytes] | None) -> tuple[int, bytes] | None:
+        """One `ms` command: mode E (add) to create, otherwise with the CAS id to compare."""
+        with self._open() as connection:
+            if expected is None:
+                condition = b"ME"
+            elif expected[0] == connection.number:
+                condition = b"C" + expected[1]
+            else:
+                return None
+            command = b"ms %b %d %b c T%d\r\n%b" % (_key(name).encode(), len(data), condition, EXPIRY, data)
+            answer = connection.client.raw_command(command)
+            if answer.startswith(b"HD c"):
+                return connection.number, answer[4:].strip()
+            if answer.split(b" ", 1)[0] in (b"NS", b"EX", b"NF"):
+                return None
+            raise ValueError(f"an answer that memcached 1.6.10 or later would not give: {answer[:60]!r}")
+
+    def remembers(self, seconds: float) -> bool:
+        """Whether the server has been up for longer, and has never been flushed nor evicted anything."""
+        with self._open() as connection:
+            stats = {key.decode(): value for key, value in connection.client.stats().items()}
+        lossy = [key for key in stats if "evict" in key or key == "cmd_flush"]
+        # Both ends of `uptime` are whole seconds.
+        return bool(lossy) and int(stats["uptime"]) > seconds + 2 and not any(int(stats[key]) for key in lossy)
+
+    def names(self) -> None:
+        """Unknown: memcached has no way to list keys that can be relied on."""
+
+    def close(self) -> None:
+        """Close the socket, if this process opened it."""
+        if self._connection.pid == os.getpid():
+            with self._connection.lock:
+                self._connection.client.close()
+
+
+class ShardedRegister:
+    """Several servers, each the only one for its share of the names.
+
+    A name belongs to the server with the highest hash of both (rendezvous hashing), and never moves because that one
+    is down: no leader is better than two.
+    """
+
+    def __init__(self, servers: list[MemcachedRegister]) -> None:
+        self.servers = servers
+
+    def identity(self) -> str:
+        """The identities of all servers."""
+        return ",".join(sorted(server.identity() for server in self.servers))
+
+    def shard(self, name: str) -> MemcachedRegister:
+        """The server that keeps `name`."""
+        return max(self.servers, key=lambda s: hashlib.sha256(f"{s.host}:{s.port} {name}".encode()).digest())
+
+    def read(self, name: str) -> Cell | None:
+        """Ask the server that keeps `name`."""
+        return self.shard(name).read(name)
+
+    def swap(self, name: str, data: bytes, expected: Any | None) -> Any | None:
+        """Swap on the server that keeps `name`."""
+        return self.shard(name).swap(name, data, expected)
+
+    def remembers(self, seconds: float) -> bool:
+        """Whether all of the servers do."""
+        return all(server.remembers(seconds) for server in self.servers)
+
+    def names(self) -> Iterable[str] | None:
+        """Unknown, as for one server."""
+        return None
+
+    def close(self) -> None:
+        """Close all sockets."""
+        for server in self.servers:
+            server.close()
+
+
+def connect(netloc: str, timeout: float) -> Register:
+    """The register for `host[:port][,host[:port]…]`; answers are awaited for `timeout` seconds each.
+
+    Raises:
+        ValueError: an address or the timeout makes no sense; the message names it.
+    """
+    if not 0 < timeout <= 60:
+        raise ValueError(f"timeout={timeout:g} is not a number of seconds between 0 and 60")
+    servers = [MemcachedRegister(*_address(part), timeout) for part in netloc.split(",")]
+    return servers[0] if len(servers) == 1 else ShardedRegister(servers)
+
+
+def _address(text: str) -> tuple[str, int]:
+    host, colon, port = text.strip().rpartition(":") if not text.endswith("]") else (text, "", "")
+    if not colon:
+        host, port = text.strip(), str(DEFAULT_PORT)
+    host = host.removeprefix("[").removesuffix("]")
+    if not host or not port.isdecimal() or not 0 < int(port) < 65536:
+        raise ValueError(f"{text!r} is not host:port")
+    return host, int(port)
+
+
+@functools.lru_cache
+def _key(name: str) -> str:
+    return "politics:" + quote(name, safe="")

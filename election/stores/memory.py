@@ -1,0 +1,60 @@
+"""Cells in this process: for tests, and for threads that share one process."""
+
+import itertools
+import os
+import threading
+import uuid
+from collections.abc import Iterable
+
+from election.register import Cell
+
+
+class MemoryRegister:
+    """Cells in a dictionary. A forked child has a copy of its own, under another identity."""
+
+    def __init__(self) -> None:
+        self._cells: dict[str, Cell] = {}
+        self._versions = itertools.count(1)
+        self._lock = threading.Lock()
+        self._identity = uuid.uuid4().hex
+
+    def identity(self) -> str:
+        """This process's copy of this register."""
+        return f"memory:{self._identity}:{os.getpid()}"
+
+    def shard(self, name: str) -> "MemoryRegister":
+        """Itself."""
+        return self
+
+    def read(self, name: str) -> Cell | None:
+        """The cell, or None."""
+        return self._cells.get(name)
+
+    def swap(self, name: str, data: bytes, expected: int | None) -> int | None:
+        """Compare and swap under a lock."""
+        with self._lock:
+            cell = self._cells.get(name)
+            if expected != (cell.version if cell else None):
+                return None
+            version = next(self._versions)
+            self._cells[name] = Cell(data, version)
+            return version
+
+    def remembers(self, seconds: float) -> bool:
+        """Always: the cells live as long as their users."""
+        return True
+
+    def names(self) -> Iterable[str]:
+        """All of them."""
+        return sorted(self._cells)
+
+    def close(self) -> None:
+        """Nothing to let go of; the cells stay for the others in this process."""
+
+
+_shared: dict[str, MemoryRegister] = {}
+
+
+def shared(space: str) -> MemoryRegister:
+    """The register of `memory://space`: the same one for everybody in this process."""
+    return _shared.setdefault(space, MemoryRegister())

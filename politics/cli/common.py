@@ -1,0 +1,58 @@
+"""What the commands share: the application, the options that name a store, and how to print."""
+
+import sys
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from election import Register
+from politics.settings import find_store
+
+app = typer.Typer(
+    name="politics",
+    help="Of many identical daemons, let one do the work: leader election and cluster coordination.",
+    epilog="Start with: politics demo",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+# A table that is piped is not cut to a terminal's width.
+out = Console(soft_wrap=True, highlight=False, width=None if sys.stdout.isatty() else 240)
+err = Console(soft_wrap=True, highlight=False, stderr=True)
+
+StoreOption = Annotated[
+    str | None,
+    typer.Option(
+        "--store",
+        metavar="URL",
+        help="Where the leases are: memcached://host:port[,…], sqlite:///path or memory://. "
+        "Default: $POLITICS_STORE, else a file of this user on this machine.",
+        show_default=False,
+    ),
+]
+ServersOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--servers",
+        metavar="HOST:PORT",
+        help="A memcached server, instead of --store; again or with commas for several.",
+        show_default=False,
+    ),
+]
+
+
+def register_of(store: str | None, servers: list[str] | None) -> Register:
+    """The store that the options name."""
+    return find_store(store, split(servers))
+
+
+def split(servers: list[str] | None) -> list[str] | None:
+    """The servers of a repeatable option that also takes commas."""
+    return [server for text in servers for server in text.split(",")] if servers else None
+
+
+def complain(trouble: object) -> None:
+    """One line on standard error."""
+    err.print(f"[red]politics:[/red] {str(trouble).replace('[', chr(92) + '[')}")

@@ -1,0 +1,98 @@
+"""`politics run`: what a service manager or a container starts."""
+
+import importlib
+import importlib.util
+import logging
+import sys
+from pathlib import Path
+from types import ModuleType
+from typing import Annotated
+
+import typer
+
+from politics import TokenWorker
+from politics.cli.common import ServersOption, StoreOption, app, split
+
+
+@app.command()
+def run(
+    target: Annotated[
+        str, typer.Argument(metavar="TARGET", help="The worker: path/to/file.py:Class or package.module:Class.")
+    ],
+    store: StoreOption = None,
+    servers: ServersOption = None,
+    group: Annotated[
+        str | None, typer.Option(help="Who races with whom.", metavar="NAME", show_default="the class's")
+    ] = None,
+    iteration_length: Annotated[
+        float | None,
+        typer.Option(help="Seconds from one slot of work to the next.", metavar="SECONDS", show_default="the class's"),
+    ] = None,
+    lease_ttl: Annotated[
+        float | None,
+        typer.Option(
+            help="Seconds after which a silent leader is replaced.", metavar="SECONDS", show_default="the class's"
+        ),
+    ] = None,
+) -> None:
+    """Run a TokenWorker until SIGTERM or Ctrl-C.
+
+    Start the same command on as many machines as you like: one of them works, the others stand by. The log, on
+    standard error, says who is elected, with fence and slot, and why leadership ended. The first signal asks the work
+    to stop and hands the lease over, a second one does so at once.
+
+    Example: politics run pork_spending.py:PorkSpendingTokenWorker --servers 10.0.0.5:11211
+    """
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(process)d %(message)s")
+    worker = load(target)
+    given = {
+        "store": store,
+        "servers": split(servers),
+        "group": group,
+        "iteration_length": iteration_length,
+        "lease_ttl": lease_ttl,
+    }
+    worker(**{key: value for key, value in given.items() if value is not None}).process()  # type: ignore[arg-type]
+
+
+def load(target: str) -> type[TokenWorker]:
+    """The class that `target` names.
+
+    Raises:
+        typer.BadParameter: there is none, or it is no TokenWorker; the message names it.
+    """
+    place, colon, name = target.rpartition(":")
+    if not colon or not place or not name:
+        raise typer.BadParameter(f"{target!r} is not path/to/file.py:Class or package.module:Class")
+    module = _import_file(Path(place)) if place.endswith(".py") else _import_module(place)
+    found = getattr(module, name, None)
+    if not isinstance(found, type) or not issubclass(found, TokenWorker):
+        workers = [k for k, v in vars(module).items() if isinstance(v, type) and issubclass(v, TokenWorker)]
+        there = ", ".join(sorted(set(workers) - {"TokenWorker"})) or "none"
+        what = "does not exist" if found is None else "is not a subclass of politics.TokenWorker"
+        raise typer.BadParameter(f"{name} in {place} {what}; workers there: {there}")
+    return found
+
+
+def _import_file(path: Path) -> ModuleType:
+    if not path.is_file():
+        raise typer.BadParameter(f"there is no file {path}")
+    # As if the file had been started itself: it can import its neighbours.
+    sys.path.insert(0, str(path.parent.absolute()))
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[path.stem] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+def _import_module(name: str) -> ModuleType:
+    sys.path.insert(0, str(Path.cwd()))
+    try:
+        return importlib.import_module(name)
+    except ModuleNotFoundError as exc:
+        if exc.name is None or not f"{name}.".startswith(f"{exc.name}."):
+            raise
+        raise typer.BadParameter(f"there is no module {name} here or among the installed ones") from exc

@@ -1,0 +1,41 @@
+"""Environment and defaults, read in one place."""
+
+import logging
+import os
+from collections.abc import Sequence
+
+from platformdirs import user_state_path
+
+from election import BadAddress, Register, open_register
+
+log = logging.getLogger("politics")
+
+
+def default_store() -> str:
+    """The store's URL where none was named: `$POLITICS_STORE`, else a file of this user on this machine."""
+    return os.environ.get("POLITICS_STORE") or f"sqlite:///{user_state_path('politics') / 'politics.db'}"
+
+
+def find_store(store: str | Register | None = None, servers: Sequence[str] | None = None) -> Register:
+    """The register for a URL or for a list of memcached servers (`host:port`); the default store without either.
+
+    Raises:
+        BadAddress: both are given, or one that cannot be understood.
+    """
+    if store and servers:
+        raise BadAddress(f"name one store, not both {store!r} and the servers {servers!r}")
+    if servers is not None:
+        if isinstance(servers, str) or not servers or not all(isinstance(server, str) for server in servers):
+            raise BadAddress(f"servers must be a list such as ['10.0.0.5:11211'], not {servers!r}")
+        store = "memcached://" + ",".join(servers)
+    if not isinstance(store, str | None):
+        return store
+    if not store:
+        store = default_store()
+        if not os.environ.get("POLITICS_STORE"):
+            log.warning(
+                "no store is named, so %s is used, which elects a leader of this machine only (name one for several "
+                "machines: servers=, store= or $POLITICS_STORE)",
+                store,
+            )
+    return open_register(store)

@@ -1,0 +1,348 @@
+"""`TokenWorker`: of many identical daemons, one does the work. The idea is the Ruby gem Politics'."""
+
+import contextlib
+import logging
+import math
+import queue
+import signal
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+from election import (
+    BadPolicy,
+    BadRecord,
+    Candidate,
+    LeadershipLost,
+    LeasePolicy,
+    Note,
+    NotElected,
+    Register,
+    StoreUnavailable,
+    SystemClock,
+    View,
+)
+from election import Term as Lead
+from politics.settings import find_store
+from politics.slots import Slot, Turn, merge, next_turn, read_note
+
+log = logging.getLogger("politics")
+
+Work = Callable[["Term"], object]
+
+
+class Term:
+    """The leader's turn at one slot, handed to its work. All members may be used from any thread."""
+
+    def __init__(self, lead: Lead, turn: Turn) -> None:
+        self._lead = lead
+        self.fence = lead.fence
+        """Larger than in every earlier leader's term; where effects land, refuse a smaller number."""
+        self.iteration = turn.slot.number
+        """The number of the slot."""
+        self.takeover = turn.takeover
+        """Whether an earlier leader began this slot's work and was interrupted."""
+        self.lost = lead.lost
+        """An event to look at and wait on: set when leadership is no longer proven, or the worker is to stop."""
+
+    @property
+    def valid(self) -> bool:
+        """Whether leadership is proven now. It never becomes true again."""
+        return self._lead.valid
+
+    def remaining(self) -> float:
+        """Seconds of proven leadership that are left, if no renewal succeeds any more."""
+        return self._lead.remaining()
+
+    def check(self) -> None:
+        """Do nothing while leading.
+
+        Raises:
+            LeadershipLost: leadership can no longer be proven, or the worker was asked to stop. Let it pass: the slot
+                then counts as interrupted, and the next leader hears of it.
+        """
+        self._lead.check()
+
+    def __repr__(self) -> str:
+        return f"<Term iteration={self.iteration} takeover={self.takeover} of {self._lead!r}>"
+
+
+class TokenWorker:
+    """A daemon of which many copies run and one works.
+
+    Subclass it and override `perform`, or pass the work to `process`. Keyword arguments override class attributes; any
+    that is left out keeps the class's value. Constructing does no I/O.
+
+    Args:
+        group: who races with whom; required, here or on the class. Printable, at most 80 bytes.
+        iteration_length: seconds from one slot of work to the next (60). May be hours: a dead leader is replaced
+            within `lease_ttl` all the same.
+        servers: memcached servers, each `host:port`; several share the groups among them, they are no replicas.
+        store: the store's URL, or a `Register`; instead of `servers`. Default: `$POLITICS_STORE`, else a file of this
+            user, which elects a leader of this machine.
+        lease_ttl: seconds after which a silent leader is replaced (10); the same for the whole group.
+        sticky: keep a healthy leader from slot to slot, instead of a new race for each (False).
+        on_failover: what becomes of the slot that a leader left unfinished: "rerun" (default) or "skip".
+        grace: seconds that the work may take to return once it is asked to stop, still renewed (10).
+
+    Raises:
+        BadPolicy, BadAddress: a value that cannot work; the message names it.
+    """
+
+    group: str = ""
+    iteration_length: float = 60.0
+    servers: Sequence[str] | None = None
+    store: str | Register | None = None
+    lease_ttl: float = 10.0
+    sticky: bool = False
+    on_failover: str = "rerun"
+    grace: float = 10.0
+
+    def __init__(
+        self,
+        *,
+        group: str | None = None,
+        iteration_length: float | None = None,
+        servers: Sequence[str] | None = None,
+        store: str | Register | None = None,
+        lease_ttl: float | None = None,
+        sticky: bool | None = None,
+        on_failover: str | None = None,
+        grace: float | None = None,
+    ) -> None:
+        given = {key: value for key, value in locals().items() if key not in ("self", "__class__")}
+        for key, value in given.items():
+            if value is not None:
+                setattr(self, key, value)
+        if servers is not None or store is not None:
+            self.servers, self.store = servers, store
+        for what in ("iteration_length", "grace"):
+            value = getattr(self, what)
+            if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < math.inf:
+                raise BadPolicy(f"{what} must be a positive number of seconds, not {value!r}")
+        if self.on_failover not in ("rerun", "skip"):
+            raise BadPolicy(f"on_failover must be 'rerun' or 'skip', not {self.on_failover!r}")
+        if not self.group:
+            raise BadPolicy(f"{type(self).__name__} needs a group: set it on the class or pass group=")
+        self.policy = LeasePolicy(ttl=self.lease_ttl)
+        self._register = find_store(self.store, self.servers)
+        self._candidate = Candidate(self._register, self.group, self.policy)
+        self._clock = SystemClock()
+        self._thread: threading.Thread | None = None
+        self._stop = threading.Event()
+
+    # What subclasses override; all of it is called on the worker's own thread.
+
+    def perform(self, term: Term) -> None:
+        """Do the work of one slot; called on the leader, once per slot.
+
+        Return: the slot is done. Raise `LeadershipLost` (`term.check()` does): it was interrupted. Raise anything
+        else: it is logged, the slot counts as done, and the worker lives on.
+        """
+
+    def eligible(self) -> bool:
+        """Whether this worker may lead; asked at each look at the lease, and between two slots of a sticky leader."""
+        return True
+
+    def on_elected(self, term: Term) -> None:
+        """Leadership began."""
+
+    def on_lost(self, term: Term) -> None:
+        """Leadership ended, by itself or not; the work has returned."""
+
+    # Running.
+
+    def process(self, work: Work | None = None) -> None:
+        """Race and work until `stop`, SIGTERM or SIGINT; call it on the main thread to have signals handled.
+
+        The first signal sets `term.lost` and leaves the work `grace` seconds, the second ends the wait at once.
+
+        Raises:
+            RuntimeError: the worker runs already.
+            BadPolicy: there is no work: `perform` is not overridden.
+            SystemExit: the work raised it.
+        """
+        # A signal handler may put into this queue; to set an Event there could deadlock.
+        inbox: queue.SimpleQueue[int] = queue.SimpleQueue()
+        with _signals(inbox):
+            self._begin(work, lambda: inbox.put(0))
+            if number := inbox.get():
+                log.info("%s: %s: stopping", self.group, signal.Signals(number).name)
+                self._ask_to_stop(f"asked to stop by {signal.Signals(number).name}")
+                with contextlib.suppress(queue.Empty):
+                    inbox.get(timeout=self.grace)
+            self.stop(grace=0.1)
+        if self._failure:
+            raise self._failure
+
+    def start(self, work: Work | None = None) -> None:
+        """Race and work in a thread, and return at once.
+
+        Raises:
+            RuntimeError, BadPolicy: as for `process`.
+        """
+        self._begin(work, lambda: None)
+
+    def stop(self, grace: float | None = None) -> None:
+        """Ask the work to stop, wait for it (`grace` seconds at most), hand the lease over and return.
+
+        Called by the work itself, it only asks. Stopping a worker that does not run does nothing.
+        """
+        thread = self._thread
+        if thread is None or not thread.is_alive():
+            return
+        self._ask_to_stop("asked to stop")
+        if thread is not threading.current_thread():
+            thread.join(self.grace if grace is None else grace)
+            if thread.is_alive() and (lead := self._lead):
+                log.warning("%s: the work did not stop in time: its lease is given up", self.group)
+                lead.resign()
+
+    def _ask_to_stop(self, reason: str) -> None:
+        self._stop_reason = reason
+        self._stop.set()
+        self._candidate.nudge()
+        if lead := self._lead:
+            lead.ask_to_stop(reason)
+
+    def _begin(self, work: Work | None, finished: Callable[[], None]) -> None:
+        if self._thread is not None and self._thread.is_alive():
+            raise RuntimeError(f"the worker of {self.group!r} runs already")
+        if work is None and type(self).perform is TokenWorker.perform:
+            raise BadPolicy(f"{type(self).__name__} has no work: override perform(term) or pass process(work)")
+        self._work = work or self.perform
+        self._stop = threading.Event()
+        self._stop_reason = ""
+        self._lead: Lead | None = None
+        self._slot: Slot | None = None
+        self._turn: Turn | None = None
+        self._trouble = ""
+        self._failure: BaseException | None = None
+        self._thread = threading.Thread(target=self._run, args=(finished,), name=f"politics-{self.group}", daemon=True)
+        self._thread.start()
+
+    def _run(self, finished: Callable[[], None]) -> None:
+        log.info("%s: waiting to be elected", self.group)
+        try:
+            while not self._stop.is_set():
+                try:
+                    lead = self._candidate.campaign(plan=self._plan, stop=self._stop)
+                except NotElected:
+                    return
+                except BadRecord as exc:
+                    self._complain(str(exc))
+                    self._stop.wait(self.policy.poll)
+                    continue
+                with lead:
+                    self._govern(lead)
+                # Each slot is a new race: let those who have not led look first.
+                self._stop.wait(min(1.2 * self.policy.poll, self.iteration_length / 4))
+        except BaseException as exc:  # the work called sys.exit, say: the lease is given up, and process() passes it on
+            self._failure = exc
+            log.critical("%s: the worker ends: %r", self.group, exc, exc_info=not isinstance(exc, SystemExit))
+        finally:
+            self._lead = None
+            self._register.close()
+            log.info("%s: stopped", self.group)
+            finished()
+
+    def _plan(self, view: View) -> Note | None:
+        """Learn the present slot from the record; say what we would write if we took the lease now."""
+        seen = read_note(view.record.note, view.since) if view.record else None
+        self._slot = merge(self._slot, seen)
+        if self._stop.is_set() or not self._call(self.eligible):
+            return None
+        turn = self._next_turn()
+        self._turn = turn
+        return turn.slot.note
+
+    def _next_turn(self) -> Turn:
+        return next_turn(self._slot, self.iteration_length, self._clock.now(), rerun=self.on_failover == "rerun")
+
+    def _govern(self, lead: Lead) -> None:
+        """Lead: one slot, or as many as there are if we are sticky, until leadership ends."""
+        turn, since = self._turn, self._clock.now()
+        assert turn is not None
+        self._lead = lead
+        if self._stop.is_set():
+            lead.ask_to_stop(self._stop_reason)
+        log.info("%s: elected leader (fence %d, slot %d)", self.group, lead.fence, turn.slot.number)
+        first = Term(lead, turn)
+        self._call(self.on_elected, first)
+        while self._serve(lead, turn) and self.sticky and self._call(self.eligible):
+            turn = self._next_turn()
+            if not self._tell(lead, turn.slot):
+                break
+        reason = lead.reason or "the slot is over"
+        lead.resign()
+        self._lead = None
+        length = self._clock.now() - since
+        log.info("%s: leadership ended after %.1f s (fence %d): %s", self.group, length, lead.fence, reason)
+        self._call(self.on_lost, first)
+
+    def _serve(self, lead: Lead, turn: Turn) -> bool:
+        """Run the slot's work if it is due and wait for the slot's end; False if leadership ended first."""
+        self._slot = turn.slot
+        if turn.skipped:
+            last = turn.slot.number - 1
+            log.warning("%s: slots %d to %d have passed unused", self.group, last - turn.skipped + 1, last)
+        if turn.run:
+            if not self._finish(Term(lead, turn)):
+                return False
+            self._slot = Slot(turn.slot.number, turn.slot.ends, done=True)
+        # Others must know that the slot is done before anything can end our term.
+        if not turn.slot.done and not self._tell(lead, self._slot):
+            return False
+        return not lead.lost.wait(self._slot.ends - self._clock.now())
+
+    def _finish(self, term: Term) -> bool:
+        """Run the work; whether the slot is done."""
+        again = " again, after an interrupted leader" if term.takeover else ""
+        log.info("%s: slot %d runs%s (fence %d)", self.group, term.iteration, again, term.fence)
+        try:
+            self._work(term)
+        except LeadershipLost as exc:
+            log.warning("%s: slot %d was interrupted: %s", self.group, term.iteration, exc)
+            return False
+        except Exception:
+            log.exception("%s: the work of slot %d failed", self.group, term.iteration)
+        return True
+
+    def _tell(self, lead: Lead, slot: Slot) -> bool:
+        """Write `slot` into the record, however long the store takes; False if leadership ended first."""
+        self._slot = slot
+        while lead.valid:
+            with contextlib.suppress(StoreUnavailable, LeadershipLost):
+                lead.proclaim(slot.note)
+                return True
+            threading.Event().wait(self.policy.retry_every)
+        return False
+
+    def _call(self, hook: Callable[..., Any], *args: Any) -> Any:
+        """A subclass's hook; one that raises is logged, and answers None."""
+        try:
+            return hook(*args)
+        except Exception:
+            log.exception("%s: %s failed", self.group, hook.__name__)
+
+    def _complain(self, trouble: str) -> None:
+        if trouble != self._trouble:
+            log.error("%s: not racing: %s", self.group, trouble)
+        self._trouble = trouble
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} group={self.group!r} iteration_length={self.iteration_length:g}>"
+
+
+@contextlib.contextmanager
+def _signals(inbox: "queue.SimpleQueue[int]") -> Iterator[None]:
+    """Put SIGTERM and SIGINT into `inbox` meanwhile, where that is possible: on the main thread."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    earlier = {n: signal.signal(n, lambda number, _frame: inbox.put(number)) for n in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield
+    finally:
+        for number, handler in earlier.items():
+            signal.signal(number, handler)
