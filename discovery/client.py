@@ -1,22 +1,22 @@
 """The calling side: `Client` keeps connections and settings, `Proxy` stands for an object in another process."""
 
+import contextlib
 import os
 import select
 import socket
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from discovery import encoding, shelf
-from discovery.errors import BadMessage, CallTimeout, CannotTravel, ConnectionLost
+from discovery.errors import BadMessage, CallTimeout, CannotTravel, ConnectionLost, RequestCanceled
 from discovery.security import TLS
 from discovery.wire import CALL, ERROR, GREETING, HELD, MAX_MESSAGE, STREAM, Address, Connection, Message
 
 if TYPE_CHECKING:
     from discovery.server import Server
 
-__all__ = ["Client", "Proxy", "RemoteStream", "address_of"]
+__all__ = ["Call", "Client", "Proxy", "RemoteStream", "address_of"]
 
 _IDLE = 8  # connections kept open to one server when nobody uses them
 
@@ -59,44 +59,26 @@ class Client:
         method: str,
         args: Sequence[Any] = (),
         kwargs: Mapping[str, Any] | None = None,
-        *,
-        deliver: Callable[[Any], object] | None = None,
         within: float | None = None,
     ) -> Any:
-        """Call a method and return or raise what it does; the proxies use this.
+        """Call a method and return or raise what it does, as the proxies do.
 
-        `ConnectionLost` says whether the call may have been executed. `deliver` is handed an answer that the server
-        keeps until it is confirmed, just before that; if it raises, the server takes the answer back. `within` is a
-        number of seconds for this call, in place of the client's `timeout`.
+        `within` is a number of seconds for this call, in place of the client's `timeout`. Raises `CannotTravel`, and
+        `ConnectionLost`, which says whether the call may have been executed.
         """
-        request = encoding.dumps([address.object_id, method, list(args), dict(kwargs or {})], self.refer)
-        within = within or self.timeout
-        connection, reply = self._ask(address, request, within)
-        try:
-            answer = encoding.loads(reply.body, self.resolve)
-            if reply.flags & HELD:
-                if deliver is not None:
-                    deliver(answer)
-                self._confirm(connection, address, answer, within)
-        except BaseException:
-            connection.close()
-            raise
-        self._put_back(address, connection)
-        if reply.flags & ERROR:
-            if isinstance(answer, ConnectionLost):
-                answer.maybe_executed = True  # the method lost another connection, well after we had called it
-            raise answer
+        call = Call(self, address, method, args, kwargs, within)
+        answer = call.result()
+        if call.held:
+            call.confirm()
         return answer
 
     def stream(self, address: Address, method: str, args: Sequence[Any] = ()) -> "RemoteStream":
         """Call a method that answers with a stream: batch after batch, each when it is asked for."""
-        request = encoding.dumps([address.object_id, method, list(args), {}], self.refer)
-        connection, reply = self._ask(address, request, self.timeout)
-        if reply.flags & STREAM:
-            return RemoteStream(self, address, connection)
-        connection.close()
-        answer = encoding.loads(reply.body, self.resolve)
-        raise answer if reply.flags & ERROR else BadMessage(f"{method} of {address} answers with no stream")
+        call = Call(self, address, method, args)
+        answer = call.result()
+        if not isinstance(answer, RemoteStream):
+            raise BadMessage(f"{method} of {address} answers with no stream")
+        return answer
 
     def close(self) -> None:
         """Close the connections that nobody is using. The client remains usable, and opens new ones."""
@@ -109,9 +91,7 @@ class Client:
     def __enter__(self) -> "Client":
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, exc: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *exc: object) -> None:
         self.close()
 
     def refer(self, value: Any) -> str | None:
@@ -136,37 +116,6 @@ class Client:
         address = Address.parse(text)
         here = shelf.objects.get(address)
         return Proxy(self, address) if here is None else here
-
-    def _ask(self, address: Address, request: bytes, within: float | None) -> tuple[Connection, Message]:
-        """Send a request and wait for the first message that answers it."""
-        connection = self._pick_up(address, within)
-        sent = False
-        try:
-            connection.sock.settimeout(within)
-            connection.send(CALL, request)
-            sent = True
-            return connection, connection.receive(within)
-        except TimeoutError as exc:
-            connection.close()
-            raise CallTimeout(f"no answer from {_where(address)} in {within} s", maybe_executed=sent) from exc
-        except OSError as exc:
-            connection.close()
-            raise ConnectionLost(f"lost {_where(address)} during a call: {exc}", maybe_executed=sent) from exc
-        except BaseException:
-            connection.close()
-            raise
-
-    def _confirm(self, connection: Connection, address: Address, answer: Any, within: float | None) -> None:
-        sent = False
-        try:
-            connection.send(CALL, flags=HELD)
-            sent = True
-            reply = connection.receive(within)
-        except OSError as exc:
-            text = f"lost {_where(address)} while it was told that its answer had arrived: {exc}"
-            raise ConnectionLost(text, maybe_executed=sent, value=answer) from exc
-        if reply.flags & ERROR:
-            raise encoding.loads(reply.body, self.resolve)
 
     def _pick_up(self, address: Address, within: float | None) -> Connection:
         if self._pid != os.getpid():  # a child must not speak on connections of its parent
@@ -213,6 +162,89 @@ class Client:
             hint = "" if sock is None else " (its access list may not admit us, or only one side speaks TLS)"
             raise ConnectionLost(f"cannot connect to {_where(address)}: {exc}{hint}") from exc
         return connection
+
+
+class Call:
+    """One call that has been sent, or so much as could be. For one thread; `cancel` may be called from any.
+
+    `held` says, once there is a result, that the server keeps it for us until `confirm`; `cancel` gives it back.
+    """
+
+    def __init__(
+        self,
+        client: Client,
+        address: Address,
+        method: str,
+        args: Sequence[Any] = (),
+        kwargs: Mapping[str, Any] | None = None,
+        within: float | None = None,
+    ) -> None:
+        request = encoding.dumps([address.object_id, method, list(args), dict(kwargs or {})], client.refer)
+        self._client, self._address = client, address
+        self._within = within or client.timeout
+        self.held = self._cancelled = self._sent = False
+        self._value: Any = None
+        self._connection = client._pick_up(address, self._within)
+        with self._trouble():
+            self._connection.sock.settimeout(self._within)
+            self._connection.send(CALL, request)
+            self._sent = True
+
+    def result(self) -> Any:
+        """Wait for the answer and return or raise it."""
+        with self._trouble():
+            message = self._connection.receive(self._within)
+            if message.flags & STREAM:
+                return RemoteStream(self._client, self._address, self._connection)
+            answer = encoding.loads(message.body, self._client.resolve)
+        if message.flags & HELD:
+            self.held, self._value = True, answer
+            return answer
+        return self._done(message, answer)
+
+    def confirm(self) -> None:
+        """Tell the server that its answer has arrived, and wait until it knows.
+
+        Where the connection is lost meanwhile, `ConnectionLost` holds the answer as its `value`.
+        """
+        self._sent = False
+        with self._trouble():
+            self._connection.send(CALL, flags=HELD)
+            self._sent = True
+            message = self._connection.receive(self._within)
+            answer = encoding.loads(message.body, self._client.resolve) if message.flags & ERROR else None
+        self._done(message, answer)
+
+    def cancel(self) -> None:
+        """End it: a `result` that waits raises `RequestCanceled`, and what the server holds for us it has back."""
+        self._cancelled = True
+        self._connection.abort()
+        if self.held:  # nobody is waiting, so nobody else would
+            self._connection.close()
+
+    def _done(self, message: Message, answer: Any) -> Any:
+        self._client._put_back(self._address, self._connection)
+        if message.flags & ERROR:
+            if isinstance(answer, ConnectionLost):
+                answer.maybe_executed = True  # the method lost another connection, well after we had called it
+            raise answer
+        return answer
+
+    @contextlib.contextmanager
+    def _trouble(self) -> Iterator[None]:
+        """Ends the connection with any error, and says of those of the network what they mean."""
+        try:
+            yield
+        except BaseException as exc:
+            self._connection.close()
+            if not isinstance(exc, OSError):
+                raise
+            if self._cancelled:
+                raise RequestCanceled(f"the call to {_where(self._address)} was canceled") from None
+            late = isinstance(exc, TimeoutError)
+            text = f"no answer in {self._within} s from" if late else f"{exc}: lost"
+            kind = CallTimeout if late else ConnectionLost
+            raise kind(f"{text} {_where(self._address)}", maybe_executed=self._sent, value=self._value) from exc
 
 
 class RemoteStream:

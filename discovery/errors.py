@@ -81,3 +81,7 @@ class RemoteError(DiscoveryError):
         super().__init__(f"{type_name}: {message}")
         self.type_name = type_name
         self.remote_traceback = remote_traceback
+
+
+class RingNotFound(DiscoveryError, LookupError):
+    """No ring answered; the message says where it was looked for, and what was heard there."""

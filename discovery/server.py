@@ -11,7 +11,6 @@ import threading
 import time
 import weakref
 from collections.abc import Callable, Iterator
-from types import TracebackType
 from typing import Any
 
 from discovery import encoding, shelf
@@ -140,19 +139,17 @@ class Server:
             self._closed = True
             self._shelf.clear()
             connections, selector = list(self._connections), self._selector
+        for connection in connections:
+            connection.abort()
         if selector is not None:
             self._wake.close()  # which ends the thread that listens
             self._thread.join()
-        for connection in connections:
-            connection.abort()
         self._client.close()
 
     def __enter__(self) -> "Server":
         return self.start()
 
-    def __exit__(
-        self, kind: type[BaseException] | None, exc: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *exc: object) -> None:
         self.close()
 
     def __repr__(self) -> str:

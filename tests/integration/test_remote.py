@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from discovery.client import Call
 from discovery.errors import (
     BadAddress,
     CallTimeout,
@@ -19,6 +20,7 @@ from discovery.errors import (
     NoSuchMethod,
     NoSuchObject,
     RemoteError,
+    RequestCanceled,
 )
 from discovery.remote import (
     Address,
@@ -405,18 +407,27 @@ def test_a_held_answer_is_confirmed_when_it_has_arrived(server: Server) -> None:
     assert held.fate == ["confirmed"]
 
 
-def test_a_held_answer_that_is_refused_is_put_back(client: Client, server: Server) -> None:
-    """Where handing it on fails, the server gets the answer back."""
+def test_a_held_answer_that_is_given_back(client: Client, server: Server) -> None:
+    """Who cancels after the answer has come gives it back."""
     held = Held()
     held.answer.set()
-
-    def refuse(answer: object) -> None:
-        raise LookupError(answer)
-
-    with pytest.raises(LookupError, match="the answer"):
-        client.call(Address.parse(server.serve(held)), "take", deliver=refuse)
+    call = Call(client, Address.parse(server.serve(held)), "take")
+    assert (call.result(), call.held) == ("the answer", True)
+    call.cancel()
     assert held.over.wait(DEADLINE)
     assert held.fate == ["put back"]
+
+
+def test_a_call_that_is_cancelled(client: Client, server: Server) -> None:
+    """Another thread ends the wait; the server hears of it."""
+    held = Held()
+    call = Call(client, Address.parse(server.serve(held)), "take")
+    assert held.waiting.wait(DEADLINE)
+    threading.Timer(0.01, call.cancel).start()
+    with pytest.raises(RequestCanceled):
+        call.result()
+    assert held.over.wait(DEADLINE)
+    assert held.fate == ["cancelled", "put back"]
 
 
 def test_a_caller_that_dies_while_it_waits_is_noticed(server: Server) -> None:
