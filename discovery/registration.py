@@ -17,7 +17,7 @@ from discovery.errors import DiscoveryError
 from discovery.remotespace import RemoteEvents, RemoteSpace
 from discovery.ring import RingFinger
 
-__all__ = ["Registration", "Service", "find", "services"]
+__all__ = ["ANY_SERVICE", "Registration", "Service", "find", "services"]
 
 log = logging.getLogger(__name__)
 
@@ -25,6 +25,7 @@ Service = tuple[Any, Any, Any, Any]
 """How a service is written: `("name", its name, the object, what else there is to say about it)`."""
 
 ANY_SERVICE: Service = ("name", None, None, None)
+"""The template of them all."""
 
 
 class Registration:
@@ -117,9 +118,13 @@ def find(name: str, *, finger: RingFinger | None = None, timeout: float | None =
 
 
 def services(finger: RingFinger | None = None, timeout: float = 1) -> dict[str, list[Service]]:
-    """All services of all rings that are found within `timeout` seconds, by the host on which each lives."""
+    """All services of all rings that are found within `timeout` seconds, by the host on which each lives.
+
+    Raises `RingNotFound`.
+    """
+    finger = finger or RingFinger()
     by_host: dict[str, list[Service]] = {}
-    for ring in (finger or RingFinger()).rings(timeout):
+    for ring in list(finger.rings(timeout)) or [finger.lookup_ring_any(timeout)]:
         for service in ring.read_all(ANY_SERVICE):
             host = address_of(service[2]).host if isinstance(service[2], Proxy) else ring.address.host
             by_host.setdefault(host, []).append(service)

@@ -1,11 +1,11 @@
 """A tuple space shared over the network: found, used as if it were here, and nothing lost when somebody dies."""
 
+import contextlib
 import json
 import os
 import re
 import signal
 import socket
-import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -29,7 +29,7 @@ from discovery.registration import Registration, find, services
 from discovery.remote import Client, Proxy, default_server, serve
 from discovery.remotespace import RemoteSpace
 from discovery.ring import RingFinger, RingServer
-from tests.processes import DEADLINE, Process, python, until
+from tests.processes import DEADLINE, python, until
 
 HOST = "127.0.0.1"
 
@@ -368,15 +368,12 @@ for _ in range(100):
 def test_ten_processes_count_without_losing_any(server: RingServer, ring: RemoteSpace) -> None:
     """Take, add one, write back, a hundred times in each of ten processes: exactly a thousand."""
     ring.write(("counter", 0))
-    processes = [Process(sys.executable, "-u", "-c", COUNTER, str(server.port)) for _ in range(10)]
-    try:
+    with contextlib.ExitStack() as stack:
+        processes = [stack.enter_context(python(COUNTER, str(server.port))) for _ in range(10)]
         for process in processes:
             process.line("ready")
         ring.write(("go",))
         assert [process.result() for process in processes] == [(0, "ready")] * 10
-    finally:
-        for process in processes:
-            process.kill()
     assert ring.take(("counter", None)) == ("counter", 1000)
 
 
