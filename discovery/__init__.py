@@ -5,25 +5,59 @@ on the clock of the process that keeps the space, or, where a renewer keeps it, 
 """
 
 from discovery.entry import Entry, Expiry, Renewer, SimpleRenewer
-from discovery.errors import BadTemplate, BadTime, BadTuple, DiscoveryError, RequestCanceled, RequestExpired
+from discovery.errors import (
+    BadTemplate,
+    BadTime,
+    BadTuple,
+    CannotTravel,
+    ConnectionLost,
+    DiscoveryError,
+    RemoteError,
+    RequestCanceled,
+    RequestExpired,
+    RingNotFound,
+)
+from discovery.registration import Registration, find, services
+from discovery.remote import TLS, Access, Client, Proxy, Server, by_reference, by_value, connect, serve
+from discovery.remotespace import RemoteSpace
+from discovery.ring import RingFinger, RingServer
 from discovery.template import Template
 from discovery.tuplespace import TupleSpace
 from discovery.waiting import Event, EventStream, Request
 
 __all__ = [
+    "TLS",
+    "Access",
     "BadTemplate",
     "BadTime",
     "BadTuple",
+    "CannotTravel",
+    "Client",
+    "ConnectionLost",
     "DiscoveryError",
     "Entry",
     "Event",
     "EventStream",
     "Expiry",
+    "Proxy",
+    "Registration",
+    "RemoteError",
+    "RemoteSpace",
     "Renewer",
     "Request",
     "RequestCanceled",
     "RequestExpired",
+    "RingFinger",
+    "RingNotFound",
+    "RingServer",
+    "Server",
     "SimpleRenewer",
     "Template",
     "TupleSpace",
+    "by_reference",
+    "by_value",
+    "connect",
+    "find",
+    "serve",
+    "services",
 ]
