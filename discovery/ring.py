@@ -150,7 +150,7 @@ class RingFinger:
 
         def ask(address: Address) -> None:
             try:
-                identity = self.client.call(address, "identity", within=timeout)
+                identity = self.client.call(address, "identity", within=0.9 * timeout)  # so that its reason is heard
                 answers.put(RemoteSpace(self.client, address, identity))
             except (DiscoveryError, OSError) as exc:
                 answers.put(exc)

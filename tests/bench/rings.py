@@ -14,7 +14,7 @@ from Pyro5.api import Proxy as PyroProxy
 from discovery.remote import Client, connect
 from discovery.ring import RingFinger
 
-ROUNDS, BATCH = 500, 1000
+ROUNDS, ROUND = 15, 100
 HOST = "127.0.0.1"
 
 ECHO = f"""
@@ -64,67 +64,66 @@ DRb.start_service("druby://{HOST}:0")
 space = Rinda::TupleSpaceProxy.new(DRbObject.new_with_uri(ARGV[0]))
 now = -> {{ Process.clock_gettime(Process::CLOCK_MONOTONIC) }}
 best = [1e9, 1e9]
-5.times do
+{ROUNDS}.times do
   start = now.call
-  {ROUNDS // 5}.times {{ |n| space.write(["job", n, "text"]) }}
+  {ROUND}.times {{ |n| space.write(["job", n, "text"]) }}
   half = now.call
-  {ROUNDS // 5}.times {{ |n| space.take(["job", n, nil]) }}
+  {ROUND}.times {{ |n| space.take(["job", n, nil]) }}
   best = best.zip([half - start, now.call - half]).map(&:min)
 end
-puts best.map {{ |seconds| seconds / {ROUNDS // 5} }}.join(" ")
+puts best.map {{ |seconds| seconds / {ROUND} }}.join(" ")
 """
 
 
 def rows() -> Iterator[tuple[str, str, str, str]]:
     """What was measured, the figure, its ratio, and what it should be."""
-    raw = _raw()
-    yield "raw TCP round trip", _shown(raw), "1", ""
-    with _child(sys.executable, "-c", CALLS) as address:
-        ours = connect(address)
-        call = _each(lambda n: ours.echo(("job", n, "text")))
-    with _child(sys.executable, "-c", PYRO) as address, PyroProxy(address) as pyro:
-        alone = _each(lambda n: pyro.echo(("job", n, "text")))
-    yield "call by reference", _shown(call), f"{call / raw:.1f} raw, {call / alone:.2f} Pyro5 alone", "≤ 1.15 Pyro5"
+    with contextlib.ExitStack() as stack:
+
+        def child(code: str) -> str:
+            return stack.enter_context(_child(sys.executable, "-c", code))
+
+        ours, pyro = connect(child(CALLS)), stack.enter_context(PyroProxy(child(PYRO)))
+        client = stack.enter_context(Client())
+        ring = RingFinger([HOST], int(child(RING)), client=client).lookup_ring_any()
+        raw, call, alone, write, take, batch = _alternately(
+            stack.enter_context(_raw_trip(child(ECHO))),
+            lambda n: ours.echo(("job", n, "text")),
+            lambda n: pyro.echo(("job", n, "text")),
+            lambda n: ring.write(("job", n, "text")),
+            lambda n: ring.take(("job", n, None)),
+            lambda n: None if n else ring.write_all([("batch", n, "text")] * ROUND),
+        )
     ruby = _rinda()
-    raw = min(raw, _raw())  # the machine has other things to do
-    with _child(sys.executable, "-c", RING) as port, Client() as client:
-        ring = RingFinger([HOST], int(port), client=client).lookup_ring_any()
-        write = _each(lambda n: ring.write(("job", n, "text")))
-        take = _each(lambda n: ring.take(("job", n, None)))
-        batches = []
-        for _ in range(5):
-            start = time.perf_counter()
-            ring.write_all([("batch", n, "text") for n in range(BATCH)])
-            batches.append((time.perf_counter() - start) / BATCH)
+    yield "raw TCP round trip", _shown(raw), "1", ""
+    yield "call by reference", _shown(call), f"{call / raw:.1f} raw, {call / alone:.2f} Pyro5 alone", "≤ 1.15 Pyro5"
     for name, mine, theirs in (("remote write", write, ruby and ruby[0]), ("remote take", take, ruby and ruby[1])):
         against = f", Ruby takes {theirs / mine:.1f} as long ({_shown(theirs)})" if theirs else ", no Ruby here"
         yield name, _shown(mine), f"{mine / raw:.1f} raw{against}", "≥ 1.5 Ruby"
-    batch = min(batches)
-    yield f"remote write, {BATCH} in one", _shown(batch), f"{write / batch:.1f} times as many as singly", "more"
+    yield f"remote write, {ROUND} in one", _shown(batch), f"{write / batch:.1f} times as many as singly", "more"
 
 
-def _each(action: Callable[[int], object]) -> float:
-    """Seconds for one, the best of five rounds."""
-    for n in range(-50, 0):
-        action(n)
-    times = []
-    for _ in range(5):
-        start = time.perf_counter()
-        for n in range(ROUNDS // 5):
-            action(n)
-        times.append((time.perf_counter() - start) / (ROUNDS // 5))
-    return min(times)
+def _alternately(*actions: Callable[[int], object]) -> list[float]:
+    """Seconds for one of each: the best of its rounds. They take turns, so that what else the machine does hits all."""
+    best = [float("inf")] * len(actions)
+    for _ in range(ROUNDS):
+        for index, action in enumerate(actions):
+            start = time.perf_counter()
+            for n in range(ROUND):
+                action(n)
+            best[index] = min(best[index], (time.perf_counter() - start) / ROUND)
+    return best
 
 
-def _raw() -> float:
-    with _child(sys.executable, "-c", ECHO) as port, socket.create_connection((HOST, int(port))) as sock:
+@contextlib.contextmanager
+def _raw_trip(port: str) -> Iterator[Callable[[int], object]]:
+    with socket.create_connection((HOST, int(port))) as sock:
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
         def there_and_back(n: int) -> None:
             sock.sendall(b"x" * 100)
             sock.recv(4096)
 
-        return _each(there_and_back)
+        yield there_and_back
 
 
 def _rinda() -> tuple[float, float] | None:

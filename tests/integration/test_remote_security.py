@@ -12,8 +12,9 @@ import Pyro5
 import pytest
 
 from discovery import encoding, wire
-from discovery.errors import BadMessage, ConnectionLost, NoSuchObject
+from discovery.errors import BadMessage, ConnectionLost, NoSuchObject, RingNotFound
 from discovery.remote import TLS, Access, Address, Client, Server, serve
+from discovery.ring import RingFinger, RingServer
 from tests.processes import DEADLINE, until
 
 
@@ -117,6 +118,30 @@ def test_two_servers_with_their_own_settings(certificates: Path) -> None:
         assert trusting.proxy(secret.serve(Hello())).echo("x" * 200) == "x" * 200
         assert plain.proxy(opened.serve(Hello())).echo("x" * 200) == "x" * 200
         assert "access list" in refused(plain, closed.serve(Hello()))
+
+
+def test_a_ring_with_tls(certificates: Path) -> None:
+    """Both sides prove themselves, in both directions: the ring asks a renewer of the client's, over TLS too."""
+    mine = tls(certificates, "client", "ours")
+    asked: list[object] = []
+
+    class Renewer:
+        def renew(self, stored: object) -> float:
+            asked.append(stored)
+            return 60.0
+
+    with (
+        RingServer(port=0, host="127.0.0.1", tls=tls(certificates, "server", "ours")) as ring,
+        Server("127.0.0.1", tls=mine) as server,
+        Client(tls=mine, server=lambda: server) as client,
+        Client() as plain,
+    ):
+        found = RingFinger(["127.0.0.1"], ring.port, client=client).lookup_ring_any()
+        found.write(("x", 1), Renewer())
+        assert found.take(("x", None)) == ("x", 1)
+        assert asked == [("x", 1)]
+        with pytest.raises(RingNotFound, match="TLS"):
+            RingFinger(["127.0.0.1"], ring.port, client=plain).lookup_ring_any(0.2)
 
 
 def test_a_client_that_is_slow_with_tls_holds_up_nobody(certificates: Path) -> None:
