@@ -97,8 +97,8 @@ def _description(wanted: Any) -> Callable[[Any], bool] | None:
     """The test of a pattern that describes values; None for a literal."""
     if isinstance(wanted, type):
         if wanted is int:
-            return lambda value: isinstance(value, int) and not isinstance(value, bool)
-        return lambda value: isinstance(value, wanted) or value is wanted
+            return lambda value: value is int or (isinstance(value, int) and not isinstance(value, bool))
+        return lambda value: value is wanted or isinstance(value, wanted)
     if isinstance(wanted, range):
         # Only whole numbers are looked up: `0.5 in range(10**9)` would count its way through.
         return lambda value: (

@@ -155,7 +155,7 @@ class EventStream:
                 self._missed += 1
             self._events.append(Event(kind, dict(stored) if isinstance(stored, dict) else stored))
             self.closed = kind == "close"
-            self._ready.notify()
+            self._ready.notify_all()
 
     def _due(self) -> None:
         self._space._end(self)
