@@ -180,7 +180,7 @@ class Server:
         """Let clients in, and tell calls that wait when their caller has gone, without a thread or a poll for each."""
         assert self._selector is not None
         while not self._closed:
-            for key, _ in self._selector.select(max(self._keep, 1.0)):
+            for key, _ in self._selector.select(min(max(self._keep, 1.0), 60.0)):
                 if key.data is not None:
                     try:
                         key.data()
@@ -207,9 +207,20 @@ class Server:
             log.warning("refused %s: %s", peer[0], "too many connections" if full else "not on the access list")
             sock.close()
             return
-        threading.Thread(
-            target=self._converse, args=(sock, peer), name=f"client {peer[0]}:{peer[1]}", daemon=True
-        ).start()
+        connection = Connection(sock, self._max_message)
+        with self._lock:
+            self._connections.add(connection)
+        try:
+            name = f"client {peer[0]}:{peer[1]}"
+            threading.Thread(target=self._converse, args=(connection, peer[0]), name=name, daemon=True).start()
+        except RuntimeError as exc:
+            log.warning("refused %s: %s", peer[0], exc)
+            self._forget(connection)
+
+    def _forget(self, connection: Connection) -> None:
+        with self._lock:
+            self._connections.discard(connection)
+        connection.close()
 
     @contextlib.contextmanager
     def _watching(self, connection: Connection, gone: Callable[[], None]) -> Iterator[None]:
@@ -217,8 +228,12 @@ class Server:
         selector, sock = self._selector, connection.sock
         assert selector is not None
 
+        def forget() -> None:
+            with contextlib.suppress(KeyError, ValueError, RuntimeError):  # forgotten, or the server is closed
+                selector.unregister(sock)
+
         def leave() -> None:
-            selector.unregister(sock)
+            forget()
             gone()
 
         selector.register(sock, selectors.EVENT_READ, leave)
@@ -227,33 +242,23 @@ class Server:
                 gone()
             yield
         finally:
-            with contextlib.suppress(KeyError, ValueError, RuntimeError):  # gone, or the server is closed
-                selector.unregister(sock)
+            forget()
 
     # The thread of one client
 
-    def _converse(self, sock: socket.socket, peer: tuple[Any, ...]) -> None:
-        connection = None
+    def _converse(self, connection: Connection, peer: str) -> None:
         try:
             if self._context is not None:
-                sock.settimeout(HANDSHAKE)
-                sock = self._context.wrap_socket(sock, server_side=True)
-            connection = Connection(sock, self._max_message)
-            with self._lock:
-                if self._closed:
-                    return
-                self._connections.add(connection)
+                connection.agree_on_tls(self._context, HANDSHAKE)
             connection.send(GREETING)
-            while True:
+            while not self._closed:
                 self._answer(connection, connection.receive())
         except (BadMessage, ssl.SSLError) as exc:
-            log.warning("hung up on %s: %s", peer[0], exc)
+            log.warning("hung up on %s: %s", peer, exc)
         except OSError as exc:
-            log.debug("%s has gone: %s", peer[0], exc)
+            log.debug("%s has gone: %s", peer, exc)
         finally:
-            with self._lock:
-                self._connections.discard(connection)
-            sock.close()
+            self._forget(connection)
 
     def _answer(self, connection: Connection, message: Message) -> None:
         if message.kind != CALL or message.flags & (HELD | STREAM):

@@ -6,6 +6,7 @@ compressed message is inflated before anybody asks how large it becomes, and ser
 """
 
 import socket
+import ssl
 import zlib
 from typing import NamedTuple
 
@@ -87,6 +88,12 @@ class Connection:
         for level, name, value in _OPTIONS:
             if hasattr(socket, name):
                 sock.setsockopt(level, getattr(socket, name), value)
+
+    def agree_on_tls(self, context: ssl.SSLContext, timeout: float) -> None:
+        """Go on in TLS, as the server; the client has so many seconds for its part."""
+        self.sock = context.wrap_socket(self.sock, server_side=True, do_handshake_on_connect=False)
+        self.sock.settimeout(timeout)
+        self.sock.do_handshake()
 
     def send(self, kind: int, body: bytes = b"", flags: int = 0) -> None:
         """Send one message, whole; `CannotTravel` before anything is sent when it is too large."""
