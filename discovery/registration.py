@@ -117,7 +117,7 @@ def find(name: str, *, finger: RingFinger | None = None, timeout: float | None =
     return ring.read(("name", name, None, None), timeout)[2]
 
 
-def services(finger: RingFinger | None = None, timeout: float = 1) -> dict[str, list[Service]]:
+def services(finger: RingFinger | None = None, timeout: float = 2) -> dict[str, list[Service]]:
     """All services of all rings that are found within `timeout` seconds, by the host on which each lives.
 
     Raises `RingNotFound`.

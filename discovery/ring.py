@@ -4,6 +4,8 @@ with RingServer(TupleSpace()) as server: ...          # on one machine
 ring = RingFinger.primary()                            # on any other: a space to read, take and write
 """
 
+import contextlib
+import logging
 import queue
 import secrets
 import threading
@@ -12,8 +14,9 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import overload
 
 from discovery import remote
+from discovery.beacon import Beacon, Change, Sighting
 from discovery.client import Client
-from discovery.errors import DiscoveryError, RingNotFound
+from discovery.errors import DiscoveryError, MulticastUnavailable, RingNotFound
 from discovery.remotespace import Board, RemoteSpace
 from discovery.security import TLS, Access
 from discovery.server import Server
@@ -28,15 +31,21 @@ PORT = 7647
 BROADCAST = "<broadcast>"
 """In a list of hosts: all rings on this port that announce themselves on the local network."""
 
+ANYWHERE = ("", "0.0.0.0", "::")
+MANY = 100
+"""Addresses that are asked in one search, at most, whatever is announced."""
+
 _OBJECT_ID = "ring"
+log = logging.getLogger(__name__)
 
 
 class RingServer:
     """Shares a tuple space on a port, 0 for any free one, and announces it on the local network.
 
-    `host` is the interface to listen on, by default all of them; `access`, `tls` and `max_message` (bytes) are those
-    of `remote.Server`. Renewers in other processes get five seconds to answer. It listens from `start` or `with` on,
-    until `close`; a space of its own making is then closed too. OSError when the port cannot be had.
+    `host` is the address of the interface to listen on, and to announce itself on; by default all of them. Where it
+    cannot announce itself, that is a warning. `access`, `tls` and `max_message` (bytes) are those of `remote.Server`.
+    Renewers in other processes get five seconds to answer. It listens from `start` or `with` on, until `close`; a
+    space of its own making is then closed too. OSError when the port cannot be had.
     """
 
     def __init__(
@@ -48,10 +57,13 @@ class RingServer:
         access: Access | None = None,
         tls: TLS | None = None,
         max_message: int = MAX_MESSAGE,
+        announce: bool = True,
     ) -> None:
         self.space = TupleSpace() if space is None else space
         self.identity = secrets.token_urlsafe(16)
         self._own_space = space is None
+        self._announce, self._host = announce, host
+        self._beacon: Beacon | None = None
         trusted = tls if tls is not None and tls.authority is not None else None
         client = Client(tls=trusted, timeout=5.0, connect_timeout=2.0, server=lambda: self._server)
         self._server = Server(host, port, access=access, tls=tls, client=client, max_message=max_message)
@@ -64,10 +76,18 @@ class RingServer:
     def start(self) -> "RingServer":
         """Listen and announce."""
         self._server.serve(Board(self.space, self.identity), _OBJECT_ID)
+        if self._announce:
+            self._beacon = Beacon([self._host] if self._host not in ANYWHERE else None)
+            try:
+                self._beacon.start().announce("ring", {"port": str(self.port)})
+            except MulticastUnavailable as exc:
+                log.warning("%r cannot announce itself, and is found by its host's name only: %s", self, exc)
         return self
 
     def close(self) -> None:
         """Stop at once: clients that wait get an error."""
+        if self._beacon is not None:
+            self._beacon.close()
         self._server.close()
         if self._own_space:
             self.space.close()
@@ -108,15 +128,21 @@ class RingFinger:
     """Finds rings on one port: on the named hosts, and with "<broadcast>" on the local network.
 
     Named hosts are asked directly, all at once, which works where multicast does not; "host:port" names one on another
-    port. `client` has the settings for the way there (TLS); the spaces that are found use it too.
+    port. `client` has the settings for the way there (TLS); the spaces that are found use it too. `interfaces` are the
+    addresses of those to listen on for announcements, by default all.
     """
 
     primary = _Primary()
 
     def __init__(
-        self, hosts: Sequence[str] = (BROADCAST, "localhost"), port: int = PORT, *, client: Client | None = None
+        self,
+        hosts: Sequence[str] = (BROADCAST, "localhost"),
+        port: int = PORT,
+        *,
+        client: Client | None = None,
+        interfaces: Sequence[str] | None = None,
     ) -> None:
-        self.hosts, self.port = list(hosts), port
+        self.hosts, self.port, self.interfaces = list(hosts), port, interfaces
         self.client = client or remote.default_client
         self._primary: RemoteSpace | None = None
 
@@ -130,8 +156,11 @@ class RingFinger:
         because = f" ({'; '.join(reasons)})" if reasons else ""
         raise RingNotFound(f"no ring on port {self.port} of {looked} within {timeout} s{because}")
 
-    def rings(self, timeout: float = 1) -> Iterator[RemoteSpace]:
-        """Every ring that is found within `timeout` seconds, each once, as they answer; sooner where all hosts have."""
+    def rings(self, timeout: float = 2) -> Iterator[RemoteSpace]:
+        """Every ring that is found within `timeout` seconds, each once, as they answer; sooner where all hosts have.
+
+        On the local network a second is too short: an announcement is not repeated sooner, whoever asks.
+        """
         seen = set()
         for ring in self._search(timeout, []):
             if ring.identity not in seen:
@@ -145,8 +174,10 @@ class RingFinger:
         return f"<RingFinger {self.hosts!r} port {self.port} primary {self._primary!r}>"
 
     def _search(self, timeout: float, reasons: list[str]) -> Iterator[RemoteSpace]:
+        """The rings that answer, as they do; until `timeout`, or all hosts have answered where only hosts are asked."""
         deadline = time.monotonic() + timeout
         answers: queue.SimpleQueue[RemoteSpace | Exception] = queue.SimpleQueue()
+        asked: set[Address] = set()
 
         def ask(address: Address) -> None:
             try:
@@ -155,17 +186,36 @@ class RingFinger:
             except (DiscoveryError, OSError) as exc:
                 answers.put(exc)
 
+        def start(address: Address) -> None:
+            if address not in asked and len(asked) < MANY:
+                asked.add(address)
+                threading.Thread(target=ask, args=(address,), name=f"finger {address.host}", daemon=True).start()
+
+        def heard(change: Change, sighting: Sighting) -> None:
+            if change != "removed" and sighting.properties.get("port") == str(self.port):
+                for host in sighting.addresses:
+                    start(Address(_OBJECT_ID, host, self.port))
+
         for host in self.hosts:
-            threading.Thread(target=ask, args=(self._address(host),), name=f"finger {host}", daemon=True).start()
-        for _ in self.hosts:
-            try:
-                found = answers.get(timeout=max(0.0, deadline - time.monotonic()))
-            except queue.Empty:
-                return
-            if isinstance(found, RemoteSpace):
-                yield found
-            else:
-                reasons.append(str(found))
+            if host != BROADCAST:
+                start(self._address(host))
+        with contextlib.ExitStack() as stack:
+            if BROADCAST in self.hosts:
+                try:
+                    stack.enter_context(Beacon(self.interfaces)).browse("ring", heard)
+                except MulticastUnavailable as exc:
+                    reasons.append(str(exc))
+            told = 0
+            while told < len(asked) or BROADCAST in self.hosts:
+                try:
+                    found = answers.get(timeout=max(0.0, deadline - time.monotonic()))
+                except queue.Empty:
+                    return
+                told += 1
+                if isinstance(found, RemoteSpace):
+                    yield found
+                else:
+                    reasons.append(str(found))
 
     def _address(self, host: str) -> Address:
         name, colon, port = host.rpartition(":")

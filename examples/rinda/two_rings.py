@@ -4,7 +4,8 @@ from discovery import RingFinger, RingNotFound, RingServer
 
 
 def main() -> None:
-    with RingServer(port=0) as first, RingServer(port=0) as second:
+    here = "127.0.0.1"  # leave it away to share them with the whole network
+    with RingServer(port=0, host=here) as first, RingServer(port=0, host=here) as second:
         first.space.write(("ring", "first"))
         second.space.write(("ring", "second"))
 

@@ -29,7 +29,7 @@ while data := peer.recv(4096):
 RING = f"""
 import threading
 from discovery.ring import RingServer
-print(RingServer(port=0, host="{HOST}").start().port, flush=True)
+print(RingServer(port=0, host="{HOST}", announce=False).start().port, flush=True)
 threading.Event().wait()
 """
 CALLS = f"""

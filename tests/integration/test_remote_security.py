@@ -131,7 +131,7 @@ def test_a_ring_with_tls(certificates: Path) -> None:
             return 60.0
 
     with (
-        RingServer(port=0, host="127.0.0.1", tls=tls(certificates, "server", "ours")) as ring,
+        RingServer(port=0, host="127.0.0.1", tls=tls(certificates, "server", "ours"), announce=False) as ring,
         Server("127.0.0.1", tls=mine) as server,
         Client(tls=mine, server=lambda: server) as client,
         Client() as plain,

@@ -36,7 +36,7 @@ HOST = "127.0.0.1"
 
 @pytest.fixture
 def server() -> Iterator[RingServer]:
-    with RingServer(port=0, host=HOST) as server:
+    with RingServer(port=0, host=HOST, announce=False) as server:
         yield server
 
 
@@ -56,7 +56,7 @@ ring = RingFinger(["{HOST}"], int(sys.argv[1])).lookup_ring_any()
 RING_SERVER = f"""
 import sys, threading
 from discovery.ring import RingServer
-server = RingServer(port=int(sys.argv[1]), host="{HOST}").start()
+server = RingServer(port=int(sys.argv[1]), host="{HOST}", announce=False).start()
 print(server.port, flush=True)
 threading.Event().wait()
 """
@@ -301,7 +301,7 @@ def test_the_death_of_the_server_ends_every_wait() -> None:
 def test_closing_a_ring_lets_everybody_go(server: RingServer, ring: RemoteSpace) -> None:
     """The threads that waited at the server end too, though the space lives on."""
     space = TupleSpace()
-    with RingServer(space, 0, host=HOST) as other, Client() as client:
+    with RingServer(space, 0, host=HOST, announce=False) as other, Client() as client:
         request = RingFinger([HOST], other.port, client=client).lookup_ring_any().taking(("x",))
         until(lambda: waiting(other) == 1)
         other.close()
@@ -449,13 +449,37 @@ def test_five_hundred_takers_at_once(server: RingServer, ring: RemoteSpace) -> N
 
 def test_finding(server: RingServer) -> None:
     """Each ring once, however often it is found; the first one is the primary."""
-    with RingServer(port=0, host=HOST) as second, Client() as client:
+    with RingServer(port=0, host=HOST, announce=False) as second, Client() as client:
         finger = RingFinger([HOST, "localhost", f"{HOST}:{second.port}"], server.port, client=client)
         assert finger.primary is None
         assert {ring.identity for ring in finger} == {server.identity, second.identity}
         assert len(list(finger)) == 2
         assert finger.lookup_ring_any() is finger.primary
         assert RingFinger.primary([HOST], second.port).identity == second.identity
+
+
+def test_finding_by_announcement() -> None:
+    """Over mDNS: rings on this port only, at once, whether they or the finder came first; gone when they are."""
+    with RingServer(port=0, host=HOST) as server, RingServer(port=0, host=HOST), Client() as client:
+        finger = RingFinger(["<broadcast>"], server.port, client=client, interfaces=[HOST])
+        start = time.monotonic()
+        assert finger.lookup_ring_any().identity == server.identity
+        assert time.monotonic() - start < 2
+        assert [ring.identity for ring in finger] == [server.identity]
+    with pytest.raises(RingNotFound, match="<broadcast>"):
+        finger.lookup_ring_any(0.3)
+
+
+def test_a_ring_that_comes_later_is_found() -> None:
+    """Who is already looking finds a ring as soon as it is there."""
+    with RingServer(port=0, host=HOST, announce=False) as first:
+        port = first.port
+    later = RingServer(port=port, host=HOST)
+    threading.Timer(0.3, later.start).start()
+    with Client() as client:
+        finger = RingFinger(["<broadcast>"], port, client=client, interfaces=[HOST])
+        assert finger.lookup_ring_any().identity == later.identity
+    later.close()
 
 
 def test_not_finding() -> None:
@@ -509,14 +533,18 @@ def test_a_service_is_registered_again_when_the_ring_comes_back() -> None:
 
 
 def test_a_service_that_cannot_be_reached_disappears(server: RingServer, ring: RemoteSpace) -> None:
-    """Stopped, it does not answer the ring and is dropped after a short time; when it goes on, it is back."""
+    """Stopped, it does not answer the ring and is gone after a short time; when it goes on it is back; killed, gone."""
     anything = ("name", "Logger", None, None)
     with python(SERVICE, str(server.port)) as service:
         assert ring.read(anything, DEADLINE)
-        service.kill()
+        os.kill(service.popen.pid, signal.SIGSTOP)
         start = time.monotonic()
         until(lambda: ring.read_all(anything) == [])
         assert time.monotonic() - start < 3
+        os.kill(service.popen.pid, signal.SIGCONT)
+        until(lambda: ring.read_all(anything))
+        service.kill()
+        until(lambda: ring.read_all(anything) == [])
 
 
 def test_a_registration_ends(server: RingServer) -> None:

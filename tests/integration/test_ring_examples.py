@@ -15,7 +15,7 @@ EXAMPLES = Path(__file__).parents[2] / "examples" / "rinda"
 
 @pytest.fixture
 def ring() -> Iterator[str]:
-    with RingServer(port=0, host="127.0.0.1") as server:
+    with RingServer(port=0, host="127.0.0.1", announce=False) as server:
         yield f"127.0.0.1:{server.port}"
 
 
