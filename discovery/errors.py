@@ -85,3 +85,11 @@ class RemoteError(DiscoveryError):
 
 class RingNotFound(DiscoveryError, LookupError):
     """No ring answered; the message says where it was looked for, and what was heard there."""
+
+
+class BadAnnouncement(DiscoveryError, ValueError):
+    """What was to be announced cannot be sent."""
+
+
+class MulticastUnavailable(DiscoveryError, OSError):
+    """The machine, or the interface that was named, has no multicast."""

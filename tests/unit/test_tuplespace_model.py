@@ -224,4 +224,4 @@ class SpaceMachine(RuleBasedStateMachine):
 
 
 TestSpaceAgainstModel = SpaceMachine.TestCase
-TestSpaceAgainstModel.settings = settings(max_examples=150, stateful_step_count=40, deadline=None)
+TestSpaceAgainstModel.settings = settings(max_examples=400, stateful_step_count=40, deadline=None)
