@@ -502,12 +502,12 @@ import sys, threading
 from discovery.registration import Registration
 from discovery.ring import RingFinger
 class Logger:
-    def info(self, text): print("logged", text, flush=True)
+    def info(self, text): sys.stdout.write(f"logged {{text}}\\n")  # whole, whatever other threads print
 finger = RingFinger(["{HOST}"], int(sys.argv[1]))
 with Registration(Logger(), description="logs", finger=finger, period=0.5, retry=0.05) as registration:
     while True:
         registration.wait()
-        print("registered", flush=True)
+        sys.stdout.write("registered\\n")
         while registration.wait(0): threading.Event().wait(0.01)
 """
 
