@@ -69,11 +69,11 @@ def lock(
     """
     if wait is not None and not 0 <= wait < float("inf"):
         raise typer.BadParameter(f"--wait must be a number of seconds, not {wait!r}")
-    policy, register = LeasePolicy(ttl=ttl), register_of(store, servers)
+    policy = LeasePolicy(ttl=ttl)
     names = [name] if permits is None else [f"{name}/{number}" for number in range(permits)]
-    candidates = [Candidate(register, each, policy) for each in names]
-    random.shuffle(candidates)
-    with _signals() as inbox:
+    with register_of(store, servers) as register, _signals() as inbox:
+        candidates = [Candidate(register, each, policy) for each in names]
+        random.shuffle(candidates)
         try:
             term = acquire(name, candidates, wait, inbox)
         except NotElected as exc:
