@@ -4,14 +4,17 @@ A tuple space holds tuples that are matched by template and may expire. A tuple 
 on the clock of the process that keeps the space, or, where a renewer keeps it, until that has no answer or says no.
 """
 
+from discovery.beacon import Announcement, Beacon, Sighting
 from discovery.entry import Entry, Expiry, Renewer, SimpleRenewer
 from discovery.errors import (
+    BadAnnouncement,
     BadTemplate,
     BadTime,
     BadTuple,
     CannotTravel,
     ConnectionLost,
     DiscoveryError,
+    MulticastUnavailable,
     RemoteError,
     RequestCanceled,
     RequestExpired,
@@ -28,9 +31,12 @@ from discovery.waiting import Event, EventStream, Request
 __all__ = [
     "TLS",
     "Access",
+    "Announcement",
+    "BadAnnouncement",
     "BadTemplate",
     "BadTime",
     "BadTuple",
+    "Beacon",
     "CannotTravel",
     "Client",
     "ConnectionLost",
@@ -39,6 +45,7 @@ __all__ = [
     "Event",
     "EventStream",
     "Expiry",
+    "MulticastUnavailable",
     "Proxy",
     "Registration",
     "RemoteError",
@@ -51,6 +58,7 @@ __all__ = [
     "RingNotFound",
     "RingServer",
     "Server",
+    "Sighting",
     "SimpleRenewer",
     "Template",
     "TupleSpace",

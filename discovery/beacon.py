@@ -94,6 +94,8 @@ class Beacon:
         if self._zeroconf is not None:
             return self
         interfaces = InterfaceChoice.All if self.interfaces is None else list(self.interfaces)
+        if unknown := set(self.interfaces or ()).difference(_addresses()):
+            raise MulticastUnavailable(f"not an address of this machine: {', '.join(sorted(unknown))}")
         try:
             zeroconf = Zeroconf(interfaces, use_asyncio=False)
             assert zeroconf.loop is not None
@@ -323,8 +325,12 @@ def understand(name: str, text: bytes) -> Sighting | None:
 
 def own_addresses() -> list[str]:
     """The IPv4 addresses of this machine, loopback only where there is nothing else; at most eight."""
-    found = [str(ip.ip) for adapter in ifaddr.get_adapters() for ip in adapter.ips if ip.is_IPv4]
+    found = _addresses()
     return ([address for address in found if not address.startswith("127.")] or found)[:8]
+
+
+def _addresses() -> list[str]:
+    return [str(ip.ip) for adapter in ifaddr.get_adapters() for ip in adapter.ips if ip.is_IPv4]
 
 
 def _call(callback: Callable[[Change, Sighting], object], change: Change, sighting: Sighting) -> None:

@@ -17,8 +17,8 @@ class BadTime(DiscoveryError, ValueError):
     """A timeout or an expiry that is no number of seconds."""
 
 
-class RequestExpired(DiscoveryError, TimeoutError):
-    """Nothing matched within the timeout."""
+class RequestExpired(DiscoveryError):
+    """Nothing matched within the timeout. Not a TimeoutError, which is an OSError: work that fails is something else."""
 
 
 class RequestCanceled(DiscoveryError):
