@@ -136,13 +136,14 @@ class RingFinger:
 
     def __init__(
         self,
-        hosts: Sequence[str] = (BROADCAST, "localhost"),
+        hosts: Sequence[str] | str = (BROADCAST, "localhost"),
         port: int = PORT,
         *,
         client: Client | None = None,
         interfaces: Sequence[str] | None = None,
     ) -> None:
-        self.hosts, self.port, self.interfaces = list(hosts), port, interfaces
+        self.hosts = [hosts] if isinstance(hosts, str) else list(hosts)
+        self.port, self.interfaces = port, interfaces
         self.client = client or remote.default_client
         self._primary: RemoteSpace | None = None
 
