@@ -18,7 +18,7 @@ class BadTime(DiscoveryError, ValueError):
 
 
 class RequestExpired(DiscoveryError):
-    """Nothing matched within the timeout. Not a TimeoutError, which is an OSError: work that fails is something else."""
+    """Nothing matched within the timeout. Not a TimeoutError: those are OSErrors, and failing work raises them."""
 
 
 class RequestCanceled(DiscoveryError):

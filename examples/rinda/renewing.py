@@ -23,7 +23,7 @@ def main() -> None:
     with TupleSpace() as space:
         begun = monotonic()
         deletions = space.notify("delete", (None,))
-        space.write(("numeric",), expires=0.4)
+        space.write(("numeric",), expires=0.8)
         space.write(("eternal",))
         space.write(("simple",), expires=SimpleRenewer(0.1))
         space.write(("limited",), expires=LimitedRenewer())
