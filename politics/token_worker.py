@@ -22,7 +22,9 @@ from election import (
     View,
 )
 from election import Term as Lead
-from politics.settings import find_store
+from politics.membership import Membership
+from politics.peers import Peer
+from politics.settings import choose_store, open_store
 from politics.slots import Slot, Turn, merge, next_turn, read_note
 
 log = logging.getLogger("politics")
@@ -85,6 +87,7 @@ class TokenWorker:
         sticky: keep a healthy leader from slot to slot, instead of a new race for each (False).
         on_failover: what becomes of the slot that a leader left unfinished: "rerun" (default) or "skip".
         grace: seconds that the work may take to return once it is asked to stop, still renewed (10).
+        announce: let the group's other members on this network hear of this one, and hear them (True).
 
     Raises:
         BadPolicy, BadAddress: a value that cannot work; the message names it.
@@ -98,6 +101,7 @@ class TokenWorker:
     sticky: bool = False
     on_failover: str = "rerun"
     grace: float = 10.0
+    announce: bool = True
 
     def __init__(
         self,
@@ -110,6 +114,7 @@ class TokenWorker:
         sticky: bool | None = None,
         on_failover: str | None = None,
         grace: float | None = None,
+        announce: bool | None = None,
     ) -> None:
         given = {key: value for key, value in locals().items() if key not in ("self", "__class__")}
         for key, value in given.items():
@@ -126,8 +131,10 @@ class TokenWorker:
         if not self.group:
             raise BadPolicy(f"{type(self).__name__} needs a group: set it on the class or pass group=")
         self.policy = LeasePolicy(ttl=self.lease_ttl)
-        self._register = find_store(self.store, self.servers)
+        self._chosen = choose_store(self.store, self.servers)
+        self._register = open_store(self._chosen)
         self._candidate = Candidate(self._register, self.group, self.policy)
+        self._membership = Membership(self._candidate, self._chosen)
         self._clock = SystemClock()
         self._thread: threading.Thread | None = None
         self._stop = threading.Event()
@@ -150,6 +157,10 @@ class TokenWorker:
 
     def on_lost(self, term: Term) -> None:
         """Leadership ended, by itself or not; the work has returned."""
+
+    def peers(self) -> tuple[Peer, ...]:
+        """The group's other members, as they were last heard: hints. None while we do not run or announce."""
+        return self._membership.peers()
 
     # Running.
 
@@ -198,6 +209,7 @@ class TokenWorker:
             if thread.is_alive() and (lead := self._lead):
                 log.warning("%s: the work did not stop in time: its lease is given up", self.group)
                 lead.resign()
+                self._membership.tell(None)
 
     def _ask_to_stop(self, reason: str) -> None:
         self._stop_reason = reason
@@ -219,6 +231,7 @@ class TokenWorker:
         self._turn: Turn | None = None
         self._trouble = self._doubt = ""
         self._pid = os.getpid()
+        self._membership = Membership(self._candidate, self._chosen)
         self._failure: BaseException | None = None
         self._thread = threading.Thread(target=self._run, args=(finished,), name=f"politics-{self.group}", daemon=True)
         self._thread.start()
@@ -226,6 +239,8 @@ class TokenWorker:
     def _run(self, finished: Callable[[], None]) -> None:
         log.info("%s: waiting to be elected", self.group)
         try:
+            if self.announce:
+                self._membership.join()
             while not self._stop.is_set():
                 try:
                     lead = self._candidate.campaign(plan=self._plan, stop=self._stop)
@@ -245,6 +260,7 @@ class TokenWorker:
             log.critical("%s: the worker ends: %r", self.group, exc, exc_info=not isinstance(exc, SystemExit))
         finally:
             self._lead = None
+            self._membership.leave()
             if self._register is not self.store:  # or else it is the caller's, and may have other users
                 self._register.close()
             log.info("%s: stopped", self.group)
@@ -273,6 +289,7 @@ class TokenWorker:
         self._lead = lead
         if self._stop.is_set():
             lead.ask_to_stop(self._stop_reason)
+        self._membership.tell(lead)
         log.info("%s: elected leader (fence %d, slot %d)", self.group, lead.fence, turn.slot.number)
         first = Term(lead, turn)
         self._call(self.on_elected, first)
@@ -283,6 +300,7 @@ class TokenWorker:
         reason = lead.reason or "the slot is over"
         lead.resign()
         self._lead = None
+        self._membership.tell(None)
         length = self._clock.now() - since
         log.info("%s: leadership ended after %.1f s (fence %d): %s", self.group, length, lead.fence, reason)
         self._call(self.on_lost, first)
