@@ -146,7 +146,8 @@ class Assembly:
         with self._lock:
             self.members = (*self.members, member)
             if not self._serving:
-                thread = threading.Thread(target=self._run, name="politics-peers", daemon=True)
+                self.heard = {}
+                thread = threading.Thread(target=self._run, args=(self.heard,), name="politics-peers", daemon=True)
                 try:
                     thread.start()
                     self._thread, self._serving = thread, True
@@ -167,14 +168,14 @@ class Assembly:
         if thread:
             thread.join(LAST_WORD)
 
-    def _run(self) -> None:
-        heard: Heard = {}
-        self.heard = heard
+    def _run(self, heard: Heard) -> None:
         try:
             with contextlib.ExitStack() as stack:
                 self._serve(stack, heard)
         except Exception:
             log.exception("peers are not heard any more")
+        finally:
+            heard.clear()
 
     def _serve(self, stack: contextlib.ExitStack, heard: Heard) -> None:
         beacon: Beacon | None = None
