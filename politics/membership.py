@@ -181,8 +181,10 @@ class Assembly:
         beacon: Beacon | None = None
         tried = -RECHECK
         announced: dict[Membership, Announcement] = {}
-        while members := self._current():
-            self.wake.clear()
+        while True:
+            self.wake.clear()  # before we look at what it announces
+            if not (members := self._current()):
+                return
             if beacon is None and now() - tried >= RECHECK:
                 beacon, tried = self._open(stack, heard), now()
             for member in members if beacon else ():
@@ -221,9 +223,8 @@ class Assembly:
             self.wake.set()
 
 
-_assemblies: dict[
-    int, Assembly
-] = {}  # by process: a forked child has none of its parent's threads and announces nothing
+# By process: a forked child has none of its parent's threads, and announces nothing.
+_assemblies: dict[int, Assembly] = {}
 
 
 @atexit.register
@@ -234,10 +235,12 @@ def _say_goodbye() -> None:
 
 def note(heard: Heard, change: Change, sighting: Sighting) -> tuple[Peer | None, Peer | None]:
     """Keep what was heard; return what this announcement was before, and what it is now."""
-    before = heard.pop(sighting.name, None)
+    before = heard.get(sighting.name)
     after = None if change == "removed" else understand(sighting.properties)
     if after:
         heard[sighting.name] = after
+    else:
+        heard.pop(sighting.name, None)
     return before, after
 
 
