@@ -37,15 +37,15 @@ for other in others:
 worker.process(lambda term: None)
 """
 FORKING = """
-import os, signal, sys
+import os, signal, sys  # each line is one write, as two processes share the output
 from politics import TokenWorker
 
 def work(term):
     if not (child := os.fork()):
-        print("child hears", worker.peers(), flush=True)
+        os.write(1, f"child hears {worker.peers()}\n".encode())
         signal.alarm(60)
         signal.pause()
-    print("child is", child, flush=True)
+    os.write(1, f"child is {child}\n".encode())
     term.lost.wait()
 
 worker = TokenWorker(group=sys.argv[1], store=sys.argv[2], lease_ttl=1)
