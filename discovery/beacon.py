@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import logging
 import random
 import re
@@ -28,10 +29,10 @@ from zeroconf._protocol.outgoing import DNSOutgoing
 
 from discovery.errors import BadAnnouncement, MulticastUnavailable
 
-PERIOD = 4.0
+PERIOD = 4
 """Seconds between two heartbeats."""
-LIFETIME = 12.0
-"""Seconds for which an announcement is believed after it was last heard: three heartbeats, of which two may be lost."""
+LIFETIME = 12
+"""Seconds, and at most one more, for which what was heard is believed: three heartbeats, of which two may be lost."""
 MAX_SIZE = 1200
 """Bytes of an announcement's properties, so that it fits into one packet; more is refused, and ignored when heard."""
 MAX_HEARD = 10_000
@@ -43,8 +44,8 @@ _TYPE = "_politics._tcp.local."
 _NAME = re.compile(r"([a-z]*)-([0-9a-f]{16})\." + re.escape(_TYPE))
 _AT = "at"  # the property that holds the announcer's addresses
 _ASK = ""  # the kind of an announcement that asks everyone for theirs
-_CHUNK = 8  # announcements sent at once
-_GAP = 0.02  # seconds between two such chunks
+_CHUNK = 6  # announcements sent at once
+_GAP = 0.03  # seconds between two such chunks
 
 
 @dataclass(frozen=True)
@@ -159,7 +160,7 @@ class Beacon:
 
     def _info(self, name: str, properties: Mapping[str, str]) -> ServiceInfo:
         addresses = own_addresses() if self.interfaces is None else list(self.interfaces)
-        text, full, ttl = pack({_AT: ",".join(addresses)} | dict(properties)), f"{name}.{_TYPE}", int(LIFETIME)
+        text, full, ttl = pack({_AT: ",".join(addresses)} | dict(properties)), f"{name}.{_TYPE}", LIFETIME
         return ServiceInfo(
             _TYPE, full, 0, server=full, properties=text, parsed_addresses=addresses, host_ttl=ttl, other_ttl=ttl
         )
@@ -172,7 +173,8 @@ class _Engine(RecordUpdateListener):
         super().__init__()
         self.zeroconf, self.loop = zeroconf, loop
         self.watchers: dict[object, tuple[str, Callable[[Change, Sighting], object]]] = {}
-        self.heard: dict[str, tuple[Sighting, asyncio.TimerHandle]] = {}
+        self.heard: dict[str, tuple[bytes, Sighting]] = {}
+        self.heard_at: dict[str, float] = {}
         self.to_send: OrderedDict[str, ServiceInfo] = OrderedDict()
         self.sending: asyncio.TimerHandle | None = None
         self.heart: asyncio.Task[None] | None = None
@@ -182,22 +184,28 @@ class _Engine(RecordUpdateListener):
         self.heart = self.loop.create_task(self.beat())
 
     async def end(self) -> None:
-        for task in (self.heart, self.sending, *(timer for _, timer in self.heard.values())):
+        for task in (self.heart, self.sending):
             if task is not None:
                 task.cancel()
         infos = self.zeroconf.registry.async_get_service_infos()
         self.zeroconf.registry.async_remove(infos)
-        self.send(infos, 0)
+        for start in range(0, len(infos), _CHUNK):
+            self.send(infos[start : start + _CHUNK], 0)
+            await asyncio.sleep(0.005)
 
     async def beat(self) -> None:
-        """Repeats every announcement, and follows the machine from network to network."""
-        while True:
-            self.repeat(0)
-            try:
-                await self.zeroconf.async_update_interfaces()
-            except OSError as exc:
-                log.warning("cannot follow a change of the network: %s", exc)
-            await asyncio.sleep(PERIOD)
+        """Repeats every announcement, forgets the silent, and follows the machine from network to network."""
+        for second in itertools.count():
+            silent_since = self.loop.time() - LIFETIME
+            for name in [name for name, heard_at in self.heard_at.items() if heard_at <= silent_since]:
+                self.forget(name)
+            if second % PERIOD == 0:
+                self.repeat(0)
+                try:
+                    await self.zeroconf.async_update_interfaces()
+                except OSError as exc:
+                    log.warning("cannot follow a change of the network: %s", exc)
+            await asyncio.sleep(1)
 
     def repeat(self, delay: float) -> None:
         self.to_send |= {info.key: info for info in self.zeroconf.registry.async_get_service_infos()}
@@ -217,7 +225,6 @@ class _Engine(RecordUpdateListener):
         if infos:
             out = DNSOutgoing(const._FLAGS_QR_RESPONSE | const._FLAGS_AA)
             for info in infos:
-                out.add_answer_at_time(info.dns_pointer(override_ttl=ttl), 0)
                 out.add_answer_at_time(info.dns_text(override_ttl=ttl), 0)
             self.zeroconf.async_send(out)
 
@@ -242,7 +249,7 @@ class _Engine(RecordUpdateListener):
         self, key: object, kind: str, callback: Callable[[Change, Sighting], object], question: ServiceInfo
     ) -> None:
         self.watchers[key] = kind, callback
-        for sighting, _ in list(self.heard.values()):
+        for _, sighting in list(self.heard.values()):
             if sighting.kind == kind:
                 _call(callback, "added", sighting)
         self.send([question], None)
@@ -254,27 +261,27 @@ class _Engine(RecordUpdateListener):
                 continue  # the same record twice is zeroconf forgetting it; how long to remember is our own affair
             if new.ttl == 0:
                 self.forget(new.name.removesuffix("." + _TYPE))
-            elif (sighting := understand(new.name, new.text)) is not None:
-                self.hear(sighting)
+            else:
+                self.hear(new.name, new.text)
 
-    def hear(self, sighting: Sighting) -> None:
-        if sighting.kind == _ASK:
-            self.repeat(random.uniform(0, _GAP))  # not everyone at the same moment
-            return
-        before, timer = self.heard.pop(sighting.name, (None, None))
-        if timer is not None:
-            timer.cancel()
-        elif len(self.heard) >= MAX_HEARD:
-            return
-        self.heard[sighting.name] = sighting, self.loop.call_later(LIFETIME, self.forget, sighting.name)
-        if before != sighting:
-            self.tell("added" if before is None else "changed", sighting)
+    def hear(self, full: str, text: bytes) -> None:
+        name = full.removesuffix("." + _TYPE)
+        before, known = self.heard.get(name, (None, None))
+        if before != text:
+            sighting = understand(full, text)
+            if sighting is None or (known is None and len(self.heard) >= MAX_HEARD):
+                return
+            if sighting.kind == _ASK:
+                self.repeat(random.uniform(0, _GAP))  # not everyone at the same moment
+                return
+            self.heard[name] = text, sighting
+            self.tell("added" if known is None else "changed", sighting)
+        self.heard_at[name] = self.loop.time()
 
     def forget(self, name: str) -> None:
         if name in self.heard:
-            sighting, timer = self.heard.pop(name)
-            timer.cancel()
-            self.tell("removed", sighting)
+            del self.heard_at[name]
+            self.tell("removed", self.heard.pop(name)[1])
 
     def tell(self, change: Change, sighting: Sighting) -> None:
         for kind, callback in list(self.watchers.values()):
