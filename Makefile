@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: help demo test check bench clean memcached
+.PHONY: help demo test check bench simulate clean memcached
 help:  ## list the targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
 
@@ -20,6 +20,9 @@ check: .venv/dev  ## ruff and mypy strict
 
 bench: .venv/bench memcached  ## every figure as a ratio against a peer or a limit of the same run
 	@$(BIN)/python -m tests.bench
+
+simulate: .venv/dev  ## attack the protocol in a simulated world: STEPS=1000000 SEED=0
+	@$(BIN)/python -m tests.simulation $(or $(STEPS),1000000) $(or $(SEED),0)
 
 clean:  ## remove the virtual environment and every cache
 	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis

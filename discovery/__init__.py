@@ -11,34 +11,61 @@ from discovery.errors import (
     BadTemplate,
     BadTime,
     BadTuple,
+    CannotTravel,
+    ConnectionLost,
     DiscoveryError,
     MulticastUnavailable,
+    RemoteError,
     RequestCanceled,
     RequestExpired,
+    RingNotFound,
 )
+from discovery.registration import Registration, find, services
+from discovery.remote import TLS, Access, Client, Proxy, Server, by_reference, by_value, connect, serve
+from discovery.remotespace import RemoteSpace
+from discovery.ring import RingFinger, RingServer
 from discovery.template import Template
 from discovery.tuplespace import TupleSpace
 from discovery.waiting import Event, EventStream, Request
 
 __all__ = [
+    "TLS",
+    "Access",
     "Announcement",
     "BadAnnouncement",
     "BadTemplate",
     "BadTime",
     "BadTuple",
     "Beacon",
+    "CannotTravel",
+    "Client",
+    "ConnectionLost",
     "DiscoveryError",
     "Entry",
     "Event",
     "EventStream",
     "Expiry",
     "MulticastUnavailable",
+    "Proxy",
+    "Registration",
+    "RemoteError",
+    "RemoteSpace",
     "Renewer",
     "Request",
     "RequestCanceled",
     "RequestExpired",
+    "RingFinger",
+    "RingNotFound",
+    "RingServer",
+    "Server",
     "Sighting",
     "SimpleRenewer",
     "Template",
     "TupleSpace",
+    "by_reference",
+    "by_value",
+    "connect",
+    "find",
+    "serve",
+    "services",
 ]

@@ -14,7 +14,7 @@ use the same ttl, drift and store; nobody else deletes or edits the cells; `fenc
 additionally needs wall clocks that are not set back beyond the last election.
 
 **Not promised**: that a process does nothing after its lease ended. It may be paused between looking at `valid` and
-acting on it. That is what `fence` is for: the place where the effect lands refuses a smaller number.
+acting on it. That is what `fence` is for: the place where the effect lands refuses a smaller number (`FenceGuard`).
 
 docs/leases.md says how to choose the times, docs/design.md why this holds.
 """
@@ -28,8 +28,10 @@ from election.errors import (
     ElectionError,
     LeadershipLost,
     NotElected,
+    StaleFence,
     StoreUnavailable,
 )
+from election.fence import FenceGuard
 from election.lease import LeasePolicy
 from election.record import Record, State
 from election.register import Cell, Register, open_register
@@ -44,6 +46,7 @@ __all__ = [
     "Cell",
     "Clock",
     "ElectionError",
+    "FenceGuard",
     "Leader",
     "LeadershipLost",
     "LeasePolicy",
@@ -52,6 +55,7 @@ __all__ = [
     "Plan",
     "Record",
     "Register",
+    "StaleFence",
     "State",
     "StoreUnavailable",
     "SystemClock",

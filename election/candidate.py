@@ -2,6 +2,7 @@
 
 import itertools
 import logging
+import math
 import os
 import socket
 import threading
@@ -127,7 +128,8 @@ class Candidate:
             fence=fence,
             holder=self.id,
             seq=next(self._seq),
-            ttl_ms=round(self.policy.ttl * 1000),
+            # Rounded up: no challenger may think the lease shorter than its holder does.
+            ttl_ms=math.ceil(self.policy.ttl * 1000),
             state=state,
             host=self._host,
             pid=self._pid,
@@ -157,6 +159,8 @@ class Candidate:
     def _lead(self, lease: Lease, note: Note) -> Term | None:
         self.view = replace(self.view, attempt=None)
         term = Term(self._register, self._clock, self.name, lease, self._seq, note, self._leave)
+        if lease.record.asked:
+            term.ask_to_stop("asked to hand over")
         self._keep(self._register, term)
         return term if term.valid else None
 

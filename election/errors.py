@@ -27,3 +27,14 @@ class LeadershipLost(ElectionError):
 
 class NotElected(ElectionError):
     """The campaign ended, by its timeout or because it was told to stop, before this candidate led."""
+
+
+class StaleFence(ElectionError):
+    """An effect was refused: its fence is smaller than the largest that has had one, so there is a later leader."""
+
+    def __init__(self, name: str, fence: int, largest: int) -> None:
+        super().__init__(f"{name}: fence {fence} is refused, {largest} has been here")
+        self.name, self.fence, self.largest = name, fence, largest
+
+    def __reduce__(self) -> tuple[type["StaleFence"], tuple[str, int, int]]:
+        return StaleFence, (self.name, self.fence, self.largest)

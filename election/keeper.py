@@ -44,8 +44,9 @@ class Keeper:
         """Renew in a thread of our own, if that does not run yet."""
         with self._lock:
             if self._thread is None:
-                self._thread = threading.Thread(target=self._run, name="election-keeper", daemon=True)
-                self._thread.start()
+                thread = threading.Thread(target=self._run, name="election-keeper", daemon=True)
+                thread.start()  # may fail, and is tried again then
+                self._thread = thread
 
     def renew_due(self) -> float | None:
         """Renew what is due; return when the next one will be, None if nothing is left."""
@@ -72,7 +73,8 @@ class Keeper:
             if not self._failing:
                 log.warning("%s: cannot renew, %.1f s of leadership left: %s", term.name, term.remaining(), exc)
             self._failing = True
-            return None
+            # The store did answer, if one cell is not ours: the other leases must not wait for that.
+            return None if isinstance(exc, StoreUnavailable) else term.retry_at(self._clock.now())
         except Exception:  # a note that cannot be made: this term will end, the others go on
             log.exception("%s: cannot renew, %.1f s of leadership left", term.name, term.remaining())
             return term.retry_at(self._clock.now())

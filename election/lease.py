@@ -1,14 +1,12 @@
 """How long a lease is and what that proves: deadlines and margins. Pure."""
 
-import math
 from dataclasses import dataclass
 from typing import Any
 
 from election.errors import BadPolicy
-from election.record import Record
+from election.record import MAX_TTL, Record
 
 MIN_TTL = 0.1
-MAX_TTL = 3600.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +77,7 @@ class Lease:
 
 
 def _check(what: str, value: object, low: float, high: float) -> None:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+    if isinstance(value, bool) or not isinstance(value, int | float) or value != value:  # the last: not a number
         raise BadPolicy(f"{what} must be a number of seconds, not {value!r}")
     if not low <= value <= high:
         raise BadPolicy(f"{what} must be between {low:g} and {high:g}, not {value!r}")

@@ -11,6 +11,7 @@ from election.errors import BadPolicy, BadRecord
 FORMAT = 1
 MAX_BYTES = 1024
 MAX_NAME_BYTES = 80
+MAX_TTL = 3600
 
 
 class State(enum.StrEnum):
@@ -76,15 +77,15 @@ class Record:
             "host": self.host,
             "pid": self.pid,
             "at_ms": self.at_ms,
-            "note": self.note,
+            # Always there, and no longer when it is true: whatever was written can be asked for.
+            "asked": self.asked,
         }
-        if self.asked:
-            fields["asked"] = True
         try:
-            data = _ENCODE(fields).encode()
-        except (TypeError, ValueError) as exc:
-            raise BadPolicy(f"the note {self.note!r} cannot be written as JSON: {exc}") from exc
-        if len(data) > MAX_BYTES:
+            data = _ENCODE({**fields, "note": dict(self.note)}).encode()
+        except (TypeError, ValueError, RecursionError) as exc:
+            raise BadPolicy(f"the note cannot be written as JSON: {exc}") from exc
+        # What could be written in one state can be written in each.
+        if len(data) - len(self.state) + max(map(len, State)) > MAX_BYTES:
             raise BadPolicy(f"the record would have {len(data)} bytes, {MAX_BYTES} at most: shorten the note")
         return data
 
@@ -115,11 +116,19 @@ def decode(name: str, data: bytes) -> Record:
     wrong += [key for key, value in known.items() if type(value) is not _TYPES[key]]
     if not wrong and known["state"] not in list(State):
         wrong.append("state")
-    if not wrong and min(known["fence"], known["seq"], known["ttl_ms"] - 1) < 0:
-        wrong.append("fence, seq or ttl_ms")
+    # No number is too large to reckon with, and no lease lasts for ever.
+    wrong += [key for key, value in known.items() if type(value) is int and not 0 <= value < 2**63]
+    if not wrong and not 0 < known["ttl_ms"] <= MAX_TTL * 1000:
+        wrong.append("ttl_ms")
     if wrong:
         raise BadRecord(f"the lease in the cell {name!r} has no usable {', '.join(wrong)}: {data[:200]!r}")
-    return Record(**{**known, "state": State(known["state"])}, unknown=fields)
+    record = Record(**{**known, "state": State(known["state"])}, unknown=fields)
+    try:
+        # It is our successors' to write again: NaN, say, can be read but not be written.
+        record.encode()
+    except BadPolicy as exc:
+        raise BadRecord(f"the lease in the cell {name!r} could not be written again: {exc}") from exc
+    return record
 
 
 def check_name(name: str) -> str:

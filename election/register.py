@@ -56,7 +56,7 @@ class Register(Protocol):
         ...
 
 
-EXAMPLES = "memcached://10.0.0.5:11211, sqlite:///var/lib/politics.db or memory://"
+EXAMPLES = "memcached://10.0.0.5:11211, sqlite:////var/lib/politics.db or memory://"
 
 
 def open_register(url: str) -> Register:

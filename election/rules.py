@@ -53,7 +53,10 @@ class Wait:
 
 @dataclass(frozen=True, slots=True)
 class Post:
-    """Write a vacant record into the empty cell, so that absence becomes something that can be watched (rule 5)."""
+    """Write a vacant record into the empty cell, so that absence becomes something that can be watched (rule 5).
+
+    `fence` is only what this candidate has seen: the write may land much later.
+    """
 
     fence: int
 
@@ -85,24 +88,24 @@ Step = Wait | Post | Ask | Take | Adopt
 def next_step(view: View, me: str, policy: LeasePolicy, now: float, wall_ms: int, remembers: bool | None) -> Step:
     """What the candidate `me`, which does not lead, does next.
 
-    `wall_ms` is the wall clock in milliseconds, for the fence of a record that is made from nothing. `remembers` is
+    `wall_ms` is the wall clock in milliseconds, below which no new fence is. `remembers` is
     the store's answer to `Ask`, None if it was not asked.
     """
     record = view.record
     if record is None:
-        return Post(fence=max(view.fence, wall_ms))
+        return Post(fence=view.fence)
     if view.attempt is not None and record.holder == me and record.seq == view.attempt[0]:
         sent = view.attempt[1]
         if now < sent + policy.trusted and record.state is State.HELD:
             return Adopt(sent)
     free_at = view.free_at(policy)
-    if now >= free_at:
-        return Take(fence=max(view.fence, record.fence) + 1)
-    if record.state is State.VACANT:
-        if remembers:
-            return Take(fence=max(view.fence, record.fence) + 1)
-        if remembers is None:
-            return Ask(seconds=policy.distrusted(max(policy.ttl, view.ttl)))
+    vacant = record.state is State.VACANT
+    if now >= free_at or (vacant and remembers):
+        # The clock counts always, not only over an empty cell: what is there may be a put-back that landed late, while
+        # the record of a later leader was lost before we saw it.
+        return Take(fence=max(view.fence + 1, record.fence + 1, wall_ms))
+    if vacant and remembers is None:
+        return Ask(seconds=policy.distrusted(max(policy.ttl, view.ttl)))
     return Wait(until=free_at)
 
 

@@ -9,7 +9,7 @@ from dataclasses import replace
 from typing import Any
 
 from election.clock import Clock
-from election.errors import BadRecord, LeadershipLost, StoreUnavailable
+from election.errors import BadPolicy, BadRecord, LeadershipLost, StoreUnavailable
 from election.lease import Lease
 from election.record import Record, State, decode
 from election.register import Register
@@ -60,7 +60,13 @@ class Term:
     @property
     def valid(self) -> bool:
         """Whether leadership is proven now. It never becomes true again."""
-        return not self._ended and self._clock.now() < self._lease.deadline and os.getpid() == self._pid
+        if self._ended or os.getpid() != self._pid:
+            return False
+        if self._clock.now() < self._lease.deadline:
+            return True
+        # Whoever has once been told so stays right, even if a renewal is just being answered in another thread.
+        self._ended = self._asked or expired(self._lease)
+        return False
 
     def remaining(self) -> float:
         """Seconds of proven leadership that are left, if no renewal succeeds any more; 0.0 when it is over."""
@@ -86,7 +92,7 @@ class Term:
 
     def ask_to_stop(self, reason: str) -> None:
         """Set `lost`, so that the work stops, and go on renewing until `resign`."""
-        self._asked = self._asked or reason
+        self._asked = self._asked or reason or "asked to stop"
         self.lost.wake()
 
     def proclaim(self, note: Note) -> None:
@@ -97,9 +103,14 @@ class Term:
             StoreUnavailable: the store did not answer; the next renewal writes the note.
             BadPolicy: the note is not JSON or too long; the earlier note stays.
         """
-        with self._writing:
-            self._write(note)
-            self._note = note
+        if self.valid:  # or else a forked child might wait for ever for a lock that its parent held
+            with self._writing:
+                before, self._note = self._note, note
+                try:
+                    self._write(note)
+                except BadPolicy:
+                    self._note = before
+                    raise
         if not self.valid:
             raise LeadershipLost(f"{self.name}: leadership lost (fence {self.fence}): {self.reason}")
 
@@ -119,14 +130,19 @@ class Term:
                 log.warning("%s: could not hand over, others wait out the lease: %s", self.name, exc)
 
     def _open(self, lease: Lease) -> None:
-        """Swap our record for an open one, if it is still ours."""
+        """Swap our record for an open one, if it is still ours or was lost and stands vacant."""
         note = read_note(self._note, self._clock.now())
         record = replace(lease.record, seq=next(self._seq), state=State.OPEN, at_ms=wall_ms(), note=note)
         expected = lease.version
         while (version := self._register.swap(self.name, record.encode(), expected)) is None:
             cell = self._register.read(self.name)
             found = decode(self.name, cell.data) if cell else None
-            if cell is None or found is None or found.key != lease.record.key:
+            # Into an empty cell we write nothing: it could land late, when somebody else has led and lost the record.
+            # A vacant one that we see after our deadline may be what is left of a later leader's, who leads on.
+            if cell is None or found is None or self._clock.now() >= lease.deadline:
+                return
+            # Ours from whichever write: a renewal that was not answered may have landed.
+            if found.state is not State.VACANT and (found.holder, found.fence) != (record.holder, record.fence):
                 return
             expected = cell.version
         self._leave(record, version)
@@ -155,8 +171,11 @@ class Term:
         expected = self._lease.version
         while self.valid:
             lease, sent = self._lease, self._clock.now()
-            record = replace(lease.record, seq=next(self._seq), at_ms=wall_ms(), note=read_note(note, sent))
-            version = self._register.swap(self.name, record.encode(), expected)
+            record = replace(
+                lease.record, seq=next(self._seq), at_ms=wall_ms(), note=read_note(note, sent), asked=False
+            )
+            # None: somebody was faster to fill the empty cell.
+            version = self._register.swap(self.name, record.encode(), expected) if expected is not None else None
             if version is not None:
                 outcome = renewed(lease, record, version, sent, self._clock.now())
                 if isinstance(outcome, Lost):
@@ -169,8 +188,17 @@ class Term:
                 return self._end(verdict.reason)
             if verdict.asked:
                 self.ask_to_stop("asked to hand over")
-            expected = cell.version if cell else None
+            expected = cell.version if cell else self._post(record)
         return None
+
+    def _post(self, record: Record) -> Any | None:
+        """Fill the empty cell with a vacancy, to be swapped for our record.
+
+        Only vacancies are ever created: a create that the network delivers long after its sender gave up must look
+        neither like a leader nor like a free lease.
+        """
+        vacant = replace(record, seq=next(self._seq), state=State.VACANT)
+        return self._register.swap(self.name, vacant.encode(), None)
 
     def _end(self, reason: str) -> None:
         self._ended = self._ended or self._asked or reason
@@ -215,5 +243,5 @@ class LostEvent:
 
 
 def wall_ms() -> int:
-    """The wall clock in milliseconds: for people, and for the fence of a record that is made from nothing."""
+    """The wall clock in milliseconds: for people, and as the least that a new fence can be."""
     return time.time_ns() // 1_000_000

@@ -2,7 +2,9 @@
 
 import json
 import logging
+import os
 import sys
+import threading
 from pathlib import Path
 
 from politics.token_worker import Term, TokenWorker
@@ -42,6 +44,13 @@ def tell(event: str, **fields: object) -> None:
     print(json.dumps({"event": event, **fields}), flush=True)
 
 
+def die_with_the_demo() -> None:
+    """End when the pipe from the demo does."""
+    sys.stdin.read()
+    os._exit(1)
+
+
 if __name__ == "__main__":
+    threading.Thread(target=die_with_the_demo, daemon=True).start()
     logging.basicConfig(level=logging.ERROR)  # what is worth seeing is told in events
     Spender(Path(sys.argv[1])).process()

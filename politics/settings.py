@@ -22,15 +22,17 @@ def find_store(store: str | Register | None = None, servers: Sequence[str] | Non
     Raises:
         BadAddress: both are given, or one that cannot be understood.
     """
-    if store and servers:
+    if store is not None and servers is not None:
         raise BadAddress(f"name one store, not both {store!r} and the servers {servers!r}")
     if servers is not None:
         if isinstance(servers, str) or not servers or not all(isinstance(server, str) for server in servers):
             raise BadAddress(f"servers must be a list such as ['10.0.0.5:11211'], not {servers!r}")
         store = "memcached://" + ",".join(servers)
-    if not isinstance(store, str | None):
+    if store is not None and not isinstance(store, str):
+        if not hasattr(store, "swap"):
+            raise BadAddress(f"store must be a URL or a Register, not {store!r}")
         return store
-    if not store:
+    if store is None:
         store = default_store()
         if not os.environ.get("POLITICS_STORE"):
             log.warning(

@@ -40,7 +40,9 @@ class Turn:
 def read_note(note: Mapping[str, Any], received: float) -> Slot | None:
     """The slot that a note received at `received` tells of; None if it tells of none."""
     number, work, left_ms = note.get("slot"), note.get("work"), note.get("left_ms")
-    if not isinstance(number, int) or work not in (RUNNING, DONE) or not isinstance(left_ms, int):
+    if type(number) is not int or type(left_ms) is not int or work not in (RUNNING, DONE):
+        return None
+    if max(abs(number), abs(left_ms)) >= 2**53:  # no slot of ours, and too large to reckon with
         return None
     return Slot(number, received + left_ms / 1000, work == DONE)
 

@@ -2,12 +2,11 @@
 
 import contextlib
 import logging
-import math
+import os
 import queue
 import signal
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
 
 from election import (
     BadPolicy,
@@ -29,6 +28,8 @@ from politics.slots import Slot, Turn, merge, next_turn, read_note
 log = logging.getLogger("politics")
 
 Work = Callable[["Term"], object]
+
+_YEAR = 366 * 24 * 3600.0
 
 
 class Term:
@@ -118,8 +119,8 @@ class TokenWorker:
             self.servers, self.store = servers, store
         for what in ("iteration_length", "grace"):
             value = getattr(self, what)
-            if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < math.inf:
-                raise BadPolicy(f"{what} must be a positive number of seconds, not {value!r}")
+            if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value <= _YEAR:
+                raise BadPolicy(f"{what} must be a positive number of seconds, a year at most, not {value!r}")
         if self.on_failover not in ("rerun", "skip"):
             raise BadPolicy(f"on_failover must be 'rerun' or 'skip', not {self.on_failover!r}")
         if not self.group:
@@ -216,7 +217,8 @@ class TokenWorker:
         self._lead: Lead | None = None
         self._slot: Slot | None = None
         self._turn: Turn | None = None
-        self._trouble = ""
+        self._trouble = self._doubt = ""
+        self._pid = os.getpid()
         self._failure: BaseException | None = None
         self._thread = threading.Thread(target=self._run, args=(finished,), name=f"politics-{self.group}", daemon=True)
         self._thread.start()
@@ -231,30 +233,35 @@ class TokenWorker:
                     return
                 except BadRecord as exc:
                     self._complain(str(exc))
-                    self._stop.wait(self.policy.poll)
+                    self._clock.wait(self._stop, self.policy.poll)
                     continue
+                self._trouble = ""
                 with lead:
                     self._govern(lead)
                 # Each slot is a new race: let those who have not led look first.
-                self._stop.wait(min(1.2 * self.policy.poll, self.iteration_length / 4))
+                self._clock.wait(self._stop, min(1.2 * self.policy.poll, self.iteration_length / 4))
         except BaseException as exc:  # the work called sys.exit, say: the lease is given up, and process() passes it on
             self._failure = exc
             log.critical("%s: the worker ends: %r", self.group, exc, exc_info=not isinstance(exc, SystemExit))
         finally:
             self._lead = None
-            self._register.close()
+            if self._register is not self.store:  # or else it is the caller's, and may have other users
+                self._register.close()
             log.info("%s: stopped", self.group)
             finished()
 
     def _plan(self, view: View) -> Note | None:
         """Learn the present slot from the record; say what we would write if we took the lease now."""
-        seen = read_note(view.record.note, view.since) if view.record else None
-        self._slot = merge(self._slot, seen)
-        if self._stop.is_set() or not self._call(self.eligible):
+        record = view.record
+        # If what we see is our own takeover, which the store did not confirm, its turn has not begun.
+        ours = record and view.attempt and (record.holder, record.seq) == (self._candidate.id, view.attempt[0])
+        if not ours:
+            self._slot = merge(self._slot, read_note(record.note, view.since) if record else None)
+            self._turn = self._next_turn()
+        if self._stop.is_set() or not self._may_lead():
             return None
-        turn = self._next_turn()
-        self._turn = turn
-        return turn.slot.note
+        assert self._turn is not None
+        return self._turn.slot.note
 
     def _next_turn(self) -> Turn:
         return next_turn(self._slot, self.iteration_length, self._clock.now(), rerun=self.on_failover == "rerun")
@@ -269,7 +276,7 @@ class TokenWorker:
         log.info("%s: elected leader (fence %d, slot %d)", self.group, lead.fence, turn.slot.number)
         first = Term(lead, turn)
         self._call(self.on_elected, first)
-        while self._serve(lead, turn) and self.sticky and self._call(self.eligible):
+        while self._serve(lead, turn) and self.sticky and self._may_lead():
             turn = self._next_turn()
             if not self._tell(lead, turn.slot):
                 break
@@ -298,32 +305,47 @@ class TokenWorker:
     def _finish(self, term: Term) -> bool:
         """Run the work; whether the slot is done."""
         again = " again, after an interrupted leader" if term.takeover else ""
-        log.info("%s: slot %d runs%s (fence %d)", self.group, term.iteration, again, term.fence)
         try:
+            term.check()
+            log.info("%s: slot %d runs%s (fence %d)", self.group, term.iteration, again, term.fence)
             self._work(term)
         except LeadershipLost as exc:
             log.warning("%s: slot %d was interrupted: %s", self.group, term.iteration, exc)
             return False
         except Exception:
             log.exception("%s: the work of slot %d failed", self.group, term.iteration)
+        finally:
+            if os.getpid() != self._pid:
+                os._exit(0)  # a fork that the work did not end: from here on, all is its parent's
         return True
 
     def _tell(self, lead: Lead, slot: Slot) -> bool:
         """Write `slot` into the record, however long the store takes; False if leadership ended first."""
         self._slot = slot
         while lead.valid:
-            with contextlib.suppress(StoreUnavailable, LeadershipLost):
+            with contextlib.suppress(StoreUnavailable, BadRecord, LeadershipLost):
                 lead.proclaim(slot.note)
                 return True
-            threading.Event().wait(self.policy.retry_every)
+            self._clock.wait(threading.Event(), self.policy.retry_every)
         return False
 
-    def _call(self, hook: Callable[..., Any], *args: Any) -> Any:
-        """A subclass's hook; one that raises is logged, and answers None."""
+    def _call(self, hook: Callable[[Term], None], term: Term) -> None:
+        """A subclass's hook; one that raises is logged."""
         try:
-            return hook(*args)
+            hook(term)
         except Exception:
             log.exception("%s: %s failed", self.group, hook.__name__)
+
+    def _may_lead(self) -> bool:
+        """What `eligible` says; if it raises, no, which is logged once until it works again."""
+        try:
+            may, doubt = bool(self.eligible()), ""
+        except Exception as exc:
+            may, doubt = False, repr(exc)
+            if doubt != self._doubt:
+                log.exception("%s: eligible failed, so this worker does not lead", self.group)
+        self._doubt = doubt
+        return may
 
     def _complain(self, trouble: str) -> None:
         if trouble != self._trouble:

@@ -20,6 +20,9 @@ from election.register import Cell, Register
 DEFAULT_PORT = 11211
 # For tidiness only: no rule relies on memcached's own expiry, whose ticks are a second long.
 EXPIRY = 30 * 24 * 3600
+# What `stats` counts, beside evictions, when a cell is dropped: memcached also deletes an item when it finds no memory
+# for the one that is to take its place (with -M, for instance), and one that is in use while its page is moved.
+LOSSES = {"cmd_flush", "evictions", "store_no_memory", "store_too_large", "slab_reassign_busy_deletes"}
 
 _connections = itertools.count(1)
 
@@ -66,7 +69,8 @@ class MemcachedRegister:
             except BaseException as exc:
                 # Ctrl-C included: an answer that is still on its way must never be taken for the next command's.
                 connection.client.close()
-                if not isinstance(exc, MemcacheError | OSError | ValueError):
+                # A LookupError is pymemcache's way to stumble over an answer that memcached would not give.
+                if not isinstance(exc, MemcacheError | OSError | ValueError | LookupError):
                     raise
                 where, why = f"{self.host}:{self.port}", str(exc) or type(exc).__name__
                 raise StoreUnavailable(f"memcached at {where} did not answer: {why}") from exc
@@ -98,19 +102,19 @@ class MemcachedRegister:
                 return None
             command = b"ms %b %d %b c T%d\r\n%b" % (_key(name).encode(), len(data), condition, EXPIRY, data)
             answer = connection.client.raw_command(command)
-            if answer.startswith(b"HD c"):
+            if answer.startswith(b"HD c") and answer[4:].strip().isdigit():
                 return connection.number, answer[4:].strip()
             if answer.split(b" ", 1)[0] in (b"NS", b"EX", b"NF"):
                 return None
             raise ValueError(f"an answer that memcached 1.6.10 or later would not give: {answer[:60]!r}")
 
     def remembers(self, seconds: float) -> bool:
-        """Whether the server has been up for longer, and has never been flushed nor evicted anything."""
+        """Whether the server has been up for longer, and has never been flushed nor dropped anything."""
         with self._open() as connection:
             stats = {key.decode(): value for key, value in connection.client.stats().items()}
-        lossy = [key for key in stats if "evict" in key or key == "cmd_flush"]
-        # Both ends of `uptime` are whole seconds.
-        return bool(lossy) and int(stats["uptime"]) > seconds + 2 and not any(int(stats[key]) for key in lossy)
+            losses = [int(value) for key, value in stats.items() if key in LOSSES or "evict" in key]
+            # Both ends of `uptime` are whole seconds. A server that does not count its losses is not believed.
+            return stats.keys() >= LOSSES and not any(losses) and int(stats["uptime"]) > seconds + 2
 
     def names(self) -> None:
         """Unknown: memcached has no way to list keys that can be relied on."""

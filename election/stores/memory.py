@@ -15,7 +15,7 @@ class MemoryRegister:
     def __init__(self) -> None:
         self._cells: dict[str, Cell] = {}
         self._versions = itertools.count(1)
-        self._lock = threading.Lock()
+        self._lock, self._pid = threading.Lock(), os.getpid()
         self._identity = uuid.uuid4().hex
 
     def identity(self) -> str:
@@ -32,6 +32,8 @@ class MemoryRegister:
 
     def swap(self, name: str, data: bytes, expected: int | None) -> int | None:
         """Compare and swap under a lock."""
+        if self._pid != os.getpid():  # after a fork, another thread may have held it
+            self._lock, self._pid = threading.Lock(), os.getpid()
         with self._lock:
             cell = self._cells.get(name)
             if expected != (cell.version if cell else None):

@@ -20,22 +20,6 @@ CREATE TABLE IF NOT EXISTS store (one INTEGER PRIMARY KEY CHECK (one = 1), ident
 """
 
 
-class _Connection:
-    """One open file, and a lock that keeps its users apart."""
-
-    def __init__(self, path: Path) -> None:
-        self.pid = os.getpid()
-        self.lock = threading.Lock()
-        path.parent.mkdir(parents=True, exist_ok=True)
-        self.db = sqlite3.connect(path, timeout=1.0, isolation_level=None, check_same_thread=False)
-        self.db.execute("PRAGMA journal_mode=WAL")
-        self.db.execute("PRAGMA synchronous=NORMAL")
-        self.db.executescript(_SCHEMA)
-        newborn = (f"sqlite:{uuid.uuid4().hex}", SystemClock().now())
-        self.db.execute("INSERT OR IGNORE INTO store VALUES (1, ?, ?)", newborn)
-        self.inode = os.stat(path).st_ino
-
-
 class SQLiteRegister:
     """Cells in the table `cells` of one file, shared by the processes of this machine (not over a network drive)."""
 
@@ -43,38 +27,64 @@ class SQLiteRegister:
         if not os.fspath(path) or os.fspath(path).endswith(os.sep):
             raise ValueError("the path of a file is missing")
         self.path = Path(path).expanduser().absolute()
-        self._connection: _Connection | None = None
-        self._opening = threading.Lock()
-        self._left_behind: list[_Connection] = []
+        self._left_behind: list[sqlite3.Connection | None] = []
+        self._begin()
+
+    def _begin(self) -> None:
+        self._pid = os.getpid()
+        self._lock = threading.Lock()
+        self._db: sqlite3.Connection | None = None
+        self._file: tuple[int, int] | None = None
 
     @contextlib.contextmanager
     def _open(self) -> Iterator[sqlite3.Connection]:
+        if self._pid != os.getpid():
+            # SQLite forbids a child even to close what it has inherited, and another thread may have held our lock.
+            self._left_behind.append(self._db)
+            self._begin()
         try:
-            connection = self._connection
-            if connection is None or connection.pid != os.getpid() or not self._same_file(connection):
-                connection = self._reopen(connection)
-            with connection.lock:
-                yield connection.db
+            with self._lock:
+                # Or else a leader would go on renewing in a file that somebody has deleted, unseen by everybody else.
+                if self._db is not None and self._found() != self._file:
+                    self._close()
+                yield self._db or self._connect()
         except (sqlite3.Error, OSError) as exc:
             raise StoreUnavailable(f"the store {self.path} cannot be used: {exc}") from exc
 
-    def _reopen(self, old: _Connection | None) -> _Connection:
-        if old is not None and old.pid != os.getpid():
-            # SQLite forbids a child even to close what it has inherited, and another thread may have held our lock.
-            self._left_behind.append(old)
-            self._opening = threading.Lock()
-        with self._opening:
-            if self._connection is old:
-                self._connection = _Connection(self.path)
-            assert self._connection is not None
-            return self._connection
-
-    def _same_file(self, connection: _Connection) -> bool:
-        # Without this, a leader would go on renewing in a file that somebody has deleted, unseen by everybody else.
+    def _connect(self) -> sqlite3.Connection:
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        self.path.touch()
+        self._file = self._found()
+        self._db = sqlite3.connect(self.path, timeout=1.0, isolation_level=None, check_same_thread=False)
         try:
-            return os.stat(self.path).st_ino == connection.inode
+            # Before anything is written: SQLite finds its log by the path, so that of the new file would be spoilt.
+            if self._found() != self._file:
+                raise OSError("it was replaced while it was opened")
+            # SQLite does not wait for this lock: whoever has it is just doing the same.
+            with contextlib.suppress(sqlite3.OperationalError):
+                self._db.execute("PRAGMA journal_mode=WAL")
+            # Or else a power cut could take back a takeover, and its fence be given out again.
+            self._db.execute("PRAGMA synchronous=FULL")
+            self._db.executescript(_SCHEMA)
+            newborn = (f"sqlite:{uuid.uuid4().hex}", SystemClock().now())
+            self._db.execute("INSERT OR IGNORE INTO store VALUES (1, ?, ?)", newborn)
+        except BaseException:
+            self._close()
+            raise
+        return self._db
+
+    def _found(self) -> tuple[int, int] | None:
+        """Which file lies at our path now."""
+        try:
+            stat = os.stat(self.path)
         except FileNotFoundError:
-            return False
+            return None
+        return stat.st_dev, stat.st_ino
+
+    def _close(self) -> None:
+        db, self._db = self._db, None
+        if db is not None:
+            db.close()
 
     def _one(self, sql: str, *values: Any) -> Any:
         with self._open() as db:
@@ -90,7 +100,7 @@ class SQLiteRegister:
 
     def read(self, name: str) -> Cell | None:
         """The row, or None."""
-        row = self._one("SELECT data, version FROM cells WHERE name = ?", name)
+        row = self._one("SELECT CAST(data AS BLOB), version FROM cells WHERE name = ?", name)
         return Cell(bytes(row[0]), row[1]) if row else None
 
     def swap(self, name: str, data: bytes, expected: str | None) -> str | None:
@@ -117,7 +127,6 @@ class SQLiteRegister:
 
     def close(self) -> None:
         """Close the file, if this process opened it."""
-        connection, self._connection = self._connection, None
-        if connection is not None and connection.pid == os.getpid():
-            with connection.lock:
-                connection.db.close()
+        if self._pid == os.getpid():
+            with self._lock:
+                self._close()

@@ -1,6 +1,8 @@
 """What the commands share: the application, the options that name a store, and how to print."""
 
+import contextlib
 import sys
+from collections.abc import Iterator
 from typing import Annotated
 
 import typer
@@ -43,9 +45,11 @@ ServersOption = Annotated[
 ]
 
 
-def register_of(store: str | None, servers: list[str] | None) -> Register:
-    """The store that the options name."""
-    return find_store(store, split(servers))
+@contextlib.contextmanager
+def register_of(store: str | None, servers: list[str] | None) -> Iterator[Register]:
+    """The store that the options name, until the command ends."""
+    with contextlib.closing(find_store(store, split(servers))) as register:
+        yield register
 
 
 def split(servers: list[str] | None) -> list[str] | None:

@@ -50,7 +50,9 @@ class Play:
     def start(self, name: str) -> None:
         """Start one worker and a thread that listens to it."""
         command = [sys.executable, "-m", "politics.demo_worker", str(self.folder)]
-        worker = Worker(name, subprocess.Popen(command, stdout=subprocess.PIPE, text=True))
+        # A worker reads nothing from the pipe to it, but ends when that does: with us, even if we are killed.
+        pipe = subprocess.PIPE
+        worker = Worker(name, subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True))
         self.workers.append(worker)
 
         def listen() -> None:
@@ -157,6 +159,8 @@ def _end(play: Play) -> None:
         except subprocess.TimeoutExpired:
             worker.process.kill()
             worker.process.wait()
+        assert worker.process.stdin is not None
+        worker.process.stdin.close()
     for listener in play.listeners:
         listener.join()
     while not play.events.empty():

@@ -23,18 +23,18 @@ def resign(
     Nothing is taken away: a leader that ignores the request goes on leading, and this command says so with exit
     status 1. Anybody may be elected next, that leader included.
     """
-    register = register_of(store, servers)
-    asked = ask_to_resign(register, group)
-    if asked is None:
-        complain(f"nobody leads {group!r}")
+    with register_of(store, servers) as register:
+        asked = ask_to_resign(register, group)
+        if asked is None:
+            complain(f"nobody leads {group!r}")
+            raise typer.Exit(1)
+        out.print(f"asked {asked} to hand over {group} …")
+        end = time.monotonic() + timeout
+        while time.monotonic() < end:
+            record = look(register, group)
+            if record is None or record.state is not State.HELD or record.fence != asked.fence:
+                out.print(f"{asked} has handed over")
+                return
+            threading.Event().wait(0.1)
+        complain(f"{asked} has not handed over within {timeout:g} s; it leads as long as it renews its lease")
         raise typer.Exit(1)
-    out.print(f"asked {asked} to hand over {group} …")
-    end = time.monotonic() + timeout
-    while time.monotonic() < end:
-        record = look(register, group)
-        if record is None or record.state is not State.HELD or record.fence != asked.fence:
-            out.print(f"{asked} has handed over")
-            return
-        threading.Event().wait(0.1)
-    complain(f"{asked} has not handed over within {timeout:g} s; it leads as long as it renews its lease")
-    raise typer.Exit(1)

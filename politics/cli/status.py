@@ -30,29 +30,29 @@ def status(
     memcached cannot list what it holds, so with it the groups are named. The times are told by the wall clocks of this
     machine and of the leader's; the election itself never compares clocks.
     """
-    register = register_of(store, servers)
-    where = store or (",".join(servers) if servers else default_store())
-    if not groups and register.names() is None:
-        raise typer.BadParameter(f"{where} cannot list its groups: name them, as in politics status GROUP")
+    with register_of(store, servers) as register:
+        where = store or (",".join(servers) if servers else default_store())
+        if not groups and register.names() is None:
+            raise typer.BadParameter(f"{where} cannot list its groups: name them, as in politics status GROUP")
 
-    def rows() -> list[dict[str, Any]]:
-        names = groups or register.names() or []
-        return [describe(register, name, where, time.time()) for name in names]
+        def rows() -> list[dict[str, Any]]:
+            names = groups or register.names() or []
+            return [describe(register, name, where, time.time()) for name in names]
 
-    def show(found: list[dict[str, Any]]) -> Table | str:
-        return json.dumps(found) if as_json else table(found)
+        def show(found: list[dict[str, Any]]) -> Table | str:
+            return json.dumps(found) if as_json else table(found)
 
-    if not watch:
-        out.print(show(rows()), markup=False)
-    elif as_json or not out.is_terminal:
-        while True:
+        if not watch:
             out.print(show(rows()), markup=False)
-            threading.Event().wait(1.0)
-    else:
-        with Live(show(rows()), console=out, auto_refresh=False) as live:
+        elif as_json or not out.is_terminal:
             while True:
+                out.print(show(rows()), markup=False)
                 threading.Event().wait(1.0)
-                live.update(show(rows()), refresh=True)
+        else:
+            with Live(show(rows()), console=out, auto_refresh=False) as live:
+                while True:
+                    threading.Event().wait(1.0)
+                    live.update(show(rows()), refresh=True)
 
 
 def describe(register: Register, group: str, where: str, now: float) -> dict[str, Any]:

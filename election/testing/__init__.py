@@ -1,0 +1,18 @@
+"""For tests of what is built on `election`: a clock that jumps, a store that misbehaves, a verifier, scenarios.
+
+    clock = FakeClock()
+    keeper = Keeper(clock)
+    store = FaultyStore(clock)
+    link = store.link()
+    term = Candidate(link, "billing", clock=clock, keep=lambda _register, term: keeper.keep(term)).attempt()
+    store.restart()
+
+Nothing here sleeps, and nothing is random: the same calls have the same outcome. The clock that jumps to the next
+deadline by itself is trio's idea, the verifier that watches for what must never happen hashicorp/raft's.
+"""
+
+from election.testing.fakes import FakeClock, Fault, FaultyRegister, FaultyStore
+from election.testing.scenario import Scenario, ScenarioFailed
+from election.testing.verifier import Claim, Verifier
+
+__all__ = ["Claim", "FakeClock", "Fault", "FaultyRegister", "FaultyStore", "Scenario", "ScenarioFailed", "Verifier"]

@@ -1,0 +1,209 @@
+"""A clock that jumps and a store that misbehaves."""
+
+import enum
+import itertools
+import math
+import os
+import threading
+import uuid
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from election.clock import Clock
+from election.errors import StoreUnavailable
+from election.register import Cell
+
+
+class FakeClock:
+    """A clock that stands still until somebody moves it, or waits on it.
+
+    Args:
+        now: what it shows at first, in seconds.
+        on_advance: called after each move, by the thread that moved it, with the new time: a world takes its step.
+    """
+
+    def __init__(self, now: float = 1000.0, *, on_advance: Callable[[float], None] | None = None) -> None:
+        self._now = now
+        self._on_advance = on_advance
+
+    def now(self) -> float:
+        """What the clock shows."""
+        return self._now
+
+    def advance(self, seconds: float) -> None:
+        """Let `seconds` pass."""
+        self._now += max(0.0, seconds)
+        if self._on_advance:
+            self._on_advance(self._now)
+
+    def wait(self, event: threading.Event, seconds: float) -> bool:
+        """Let `seconds` pass at once, unless `event` is set; say whether it is set."""
+        if not event.is_set():
+            self.advance(seconds)
+        return event.is_set()
+
+    def skewed(self, rate: float = 1.0, offset: float = 0.0) -> Clock:
+        """The same time on a worse clock: one that runs `rate` times as fast and shows `offset` seconds more."""
+        return _Skewed(self, rate, offset)
+
+
+class _Skewed:
+    def __init__(self, clock: Clock, rate: float, offset: float) -> None:
+        self._clock, self._rate, self._offset = clock, rate, offset
+
+    def now(self) -> float:
+        return self._clock.now() * self._rate + self._offset
+
+    def wait(self, event: threading.Event, seconds: float) -> bool:
+        return self._clock.wait(event, seconds / self._rate)
+
+
+class Fault(enum.Enum):
+    """What becomes of a swap that the store does not answer. The caller sees the same each time."""
+
+    UNANSWERED = "the write lands"
+    DROPPED = "the write never lands"
+    DELAYED = "the write lands when the store is told to `deliver`, if nobody was first"
+
+
+class FaultyStore:
+    """Cells that several clients share, each through a `link` of its own, in a store that fails on command.
+
+    It is as forgetful as memcached: its versions start again with it and cannot be compared across a restart, and it
+    cannot vouch for what it lost (`remembers`) until it has been up for long enough, nor ever after it has dropped a
+    cell. `age` says for how many seconds it has been up at first.
+    """
+
+    def __init__(self, clock: Clock, age: float = math.inf) -> None:
+        self.cells: dict[str, Cell] = {}
+        self._clock = clock
+        self._born = clock.now() - age
+        self._lossy = False
+        self._epoch = 1
+        self._versions = itertools.count(1)
+        self._late: list[tuple[int, str, bytes, Any]] = []
+        self._name = uuid.uuid4().hex
+        self._lock, self._pid = threading.RLock(), os.getpid()
+
+    @property
+    def lock(self) -> threading.RLock:
+        """Held while a cell is looked at or changed; a forked child, which has a copy of the cells, makes its own."""
+        if self._pid != os.getpid():
+            self._lock, self._pid = threading.RLock(), os.getpid()
+        return self._lock
+
+    def link(self) -> "FaultyRegister":
+        """One more client."""
+        return FaultyRegister(self)
+
+    def evict(self, name: str) -> None:
+        """Drop one cell."""
+        self.cells.pop(name, None)
+        self._lossy = True
+
+    def flush(self) -> None:
+        """Drop every cell."""
+        self.cells.clear()
+        self._lossy = True
+
+    def restart(self) -> None:
+        """Forget everything: the cells, what is on its way, how versions were counted, and ever having lost a cell."""
+        self.cells.clear()
+        self._late.clear()
+        self._lossy, self._born = False, self._clock.now()
+        self._epoch += 1
+        self._versions = itertools.count(1)
+
+    def corrupt(self, name: str, data: bytes = b"not a lease") -> None:
+        """Overwrite one cell with something that is not a record."""
+        self.cells[name] = Cell(data, (self._epoch, next(self._versions)))
+
+    def deliver(self) -> int:
+        """Carry out the writes that were delayed, in their order; return how many of them have landed."""
+        late, self._late = self._late, []
+        return sum(self._swap(name, data, expected) is not None for _, name, data, expected in late)
+
+    def identity(self) -> str:
+        """This store, until it restarts."""
+        return f"faulty:{self._name}:{self._epoch}:{os.getpid()}"
+
+    def remembers(self, seconds: float) -> bool:
+        """Whether it has been up for longer and never dropped a cell."""
+        return not self._lossy and self._clock.now() - self._born > seconds
+
+    def _swap(self, name: str, data: bytes, expected: tuple[int, int] | None) -> tuple[int, int] | None:
+        cell = self.cells.get(name)
+        if expected != (cell.version if cell else None):
+            return None
+        version = (self._epoch, next(self._versions))
+        self.cells[name] = Cell(data, version)
+        return version
+
+
+class FaultyRegister:
+    """One client of a `FaultyStore`: a `Register` whose calls fail, or are interrupted, on command.
+
+    `cut`: while it is true, every call raises `StoreUnavailable`. `before` and `after` are called with the name of each
+    method before it does anything and before it returns: there a test lets time pass, lets others run, or raises.
+    """
+
+    def __init__(self, store: FaultyStore) -> None:
+        self.store = store
+        self.cut = False
+        self.calls = 0
+        self.before: Callable[[str], None] = lambda _method: None
+        self.after: Callable[[str], None] = lambda _method: None
+        self._faults: list[Fault | None] = []
+
+    def fail(self, *faults: Fault | None) -> None:
+        """Let the next swaps fail like that, one each; None spares one."""
+        self._faults += faults
+
+    def _call(self, method: str, work: Callable[[], Any]) -> Any:
+        self.calls += 1
+        self.before(method)
+        if self.cut:
+            raise StoreUnavailable("the link to the store is cut")
+        with self.store.lock:
+            result = work()
+        self.after(method)
+        return result
+
+    def identity(self) -> str:
+        """The store's."""
+        return str(self._call("identity", self.store.identity))
+
+    def shard(self, name: str) -> "FaultyRegister":
+        """Itself."""
+        return self
+
+    def read(self, name: str) -> Cell | None:
+        """The cell, or None."""
+        cell: Cell | None = self._call("read", lambda: self.store.cells.get(name))
+        return cell
+
+    def swap(self, name: str, data: bytes, expected: Any | None) -> Any | None:
+        """Compare and swap, unless a fault is due."""
+        return self._call("swap", lambda: self._swap(name, data, expected))
+
+    def _swap(self, name: str, data: bytes, expected: Any | None) -> Any | None:
+        fault = self._faults.pop(0) if self._faults else None
+        if fault is Fault.DELAYED:
+            self.store._late.append((self.store._epoch, name, data, expected))
+        elif fault is not Fault.DROPPED:
+            version = self.store._swap(name, data, expected)
+            if fault is None:
+                return version
+        raise StoreUnavailable("the store did not answer")
+
+    def remembers(self, seconds: float) -> bool:
+        """The store's word."""
+        return bool(self._call("remembers", lambda: self.store.remembers(seconds)))
+
+    def names(self) -> Iterable[str]:
+        """All of them, sorted."""
+        names: list[str] = self._call("names", lambda: sorted(self.store.cells))
+        return names
+
+    def close(self) -> None:
+        """Nothing to let go of."""

@@ -1,0 +1,138 @@
+"""A job for each night, on several machines, done once: cron that survives the machine it runs on.
+
+    python examples/nightly_report.py --store memcached://10.0.0.5:11211     # the same on each machine
+    python examples/nightly_report.py --show                                 # what has been written
+
+Three decisions make it safe.
+
+1. *The slot says who looks, the date says what is due.* The leader looks once a minute whether the report of the last
+   night exists. So a night is made up for after all machines were down, and no machine's clock decides who works.
+2. *A new leader raises the mark before it begins.* The archive keeps the highest fence it has seen.
+3. *The write carries the fence, and the archive refuses a smaller one*, in the same transaction as the write. A leader
+   that was paused in the middle, for as long as you like, wakes up, believes that it still leads, and cannot harm.
+
+The archive is an SQLite file here so that you can try this on one machine. With several machines it has to be the one
+place that they all write to, your database say: the table `mark` and the same two statements are all it takes.
+
+`$NIGHTLY_ARCHIVE` names the file (nightly.db), `$NIGHTLY_AT` the hour from which on a night's report is due (02:00),
+`$NIGHTLY_PACE` the seconds that each of its chapters takes to write (2).
+"""
+
+import argparse
+import contextlib
+import logging
+import os
+import sqlite3
+from datetime import datetime, time, timedelta
+
+from politics import LeadershipLost, Term, TokenWorker
+
+CHAPTERS = ("income", "spending", "pork")
+
+
+class StaleFence(LeadershipLost):
+    """The archive has seen a later leader; this one's slot counts as interrupted."""
+
+
+class Archive:
+    """Where the effect lands: one report for each night, and the highest fence that was ever here."""
+
+    def __init__(self, path: str) -> None:
+        self.db = sqlite3.connect(path, timeout=5, isolation_level=None)
+        self.db.execute("CREATE TABLE IF NOT EXISTS mark (one INTEGER PRIMARY KEY CHECK (one = 1), fence INTEGER)")
+        self.db.execute("INSERT OR IGNORE INTO mark VALUES (1, 0)")
+        self.db.execute("CREATE TABLE IF NOT EXISTS reports (night TEXT PRIMARY KEY, text TEXT, fence INTEGER)")
+
+    def raise_mark(self, fence: int) -> None:
+        """Shut out every earlier leader.
+
+        Raises:
+            StaleFence: a later leader has been here.
+        """
+        if self.db.execute("UPDATE mark SET fence = ? WHERE fence <= ?", (fence, fence)).rowcount == 0:
+            raise StaleFence(f"the archive refuses the fence {fence}: a later leader has been here")
+
+    def write(self, night: str, text: str, fence: int) -> None:
+        """Keep a night's report: it and the check of the fence happen together or not at all.
+
+        Raises:
+            StaleFence: a later leader has been here.
+        """
+        self.db.execute("BEGIN IMMEDIATE")
+        try:
+            self.raise_mark(fence)
+            self.db.execute("INSERT OR IGNORE INTO reports VALUES (?, ?, ?)", (night, text, fence))
+        except BaseException:
+            self.db.execute("ROLLBACK")
+            raise
+        self.db.execute("COMMIT")
+
+    def has(self, night: str) -> bool:
+        """Whether that night's report is there."""
+        return self.db.execute("SELECT 1 FROM reports WHERE night = ?", (night,)).fetchone() is not None
+
+    def reports(self) -> list[tuple[str, str, int]]:
+        """All of them: night, text, and the fence of the leader that wrote it."""
+        return self.db.execute("SELECT night, text, fence FROM reports ORDER BY night").fetchall()
+
+    def close(self) -> None:
+        """Close the file."""
+        self.db.close()
+
+
+def open_archive() -> Archive:
+    """The archive that the environment names."""
+    return Archive(os.environ.get("NIGHTLY_ARCHIVE", "nightly.db"))
+
+
+def last_night(now: datetime, at: time) -> str:
+    """The latest date whose report is due at `now`."""
+    return str((now - timedelta(hours=at.hour, minutes=at.minute)).date())
+
+
+class NightlyReport(TokenWorker):
+    """Looks once a minute whether a report is due, and writes it."""
+
+    group = "nightly-report"
+    iteration_length = 60
+    sticky = True
+
+    def perform(self, term: Term) -> None:
+        """Write last night's report if nobody has."""
+        with contextlib.closing(open_archive()) as archive:
+            night = last_night(datetime.now(), time.fromisoformat(os.environ.get("NIGHTLY_AT", "02:00")))
+            if archive.has(night):
+                return
+            archive.raise_mark(term.fence)
+            print(f"PID ({os.getpid()}) begins the report of {night}", flush=True)
+            archive.write(night, compose(night, term), term.fence)
+            print(f"PID ({os.getpid()}) has written the report of {night}", flush=True)
+
+
+def compose(night: str, term: Term) -> str:
+    """The text of a report. It takes its time, and stops as soon as this is no longer the leader."""
+    lines = [f"Report of {night}"]
+    for chapter in CHAPTERS:
+        term.lost.wait(float(os.environ.get("NIGHTLY_PACE", "2")))  # the work
+        term.check()
+        lines.append(f"{chapter}: as expected")
+    return "\n".join(lines)
+
+
+def main() -> None:
+    """Show the reports, or write them until Ctrl-C."""
+    parser = argparse.ArgumentParser(description="Write one report for each night.")
+    parser.add_argument("--show", action="store_true", help="print all reports and leave")
+    parser.add_argument("--store", metavar="URL", help="where the leases are ($POLITICS_STORE, else this machine)")
+    options = parser.parse_args()
+    if options.show:
+        with contextlib.closing(open_archive()) as archive:
+            for _, text, fence in archive.reports():
+                print(f"{text}\n(fence {fence})\n")
+        return
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
+    NightlyReport(store=options.store).process()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,65 @@
+"""`politics doctor`: is this set-up sound?"""
+
+import dataclasses
+import json
+import os
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Annotated
+
+import typer
+
+from election import LeasePolicy, Register
+from election.stores.memcached import MemcachedRegister, ShardedRegister
+from election.stores.sqlite import SQLiteRegister
+from politics import findings, probe
+from politics.cli.common import ServersOption, StoreOption, app, out, register_of
+from politics.findings import Finding, Level
+
+COLOURS = {Level.FINE: "green", Level.ADVICE: "yellow", Level.DANGER: "red"}
+WATCHED = 3.2
+"""Seconds for which a server's clock is compared with ours."""
+
+
+@app.command()
+def doctor(
+    store: StoreOption = None,
+    servers: ServersOption = None,
+    lease_ttl: Annotated[float, typer.Option(help="The lease to judge by.", metavar="SECONDS")] = 10.0,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON array, an object per finding.")] = False,
+) -> None:
+    """Look at the store, the clocks and the network, and say what to do about what is found.
+
+    It takes some four seconds, and changes nothing. Exit status 1 says that something endangers the promise of at most
+    one leader, or that there can be none.
+    """
+    ttl = LeasePolicy(ttl=lease_ttl).ttl
+    named = bool(store or servers or os.environ.get("POLITICS_STORE"))
+    with register_of(store, servers) as register:
+        found = [*findings.of_machine(probe.machine()), *_of_store(register, named, ttl)]
+    if as_json:
+        out.print(json.dumps([dataclasses.asdict(each) for each in found]), markup=False)
+    else:
+        for each in found:
+            show(each)
+    raise typer.Exit(int(any(each.level is Level.DANGER for each in found)))
+
+
+def _of_store(register: Register, named: bool, ttl: float) -> Iterator[Finding]:
+    if isinstance(register, MemcachedRegister | ShardedRegister):
+        each = register.servers if isinstance(register, ShardedRegister) else [register]
+        with ThreadPoolExecutor(len(each)) as pool:
+            for server in pool.map(lambda one: probe.server(one, WATCHED), each):
+                yield from findings.of_server(server, ttl)
+    elif isinstance(register, SQLiteRegister):
+        yield from findings.of_choice("sqlite", named)
+        yield from findings.of_file(probe.file(register, ttl), ttl)
+    else:
+        yield from findings.of_choice("memory", named)
+
+
+def show(finding: Finding) -> None:
+    """One line."""
+    mark = f"[{COLOURS[finding.level]}]{finding.level:<6}[/]"
+    text = f"{finding.subject}: {finding.text}" + (f" -> {finding.remedy}" if finding.remedy else "")
+    out.print(f"{mark}  {text.replace('[', chr(92) + '[')}")

@@ -1,0 +1,180 @@
+"""What only memcached does: it forgets, and its versions start again with it."""
+
+import contextlib
+import socket
+import threading
+from collections.abc import Iterator
+
+import pytest
+
+from election import Register, StoreUnavailable, open_register
+from tests.memcached import Memcached
+
+
+@contextlib.contextmanager
+def client(url: str) -> Iterator[Register]:
+    """A register that is closed at the end."""
+    with contextlib.closing(open_register(url)) as register:
+        yield register
+
+
+def test_a_restart_makes_versions_void(own_memcached: Memcached) -> None:
+    """A version from before a restart changes nothing after it, though CAS ids are given out again from 1."""
+    with client(own_memcached.url) as register:
+        old = register.swap("a", b"old", None)
+        own_memcached.restart()
+        with pytest.raises(StoreUnavailable):
+            register.read("a")
+        new = register.swap("a", b"new", None)
+        assert new is not None
+        assert new[1] == old[1]
+        assert register.swap("a", b"late", old) is None
+        assert register.swap("a", b"newer", new) is not None
+
+
+def test_a_restart_makes_a_new_identity(own_memcached: Memcached) -> None:
+    """A server that restarted, and so lost its cells, is another store."""
+    with client(own_memcached.url) as register:
+        before = register.identity()
+        own_memcached.restart()
+        register.close()
+        assert register.identity() != before
+
+
+def test_a_young_server_remembers_nothing(own_memcached: Memcached) -> None:
+    """A server that has just been started cannot vouch for the time before."""
+    with client(own_memcached.url) as register:
+        assert not register.remembers(0.1)
+        assert register.remembers(-3)
+
+
+def test_a_flush_is_not_forgotten(own_memcached: Memcached) -> None:
+    """A server that was ever flushed remembers nothing."""
+    with client(own_memcached.url) as register:
+        assert register.swap("a", b"", None) is not None
+        assert own_memcached.ask("flush_all") == "OK"
+        assert register.read("a") is None
+        assert not register.remembers(-3)
+
+
+def test_an_eviction_is_not_forgotten(own_memcached: Memcached) -> None:
+    """A server that ever evicted anything remembers nothing."""
+    with client(own_memcached.url) as register:
+        own_memcached.fill()
+        assert not register.remembers(-3)
+
+
+def test_a_write_that_finds_no_memory_is_not_forgotten() -> None:
+    """With -M nothing is evicted, but a swap that finds no memory deletes the cell: then nothing is remembered."""
+    with Memcached("-M", "-m", "2", "-I", "512k") as server, client(server.url) as register:
+        version = register.swap("a", b"x" * 300, None)
+        for size in (1000, 300):
+            server.fill("store_no_memory", size)
+        with pytest.raises(StoreUnavailable, match="memory"):
+            register.swap("a", b"y" * 300, version)
+        assert register.read("a") is None
+        assert not register.remembers(-3)
+
+
+def test_a_server_that_is_gone() -> None:
+    """Every call to a server that is not there raises StoreUnavailable and names the address."""
+    with Memcached() as server:
+        pass
+    with client(server.url) as register:
+        for call in (
+            lambda: register.read("a"),
+            lambda: register.swap("a", b"", None),
+            lambda: register.remembers(1),
+            register.identity,
+        ):
+            with pytest.raises(StoreUnavailable, match=server.address):
+                call()
+        server.start()
+        assert register.read("a") is None
+    server.stop()
+
+
+def test_a_server_that_is_silent(own_memcached: Memcached) -> None:
+    """A frozen server costs one timeout, and its late answer is not taken for that of a later call."""
+    with client(f"{own_memcached.url}?timeout=0.05") as register:
+        version = register.swap("a", b"one", None)
+        own_memcached.freeze()
+        with pytest.raises(StoreUnavailable):
+            register.swap("a", b"two", version)
+        own_memcached.thaw()
+        cell = register.read("a")
+        assert cell is not None
+        assert cell.data in (b"one", b"two")
+        assert register.swap("a", b"three", version) is None
+
+
+@pytest.mark.parametrize("method", ["read", "swap", "remembers", "identity"])
+def test_ctrl_c(own_memcached: Memcached, method: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An exception in the middle of a call leaves no answer behind for the next one."""
+    arguments = {"read": ("a",), "swap": ("a", b"two", None), "remembers": (1,), "identity": ()}
+    with client(own_memcached.url) as register:
+        register.swap("a", b"one", None)
+        recv, interrupted = socket.socket.recv, iter([True])
+
+        def interrupt(*args: int) -> bytes:
+            if next(interrupted, False):
+                raise KeyboardInterrupt
+            return recv(*args)  # type: ignore[arg-type]
+
+        monkeypatch.setattr(socket.socket, "recv", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            getattr(register, method)(*arguments[method])
+        assert register.read("a").data == b"one"  # type: ignore[union-attr]
+        assert register.read("b") is None
+
+
+ANSWERS = [
+    b"", b"\r\n", b"ERROR\r\n", b"HTTP/1.1 400 Bad Request\r\n\r\n", b"-ERR unknown command\r\n", b"VALUE\r\n",
+    b"VALUE x\r\n", b"VALUE politics:a 0 x y\r\n", b"HD\r\n", b"HD c\r\n", b"HD x\r\n", b"STAT\r\n", b"STAT a\r\n",
+    b"STAT uptime x\r\nEND\r\n", b"END\r\n", b"VALUE politics:b 0 1 1\r\nx\r\nEND\r\n", b"\xff\xfe\r\n", b"STORED\r\n",
+    b"VALUE politics:a 0 1\r\nx\r\nEND\r\n", b"STAT evictions x\r\nSTAT uptime 99\r\nEND\r\n",
+    b"STAT \xff 1\r\nEND\r\n",    b"VALUE politics-identity 0 1\r\n\xff\r\nEND\r\n",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("answer", ANSWERS)
+def test_something_else_answers(answer: bytes) -> None:
+    """Whatever answers in memcached's place, a call ends in StoreUnavailable or in nothing that could be believed."""
+
+    def serve() -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                connection, _ = listener.accept()
+                with connection, contextlib.suppress(OSError):
+                    connection.recv(1000)
+                    connection.sendall(answer)
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        thread = threading.Thread(target=serve)
+        thread.start()
+        with client(f"memcached://127.0.0.1:{listener.getsockname()[1]}?timeout=0.2") as register:
+            for call, harmless in (
+                (lambda: register.read("a"), None),
+                (lambda: register.swap("a", b"", None), None),
+                (lambda: register.remembers(1), False),
+                (register.identity, ()),
+            ):
+                with contextlib.suppress(StoreUnavailable):
+                    assert call() in (harmless, "memcached:")
+        listener.shutdown(socket.SHUT_RDWR)
+        thread.join()
+
+
+def test_a_name_stays_with_its_server() -> None:
+    """A name never moves because its server is down, and names are spread over all servers."""
+    with Memcached() as one, Memcached() as two, client(f"memcached://{one.address},{two.address}") as register:
+        homes = {str(number): register.shard(str(number)) for number in range(50)}
+        one.stop()
+        assert all(register.shard(name) is home for name, home in homes.items())
+        lost = 0
+        for name in homes:
+            try:
+                register.read(name)
+            except StoreUnavailable:
+                lost += 1
+        assert 10 < lost < 40

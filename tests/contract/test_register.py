@@ -1,0 +1,244 @@
+"""What every store has to do, the fakes included: one linearizable compare-and-swap cell per name."""
+
+import multiprocessing
+import os
+import threading
+import uuid
+from collections.abc import Callable
+
+import pytest
+
+from election import Cell, Register, open_register
+from tests.contract.conftest import Stores
+
+WORKERS, TIMES = 4, 40
+
+
+@pytest.fixture
+def name() -> str:
+    """A name that no other test uses."""
+    return f"test {uuid.uuid4().hex}"
+
+
+def increment(register: Register, name: str, times: int) -> None:
+    """Add 1 to the number in a cell, again and again, as long as nobody was faster."""
+    for _ in range(times):
+        done = None
+        while done is None:
+            cell = register.read(name)
+            data = b"%d" % (int(cell.data) + 1 if cell else 1)
+            done = register.swap(name, data, cell.version if cell else None)
+
+
+def increment_at(url: str, name: str, times: int) -> None:
+    """The same in a process of its own."""
+    register = open_register(url)
+    register.read(name)
+    increment(register, name, times)
+    register.close()
+
+
+def in_fork(work: Callable[[], bool]) -> bool:
+    """What `work` says in a forked child; False if it raises."""
+    pid = os.fork()
+    if pid == 0:
+        try:
+            os._exit(0 if work() else 1)
+        finally:
+            os._exit(2)
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+
+
+def test_empty(stores: Stores, name: str) -> None:
+    """A cell that nobody wrote is not there."""
+    assert stores.client().read(name) is None
+
+
+def test_create(stores: Stores, name: str) -> None:
+    """What one client creates, another reads, with the very version that the write returned if they can be compared."""
+    one, two = stores.client(), stores.client()
+    version = one.swap(name, b"first", None)
+    assert version is not None
+    assert one.read(name) == Cell(b"first", version)
+    cell = two.read(name)
+    assert cell is not None
+    assert cell.data == b"first"
+
+
+def test_create_once(stores: Stores, name: str) -> None:
+    """A cell that is there cannot be created, by whomever."""
+    one, two = stores.client(), stores.client()
+    assert one.swap(name, b"first", None) is not None
+    assert two.swap(name, b"second", None) is None
+    assert one.swap(name, b"third", None) is None
+    assert one.read(name).data == b"first"  # type: ignore[union-attr]
+
+
+def test_swap(stores: Stores, name: str) -> None:
+    """A swap on the version that is there succeeds, also with a version that was read by this client."""
+    one, two = stores.client(), stores.client()
+    version = one.swap(name, b"first", None)
+    version = one.swap(name, b"second", version)
+    assert version is not None
+    cell = two.read(name)
+    assert cell is not None
+    assert two.swap(name, b"third", cell.version) is not None
+    assert one.read(name).data == b"third"  # type: ignore[union-attr]
+
+
+def test_stale_version(stores: Stores, name: str) -> None:
+    """A swap on a version that is no longer there changes nothing."""
+    one, two = stores.client(), stores.client()
+    old = one.swap(name, b"first", None)
+    cell = two.read(name)
+    assert cell is not None
+    assert two.swap(name, b"second", cell.version) is not None
+    assert one.swap(name, b"third", old) is None
+    assert one.read(name).data == b"second"  # type: ignore[union-attr]
+
+
+def test_versions_are_never_used_twice(stores: Stores, name: str) -> None:
+    """The same bytes, written again and again, get a new version each time (the ABA problem)."""
+    register = stores.client()
+    version = register.swap(name, b"a", None)
+    seen = [version]
+    for data in (b"b", b"a") * 5:
+        version = register.swap(name, data, version)
+        assert version is not None
+        seen.append(version)
+    assert len(set(seen)) == len(seen)
+    assert all(register.swap(name, b"late", old) is None for old in seen[:-1])
+
+
+def test_versions_are_not_interchangeable(stores: Stores, name: str) -> None:
+    """The version of one cell opens no other."""
+    register = stores.client()
+    one, other = register.swap(name, b"1", None), register.swap(name + " 2", b"1", None)
+    assert one != other
+    assert register.swap(name, b"2", other) is None
+
+
+@pytest.mark.parametrize("odd", ["Zürich ☃", "a b", "%2F/../x?y#z", "x" * 72, "é" * 36, "'; --", '"\\'])
+def test_unusual_names(stores: Stores, odd: str) -> None:
+    """Any printable name of up to 80 bytes names a cell of its own."""
+    register, name = stores.client(), uuid.uuid4().hex[:8] + odd
+    assert register.swap(name, b"mine", None) is not None
+    assert register.read(name).data == b"mine"  # type: ignore[union-attr]
+    assert register.read(name[:-1]) is None
+
+
+@pytest.mark.parametrize("data", [b"", b"x" * 1024, bytes(range(256)), b"\r\nEND\r\n"])
+def test_any_bytes(stores: Stores, name: str, data: bytes) -> None:
+    """Up to 1 KB of any bytes come back unchanged."""
+    register = stores.client()
+    assert register.swap(name, data, None) is not None
+    assert register.read(name).data == data  # type: ignore[union-attr]
+
+
+def test_names(stores: Stores, name: str) -> None:
+    """A store lists the names that have a cell, or says that it cannot."""
+    register = stores.client()
+    register.swap(name, b"", None)
+    names = register.names()
+    assert names is None or name in list(names)
+
+
+def test_identity(stores: Stores, name: str) -> None:
+    """Two clients name the same store if they share their cells, and another one if they do not."""
+    one, two, other = stores.client(), stores.client(), stores.other()
+    assert one.identity() == two.identity() == one.identity()
+    assert one.identity() != other.identity()
+
+
+def test_shard(stores: Stores, name: str) -> None:
+    """The shard of a name is the same for everybody, keeps that name's cell, and is its own shard."""
+    one, two = stores.client(), stores.client()
+    assert one.swap(name, b"here", None) is not None
+    shard = two.shard(name)
+    assert shard.read(name).data == b"here"  # type: ignore[union-attr]
+    assert shard.shard(name) is shard
+
+
+@pytest.mark.parametrize("stores", ["sqlite", "memcached", "sharded"], indirect=True)
+def test_remembers(stores: Stores) -> None:
+    """No store claims to remember longer than it exists."""
+    assert not stores.client().remembers(10**9)
+
+
+def test_close(stores: Stores, name: str) -> None:
+    """A register that was closed opens again, and closing it twice does no harm."""
+    register = stores.client()
+    register.close()
+    register.swap(name, b"kept", None)
+    register.close()
+    register.close()
+    assert register.read(name).data == b"kept"  # type: ignore[union-attr]
+
+
+def test_fork(stores: Stores, name: str) -> None:
+    """A forked child and its parent can both go on using the register that they have in common."""
+    register = stores.client()
+    version = register.swap(name, b"parent", None)
+
+    def child() -> bool:
+        seen = register.read(name)
+        return seen is not None and register.swap(name + "child", b"child", None) is not None
+
+    assert in_fork(child)
+    assert register.swap(name, b"parent again", version) is not None
+
+
+# SQLite has locks of its own, which no fork may cross while a thread is inside it.
+@pytest.mark.parametrize("stores", ["memory", "memcached", "sharded", "faulty"], indirect=True)
+def test_fork_while_busy(stores: Stores, name: str) -> None:
+    """A child that is forked while other threads use the register is not stuck on their locks."""
+    register, stop = stores.client(), threading.Event()
+    register.swap(name, b"", None)
+
+    def busy() -> None:
+        while not stop.is_set():
+            register.swap(name + "busy", b"", None)
+            register.close()
+
+    threads = [threading.Thread(target=busy) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    try:
+        assert all(in_fork(lambda: register.read(name) is not None) for _ in range(10))
+    finally:
+        stop.set()
+        for thread in threads:
+            thread.join()
+
+
+def test_threads_lose_no_update(stores: Stores, name: str) -> None:
+    """N threads that each add 1 M times, half of them on one shared client, end at N times M."""
+    shared = stores.client()
+    clients = [shared if number % 2 else stores.client() for number in range(WORKERS)]
+    threads = [threading.Thread(target=increment, args=(client, name, TIMES)) for client in clients]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert shared.read(name).data == b"%d" % (WORKERS * TIMES)  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize("kind", ["sqlite", "memcached"])
+def test_processes_lose_no_update(kind: str, request: pytest.FixtureRequest, name: str) -> None:
+    """N processes that each add 1 M times end at N times M."""
+    if kind == "sqlite":
+        url = f"sqlite:///{request.getfixturevalue('tmp_path')}/raced.db"
+    else:
+        url = request.getfixturevalue("memcached").url
+    spawn = multiprocessing.get_context("spawn")
+    workers = [spawn.Process(target=increment_at, args=(url, name, TIMES)) for _ in range(WORKERS)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+    register = open_register(url)
+    cell = register.read(name)
+    register.close()
+    assert [worker.exitcode for worker in workers] == [0] * WORKERS
+    assert cell is not None
+    assert cell.data == b"%d" % (WORKERS * TIMES)

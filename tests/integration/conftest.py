@@ -1,0 +1,47 @@
+"""A stage for each test: leaving it ends every process and verifies every claim of leadership."""
+
+import itertools
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.integration.harness import Stage, wait_for
+from tests.memcached import Memcached
+
+_groups = (f"group {number}" for number in itertools.count(1))
+
+MakeStage = Callable[..., Stage]
+
+
+@pytest.fixture
+def old_memcached(memcached: Memcached) -> Memcached:
+    """The shared memcached, once it is old enough to vouch for leases of a second: elections are immediate."""
+    wait_for(lambda: int(memcached.stats()["uptime"]) > 4, "an older memcached")
+    return memcached
+
+
+@pytest.fixture
+def make_stage(tmp_path: Path) -> Iterator[MakeStage]:
+    """Make the stage of this test; workers race for a lease of one second in a group of their own."""
+    stages: list[Stage] = []
+
+    def make(store: str, **options: Any) -> Stage:
+        given = {"group": next(_groups), "lease_ttl": 1.0, "iteration_length": 3600.0, "seconds": 3600.0}
+        stages.append(Stage(tmp_path, store=store, **given | options))
+        return stages[-1]
+
+    yield make
+    for stage in stages:
+        try:
+            stage.end()
+            stage.verify()
+        finally:
+            stage.close()
+
+
+@pytest.fixture
+def stage(make_stage: MakeStage, old_memcached: Memcached) -> Stage:
+    """A stage around the shared memcached."""
+    return make_stage(old_memcached.url)

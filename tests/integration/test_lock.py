@@ -1,0 +1,339 @@
+"""`politics lock` with real processes, signals and terminals."""
+
+import contextlib
+import os
+import pty
+import re
+import select
+import signal
+import sqlite3
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TypeVar
+
+import pytest
+
+from election import look, open_register
+
+POLITICS = Path(sys.executable).with_name("politics")
+TTL = 1.0
+HELLO = "echo ready; read _"
+
+# Dates its file every few milliseconds for as long as it lives; it and its child ignore SIGTERM.
+STUBBORN = """
+import os, signal, sys, time
+signal.signal(signal.SIGTERM, signal.SIG_IGN)
+file = open(sys.argv[1] + "/" + ("parent" if os.fork() else "child"), "w")
+os.write(1, b"ready\\n")
+while True:
+    os.utime(file.fileno())
+    time.sleep(0.005)
+"""
+
+T = TypeVar("T")
+
+
+def wait_for(condition: Callable[[], T], what: str, seconds: float = 15.0) -> T:
+    """The first true value of `condition()`."""
+    end = time.monotonic() + seconds
+    while not (value := condition()):
+        assert time.monotonic() < end, f"waited {seconds:g} s in vain for {what}"
+        threading.Event().wait(0.01)
+    return value
+
+
+def alive(pid: int) -> bool:
+    """Whether a process of this id runs; one that is dead and not yet buried does not."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+class Locks:
+    """Runs of `politics lock` around one store, an SQLite file that is old enough to be believed."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.path = folder, folder / "store.db"
+        self.url = f"sqlite:///{self.path}"
+        self.register = open_register(self.url)
+        self.register.identity()
+        with contextlib.closing(sqlite3.connect(self.path)) as db, db:
+            db.execute("UPDATE store SET born = born - 1000")
+        self.running: list[subprocess.Popen[str]] = []
+
+    def command(self, *command: str, options: tuple[str, ...] = (), name: str = "x") -> list[str]:
+        """The words of one run."""
+        return [str(POLITICS), "lock", name, "--store", self.url, "--ttl", str(TTL), *options, "--", *command]
+
+    def start(self, *command: str, options: tuple[str, ...] = (), ready: bool = True) -> subprocess.Popen[str]:
+        """Start one, and wait until its command says "ready"."""
+        run = subprocess.Popen(
+            self.command(*command, options=options),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        self.running.append(run)
+        assert run.stdout is not None
+        if ready:
+            assert run.stdout.readline().strip() == "ready"
+        return run
+
+    def run(self, *command: str, options: tuple[str, ...] = ()) -> subprocess.CompletedProcess[str]:
+        """Run one to its end."""
+        words = self.command(*command, options=options)
+        return subprocess.run(words, capture_output=True, text=True, timeout=20, stdin=subprocess.DEVNULL)
+
+    def deadline(self, name: str = "x") -> float:
+        """When the present holder's lease ends, by the wall clock of this machine."""
+        record = look(self.register, name)
+        assert record is not None
+        return record.at_ms / 1000 + 0.99 * TTL
+
+    def end(self) -> None:
+        """End what still runs; its warden ends the command."""
+        for run in self.running:
+            run.send_signal(signal.SIGCONT)
+            run.kill()
+            run.communicate()
+        self.register.close()
+
+
+@pytest.fixture
+def locks(tmp_path: Path) -> Iterator[Locks]:
+    """A store, and runs that end with the test."""
+    made = Locks(tmp_path)
+    yield made
+    made.end()
+
+
+@pytest.mark.parametrize(
+    ("command", "status"),
+    [
+        (("sh", "-c", "exit 0"), 0),
+        (("sh", "-c", "exit 3"), 3),
+        (("sh", "-c", "kill -9 $$"), 137),
+        (("no-such-program",), 127),
+        (("/etc/passwd",), 126),
+    ],
+)
+def test_the_exit_status_is_that_of_the_command(locks: Locks, command: tuple[str, ...], status: int) -> None:
+    """As a shell tells it: 128 + n after a signal, 126 and 127 for what cannot be run."""
+    assert locks.run(*command).returncode == status
+
+
+def test_the_command_finds_the_fence_and_the_name_in_its_environment(locks: Locks) -> None:
+    """$POLITICS_FENCE is what the record says, and it grows from holder to holder."""
+    fences = []
+    for _ in range(2):
+        run = locks.run("sh", "-c", "echo $POLITICS_FENCE $POLITICS_LOCK")
+        fence, name = run.stdout.split()
+        assert name == "x"
+        fences.append(int(fence))
+    record = look(locks.register, "x")
+    assert record is not None
+    assert fences[0] < fences[1] == record.fence
+
+
+def test_one_at_a_time_and_the_next_one_when_it_ends(locks: Locks) -> None:
+    """While one runs, another that tries once gets status 75, and one that waits runs after it."""
+    holder = locks.start("sh", "-c", HELLO)
+    begun = time.monotonic()
+    late = locks.run("echo", "never", options=("--wait", "0"))
+    assert (late.returncode, late.stdout) == (75, "")
+    assert re.search(r"x is held by \S+:\d+ \(fence \d+\)", late.stderr)
+    assert time.monotonic() - begun < TTL
+    patient = locks.start("echo", "at last", options=("--wait", "20"), ready=False)
+    assert patient.stderr is not None
+    assert "waiting for x" in patient.stderr.readline()
+    holder.communicate("\n")
+    assert patient.communicate(timeout=10)[0] == "at last\n"
+    assert (holder.returncode, patient.returncode) == (0, 0)
+
+
+def test_as_many_at_once_as_there_are_permits(locks: Locks) -> None:
+    """Each of them holds a lease of its own."""
+    options = ("-n", "2", "--wait", "0")
+    for _ in range(2):
+        locks.start("sh", "-c", HELLO, options=options)
+    assert locks.run("true", options=options).returncode == 75
+    assert set(locks.register.names() or ()) == {"x/0", "x/1"}
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1])
+def test_signals_are_passed_on(locks: Locks, number: signal.Signals) -> None:
+    """What `politics lock` is sent arrives at the command, which decides what to make of it."""
+    name = number.name.removeprefix("SIG")
+    run = locks.start("sh", "-c", f"trap 'exit 7' {name}; echo ready; while :; do sleep 0.01; done")
+    run.send_signal(number)
+    assert run.wait(10) == 7
+
+
+def test_a_signal_ends_the_waiting_at_once(locks: Locks) -> None:
+    """Ctrl-C is prompt while somebody else holds the lease."""
+    locks.start("sh", "-c", HELLO)
+    waiting = locks.start("echo", "never", ready=False)
+    assert waiting.stderr is not None
+    waiting.stderr.readline()
+    begun = time.monotonic()
+    waiting.send_signal(signal.SIGINT)
+    assert waiting.wait(10) == 130
+    assert time.monotonic() - begun < 0.5
+
+
+def test_what_the_command_leaves_running_ends_with_it(locks: Locks) -> None:
+    """When the next holder begins, nothing of the earlier one's process group is there any more."""
+    left = int(locks.run("sh", "-c", "sleep 60 >/dev/null 2>&1 & echo $!").stdout)
+    assert not alive(left)
+
+
+def test_a_lease_that_cannot_be_renewed_asks_the_command_to_stop(locks: Locks) -> None:
+    """The whole group gets SIGTERM while the lease still lasts, and the exit status says why it stopped."""
+    script = 'trap "date +%s.%N; exit 0" TERM; echo ready; while :; do sleep 0.01; done'
+    run = locks.start("sh", "-c", script)
+    with contextlib.closing(sqlite3.connect(locks.path, isolation_level=None)) as db:
+        db.execute("BEGIN IMMEDIATE")
+        asked, said = run.communicate(timeout=10)
+        assert float(asked) < locks.deadline()
+    assert run.returncode == 124
+    assert "not renewed" in said
+
+
+@pytest.mark.parametrize("fate", ["unrenewed", "stopped", "killed"])
+def test_nothing_of_a_stubborn_command_outlives_the_lease(locks: Locks, fate: str) -> None:
+    """Parent and child ignore SIGTERM; both are gone in time, also if `politics lock` itself is stopped or killed."""
+    run = locks.start(sys.executable, "-c", STUBBORN, str(locks.folder))
+    beats = [locks.folder / name for name in ("parent", "child")]
+    wait_for(lambda: all(beat.exists() for beat in beats), "both processes")
+    with contextlib.closing(sqlite3.connect(locks.path, isolation_level=None)) as db:
+        if fate == "unrenewed":
+            db.execute("BEGIN IMMEDIATE")
+        else:
+            run.send_signal(signal.SIGSTOP if fate == "stopped" else signal.SIGKILL)
+        deadline = locks.deadline()
+        wait_for(lambda: time.time() > deadline + 0.1, "the deadline")
+    assert max(beat.stat().st_mtime for beat in beats) < deadline
+    run.send_signal(signal.SIGCONT)
+    assert run.wait(10) == (-signal.SIGKILL if fate == "killed" else 124)
+
+
+def test_a_holder_that_was_killed_is_replaced_by_one_that_tries_once(locks: Locks) -> None:
+    """Coming again and again, and never staying, is enough: a dead holder does not keep everybody out for ever."""
+    locks.start("sh", "-c", HELLO).kill()
+    tries = []
+
+    def try_once() -> bool:
+        tries.append(locks.run("true", options=("--wait", "0")).returncode)
+        return tries[-1] == 0
+
+    wait_for(try_once, "a try that succeeds", seconds=6 * TTL)
+    assert set(tries[:-1]) <= {75}
+
+
+def test_a_holder_that_is_asked_to_hand_over_stops_its_command(locks: Locks) -> None:
+    """`politics resign` reaches the command as SIGTERM."""
+    run = locks.start("sh", "-c", "trap 'exit 0' TERM; echo ready; while :; do sleep 0.01; done")
+    subprocess.run([POLITICS, "resign", "x", "--store", locks.url], check=True, stdout=subprocess.DEVNULL, timeout=20)
+    assert run.wait(10) == 124
+
+
+def test_a_store_that_does_not_answer_has_a_status_of_its_own(locks: Locks) -> None:
+    """Who tries once can tell that nobody was asked from that somebody else runs."""
+    locks.url = "memcached://127.0.0.1:1"
+    run = locks.run("true", options=("--wait", "0"))
+    assert (run.returncode, "127.0.0.1:1" in run.stderr) == (69, True)
+
+
+@pytest.mark.parametrize("option", ["--wait=-1", "--wait=nan", "--permits=0", "--ttl=0", "--ttl=x"])
+def test_numbers_that_make_no_sense_are_wrong_usage(locks: Locks, option: str) -> None:
+    """Exit status 2, and the message names what it is about."""
+    run = locks.run("true", options=(option,))
+    assert run.returncode == 2
+    assert option.removeprefix("--").split("=")[0] in run.stderr
+
+
+class Terminal:
+    """An interactive shell on a terminal of its own."""
+
+    def __init__(self, folder: Path) -> None:
+        self.text = ""
+        self.pid, self.file = pty.fork()
+        if not self.pid:
+            os.chdir(folder)
+            os.execvpe("bash", ["bash", "--norc", "--noediting", "-i"], os.environ | {"PS1": "$ ", "TERM": "dumb"})
+
+    def type(self, text: str) -> None:
+        """Press keys."""
+        os.write(self.file, text.encode())
+
+    def see(self, pattern: str) -> re.Match[str]:
+        """Wait until it appears on the screen, after what was seen before."""
+        end = time.monotonic() + 15
+        while not (match := re.search(pattern, self.text)):
+            assert time.monotonic() < end, f"{pattern} does not appear after {self.text!r}"
+            if select.select([self.file], [], [], 0.1)[0]:
+                self.text += os.read(self.file, 4096).decode(errors="replace")
+        self.text = self.text[match.end() :]
+        return match
+
+    def end(self) -> None:
+        """Hang up."""
+        os.kill(self.pid, signal.SIGKILL)
+        os.close(self.file)
+        os.waitpid(self.pid, 0)
+
+
+@pytest.fixture
+def terminal(tmp_path: Path) -> Iterator[Terminal]:
+    """A shell that is hung up after the test."""
+    shell = Terminal(tmp_path)
+    yield shell
+    shell.end()
+
+
+def test_on_a_terminal_the_command_is_in_the_foreground(locks: Locks, terminal: Terminal) -> None:
+    """It reads what is typed, Ctrl-C goes to it, and the shell has its terminal back afterwards."""
+    script = locks.folder / "ask.sh"
+    # It waits in a builtin: dash loses a signal that comes while it starts a program.
+    script.write_text('echo "name?"; read name; echo "hello $name"; read _\n')
+    terminal.type(" ".join(locks.command("sh", "ask.sh")) + "; echo status=$?\n")
+    terminal.see(r"name\?")
+    terminal.type("Ada\n")
+    terminal.see("hello Ada")
+    terminal.type("\x03")
+    terminal.see("status=130")
+    terminal.type("echo back again | tr a-z A-Z\n")
+    terminal.see("BACK AGAIN")
+
+
+def test_ctrl_z_stops_the_job_and_fg_continues_it(locks: Locks, terminal: Terminal) -> None:
+    """As with any job of a shell."""
+    script = locks.folder / "ask.sh"
+    script.write_text('echo "name?"; read name; echo "hello $name"\n')
+    terminal.type(" ".join(locks.command("sh", "ask.sh", options=("--ttl", "30"))) + "\n")
+    terminal.see(r"name\?")
+    terminal.type("\x1a")
+    terminal.see(r"\[1\]\+\s+Stopped")
+    terminal.type("fg; echo status=$?\n")
+    terminal.see("politics lock")
+    terminal.type("Ada\n")
+    terminal.see("hello Ada")
+    terminal.see("status=0")
+
+
+def test_a_job_that_is_stopped_for_longer_than_its_lease_is_killed(locks: Locks, terminal: Terminal) -> None:
+    """A stopped command would come back to work without the lease."""
+    terminal.type(" ".join(locks.command("sh", "-c", "'echo pid=$$; read _; echo never'")) + "\n")
+    pid = int(terminal.see(r"pid=(\d+)")[1])
+    terminal.type("\x1a")
+    terminal.see(r"\[1\]\+\s+Stopped")
+    wait_for(lambda: not alive(pid), "the end of the command")
+    assert time.time() < locks.deadline()
+    terminal.type("fg; echo status=$?\n")
+    terminal.see("status=124")

@@ -1,0 +1,100 @@
+"""A memcached of the test's own, on a free port of the loopback interface."""
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import time
+
+
+class Memcached:
+    """Start it, stop it, kill it, start it again on the same port. `options` go on the command line: `-m`, `1`."""
+
+    def __init__(self, *options: str) -> None:
+        program = shutil.which("memcached")
+        assert program, "the tests need memcached: install it with your package manager (apt-get install memcached)"
+        with socket.create_server(("127.0.0.1", 0)) as probe:
+            self.port: int = probe.getsockname()[1]
+        as_root = ["-u", "nobody"] if os.getuid() == 0 else []
+        self._command = [program, "-l", "127.0.0.1", "-p", str(self.port), "-U", "0", *as_root, *options]
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def address(self) -> str:
+        """`host:port`."""
+        return f"127.0.0.1:{self.port}"
+
+    @property
+    def url(self) -> str:
+        """What `open_register` wants."""
+        return f"memcached://{self.address}"
+
+    def start(self) -> "Memcached":
+        """Start it and wait until it answers."""
+        assert self._process is None, "it runs already"
+        self._process = subprocess.Popen(self._command, stderr=subprocess.DEVNULL)
+        end = time.monotonic() + 10
+        while True:
+            assert self._process.poll() is None, f"memcached does not start: {' '.join(self._command)}"
+            try:
+                if self.ask("version").startswith("VERSION"):
+                    return self
+            except OSError:
+                assert time.monotonic() < end, "memcached does not answer"
+                time.sleep(0.005)
+
+    def stop(self, how: signal.Signals = signal.SIGKILL) -> None:
+        """End it by its process id, if it runs, and wait until it is gone."""
+        if self._process is not None:
+            self._process.send_signal(signal.SIGCONT)
+            self._process.send_signal(how)
+            self._process.wait(10)
+            self._process = None
+
+    def restart(self) -> None:
+        """Kill it and start it again on the same port."""
+        self.stop()
+        self.start()
+
+    def freeze(self) -> None:
+        """Let it be silent, with open connections, until `thaw`."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        """Let it go on."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGCONT)
+
+    def ask(self, command: str) -> str:
+        """Send one command on a connection of its own and return the first line of the answer."""
+        with socket.create_connection(("127.0.0.1", self.port), timeout=2) as connection:
+            connection.sendall(command.encode() + b"\r\n")
+            return connection.makefile("rb").readline().decode().strip()
+
+    def stats(self) -> dict[str, str]:
+        """What `stats` says."""
+        with socket.create_connection(("127.0.0.1", self.port), timeout=2) as connection:
+            connection.sendall(b"stats\r\n")
+            lines = iter(connection.makefile("rb").readline, b"END\r\n")
+            return {key: value for _, key, value in (line.decode().split(maxsplit=2) for line in lines)}
+
+    def fill(self, until: str = "evictions", size: int = 1000) -> None:
+        """Write items of `size` bytes until the counter `until` of `stats` has grown."""
+        before, item = int(self.stats()[until]), b"0 0 %d noreply\r\n%b\r\n" % (size, b"x" * size)
+        with socket.create_connection(("127.0.0.1", self.port), timeout=10) as connection:
+            for batch in range(200):
+                items = (b"set fill:%d:%d:%d %b" % (size, batch, number, item) for number in range(1000))
+                connection.sendall(b"".join(items) + b"version\r\n")
+                while b"VERSION" not in connection.recv(1 << 20):
+                    pass
+                if int(self.stats()[until]) > before:
+                    return
+        raise AssertionError(f"{until} does not grow")
+
+    def __enter__(self) -> "Memcached":
+        return self.start()
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()

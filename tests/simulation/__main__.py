@@ -1,0 +1,33 @@
+"""`make simulate [STEPS=…] [SEED=…]`: attack the protocol, and then its deliberate breakages."""
+
+import sys
+import time
+
+from tests.simulation.attack import steps_until_caught, worlds
+from tests.simulation.breakages import CAUGHT, NEVER_CAUGHT
+
+steps, seed = int(sys.argv[1]), int(sys.argv[2])
+begun, done = time.monotonic(), []
+try:
+    for world in worlds(steps, seed):
+        done.append(world)
+        if len(done) % 50 == 0:
+            print(f"\r{sum(w.steps for w in done):>12,} steps", end="", file=sys.stderr, flush=True)
+        world.forget()
+except AssertionError as exc:
+    sys.exit(f"\n{exc}")
+seconds, taken = time.monotonic() - begun, sum(world.steps for world in done)
+print(f"\n{taken:,} steps from seed {seed} in {seconds:.0f} s, {taken / seconds:,.0f} steps/s: the promise holds")
+print(
+    f"{len(done)} worlds of 4 workers, {sum(w.strikes for w in done):,} faults, {sum(w.terms for w in done):,} terms, "
+    f"{sum(w.takeovers for w in done):,} slots taken over, {sum(w.refused for w in done):,} effects refused by a fence"
+)
+failed = False
+for breakage in CAUGHT:
+    caught = steps_until_caught(breakage, breakage.within)
+    failed |= caught is None
+    print(f"rule {breakage}: {f'caught after {caught:,} steps' if caught else f'NOT CAUGHT in {breakage.within:,}'}")
+for breakage in NEVER_CAUGHT:
+    caught = steps_until_caught(breakage, steps)
+    print(f"rule {breakage}: {f'caught after {caught:,} steps' if caught else f'not caught, as known, in {steps:,}'}")
+sys.exit(failed)

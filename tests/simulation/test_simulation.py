@@ -1,0 +1,39 @@
+"""The promise, under attack in a simulated world; `make simulate` goes on for longer."""
+
+import pytest
+
+from tests.simulation.attack import SECONDS, breaks, shrink, steps_until_caught, worlds
+from tests.simulation.breakages import CAUGHT, Breakage
+from tests.simulation.world import Broken, World, random_faults
+
+
+def test_there_are_never_two_leaders_and_somebody_leads_again_when_the_faults_stop() -> None:
+    """A hundred and fifty thousand steps of bad luck break nothing."""
+    done = list(worlds(150_000))
+    assert sum(world.terms for world in done) > 100, "hardly anybody was elected: this attacks nothing"
+    assert sum(world.takeovers for world in done) > 10, "hardly any slot was interrupted: this attacks nothing"
+
+
+@pytest.mark.parametrize("breakage", [b for b in CAUGHT if b.within <= 500_000], ids=str)
+def test_a_broken_rule_is_seen(breakage: Breakage) -> None:
+    """Each rule is needed: without it, the verifier sees the promise broken within the steps that are stated."""
+    assert steps_until_caught(breakage, breakage.within), f"not seen in {breakage.within} steps"
+
+
+def test_a_seed_repeats_its_run() -> None:
+    """The same seed gives the same world, to the last step."""
+    first, second = (World(5, random_faults(5, SECONDS), SECONDS).run() for _ in range(2))
+    assert (first.steps, first.terms, first.highest_fence) == (second.steps, second.terms, second.highest_fence)
+
+
+def test_what_breaks_the_promise_is_shrunk_to_what_it_takes() -> None:
+    """Of the faults of a failing run, those remain without which it would not fail."""
+    breakage = next(b for b in CAUGHT if b.rule == "11")
+    with breakage():
+        seed = next(n for n in range(50) if breaks(n, random_faults(n, SECONDS)))
+        faults = random_faults(seed, SECONDS)
+        few = shrink(seed, faults)
+        assert len(few) < len(faults) / 4
+        with pytest.raises(Broken):
+            World(seed, few, SECONDS).run()
+        assert not any(breaks(seed, few[:n] + few[n + 1 :]) for n in range(len(few)))

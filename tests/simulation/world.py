@@ -1,0 +1,465 @@
+"""A world in which the product's own code runs, and everything around it fails: store, network, clocks, processes.
+
+True time is the world's; each process has a clock that runs at a rate and with an offset of its own. Whatever happens
+follows from a seed and a list of faults, so that a run can be repeated, and shrunk by leaving faults out. After every
+step the verifier looks at all terms that there are.
+"""
+
+import contextlib
+import copy
+import heapq
+import itertools
+import logging
+import os
+import random
+import types
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+from unittest.mock import patch
+
+from greenlet import getcurrent
+
+import election.candidate
+import election.keeper
+import election.term
+import politics.token_worker
+from election import Candidate, Cell, StoreUnavailable, Term
+from election.keeper import Keeper
+from politics import TokenWorker
+from tests.simulation import threads
+from tests.simulation.threads import Process, SimClock, Thread, Threading
+
+TTL, DRIFT, TIMEOUT, ITERATION = 1.0, 0.01, 0.5, 2.5
+KINDS = ("pause", "pause", "cut", "slow", "loss", "restart", "flush", "evict", "kill", "fork", "ask", "stop", "down")
+LEADER = -1
+
+
+class Broken(AssertionError):
+    """The promise was broken; the message says how."""
+
+
+@dataclass(frozen=True)
+class Fault:
+    """One thing that goes wrong, at a moment of true time, to a process (by number, or who leads) or to the store."""
+
+    at: float
+    kind: str
+    who: int
+    seconds: float
+
+    def __str__(self) -> str:
+        return f"{self.at:8.3f} s  {self.kind} {self.who} for {self.seconds:.3f} s"
+
+
+def random_faults(seed: int, seconds: float, kinds: Sequence[str] = KINDS) -> list[Fault]:
+    """A month of bad luck."""
+    rng, faults, at = random.Random(seed), [], 2 * TTL
+    while at < seconds:
+        # In bursts, since the worst comes together, with calm in between so that there is somebody to strike.
+        at += rng.choice([rng.uniform(0, 0.2), rng.expovariate(1.0), rng.expovariate(1.0), rng.uniform(1, 4)]) * TTL
+        # Just under, at and just over a lease is where mistakes hide.
+        span = rng.choice([rng.uniform(0, 0.4), rng.uniform(0.3, 1.2), rng.uniform(0.95, 1.1), rng.uniform(1, 3)])
+        faults.append(Fault(at, rng.choice(kinds), rng.choice([LEADER, LEADER, 0, 1, 2, 3]), span * TTL))
+    return faults
+
+
+@dataclass
+class Store:
+    """One memcached: its cells, and what it can say of its past."""
+
+    cells: dict[str, tuple[bytes, int]] = field(default_factory=dict)
+    cas: Iterator[int] = field(default_factory=lambda: itertools.count(1))
+    incarnation: int = 0
+    started: float = -100.0
+    lossy: bool = False
+    down_until: float = 0.0
+    losses: int = 0
+
+    def swap(self, name: str, data: bytes, expected: int | None) -> int | None:
+        """The compare-and-swap itself, at the moment when the request lands."""
+        cell = self.cells.get(name)
+        if expected != (cell[1] if cell else None):
+            return None
+        self.cells[name] = (data, next(self.cas))
+        return self.cells[name][1]
+
+    def lose(self, kind: str, now: float) -> None:
+        """Lose all cells."""
+        self.cells.clear()
+        self.losses += 1
+        if kind == "restart":
+            self.incarnation, self.started, self.lossy, self.cas = self.incarnation + 1, now, False, itertools.count(1)
+        else:
+            self.lossy = True
+
+
+class Link:
+    """A Register: one process's connection to a store, as the memcached adapter makes it."""
+
+    connections = itertools.count(1)
+
+    def __init__(self, world: "World", process: Process) -> None:
+        self.world, self.process = world, process
+        self.number, self.incarnation, self.store = 0, -1, world.stores[0]
+
+    def shard(self, name: str) -> "Link":
+        return self
+
+    def close(self) -> None:
+        self.incarnation = -1
+
+    def identity(self) -> str:
+        return "simulated"
+
+    def read(self, name: str) -> Cell | None:
+        found = self._ask(lambda store: store.cells.get(name))
+        return Cell(found[0], (self.number, found[1])) if found else None
+
+    def swap(self, name: str, data: bytes, expected: tuple[int, int] | None) -> tuple[int, int] | None:
+        self._connect()
+        if expected and not self.world.comparable(expected[0], self.number):
+            return None
+        got = self._ask(lambda store: store.swap(name, data, expected[1] if expected else None))
+        return (self.number, got) if got else None
+
+    def remembers(self, seconds: float) -> bool:
+        return bool(
+            self._ask(lambda store: not store.lossy and self.world.now - store.started > seconds * (1 + DRIFT) + 0.1)
+        )
+
+    def _connect(self) -> None:
+        if self.incarnation < 0:
+            self.store = self.home()
+            self.number, self.incarnation = next(Link.connections), self.store.incarnation
+
+    def home(self) -> Store:
+        """The server that keeps the name, and the only one (rule 9)."""
+        return self.world.stores[0]
+
+    def _ask(self, work: Callable[[Store], Any]) -> Any:
+        """Send a request; wait for the answer, or for the timeout. The request may still land after that."""
+        self._connect()
+        world, thread, incarnation = self.world, self.world.here(), self.incarnation
+        store = self.store
+        ticket = thread.waiting
+
+        def land() -> None:
+            if world.now < self.process.cut_until or world.now < store.down_until:
+                # The sender's kernel goes on sending, even for a socket that was closed.
+                if world.rng.random() < 0.5:
+                    world.after(max(self.process.cut_until, store.down_until) - world.now + 0.01, land)
+            elif incarnation != store.incarnation:
+                world.after(world.latency(), thread.resume, ticket, ConnectionResetError)
+            else:
+                value = work(store)
+                if not world.lost():
+                    world.after(world.latency(), answer, value)
+
+        def answer(value: Any) -> None:
+            if world.now >= self.process.cut_until:
+                thread.resume(ticket, (value,))
+
+        if not world.lost():
+            world.after(world.latency(), land)
+        world.after(TIMEOUT, thread.resume, ticket, TimeoutError)
+        got = thread.suspend()
+        if isinstance(got, tuple):
+            return got[0]
+        self.incarnation = -1
+        raise StoreUnavailable(f"simulated: {got}")
+
+
+class Worker(TokenWorker):
+    """The worker under attack: starts, steps and ends of its work go to the verifier."""
+
+    group, iteration_length, lease_ttl = "job", ITERATION, TTL
+
+    def perform(self, term: politics.token_worker.Term) -> None:
+        world = threads.world()
+        world.slot_started(term)
+        for _ in range(world.rng.randrange(6)):
+            term.check()
+            world.effect(term)
+            if term.lost.wait(world.rng.uniform(0, 0.3)):
+                term.check()
+
+
+class World:
+    """Runs a list of faults against a number of workers, and verifies."""
+
+    def __init__(self, seed: int, faults: list[Fault], seconds: float, *, workers: int = 4, clock_skew: float = DRIFT):
+        self.rng = random.Random(f"world {seed}")
+        self.now, self.steps, self.hub, self.thread = 0.0, 0, getcurrent(), None
+        self.seconds, self.skew = seconds, clock_skew
+        self.stores = [Store(), Store()]
+        self.store = self.stores[0]
+        self.slow_until = self.loss_until = 0.0
+        self.agenda: list[tuple[float, int, Callable[..., None], tuple[Any, ...]]] = []
+        self.order = itertools.count()
+        self.pids = itertools.count(100)
+        self.claims: list[tuple[Process, Term]] = []
+        self.highest_fence = 0
+        self.started: dict[int, int] = {}
+        self.terms = self.takeovers = self.refused = self.longest_gap = 0.0
+        self.strikes = 0
+        self.broken: Broken | None = None
+        self.sink = 0
+        self.led_at = 0.0
+        self.quiet_since = 0.0
+        self.workers: list[tuple[Process, Worker]] = []
+        self.processes: list[Process] = []
+        self._process: Process | None = None
+        self._wanted = workers
+        for fault in faults:
+            self.after(fault.at, self.strike, fault)
+
+    # Time.
+
+    def after(self, seconds: float, call: Callable[..., None], *args: Any) -> None:
+        heapq.heappush(self.agenda, (self.now + seconds, next(self.order), call, args))
+
+    def run(self) -> "World":
+        """Run to the end.
+
+        Raises:
+            Broken: the promise was.
+        """
+        with self._reigning():
+            try:
+                for _ in range(self._wanted):
+                    self.bear()
+                while self.agenda and self.agenda[0][0] <= self.seconds:
+                    self.now, _, call, args = heapq.heappop(self.agenda)
+                    call(*args)
+                    self.steps += 1
+                    self.verify()
+                    if self.broken:
+                        raise self.broken
+            finally:
+                # None may be left for the garbage collector to end in somebody else's world.
+                for process in self.processes:
+                    process.die()
+        return self
+
+    @contextlib.contextmanager
+    def _reigning(self) -> Iterator[None]:
+        """Let the product's modules meet this world's threads, clocks and process ids."""
+        clock = types.SimpleNamespace(time_ns=lambda: int(self.now * 1e9) + 10**18)
+        threads._world.append(self)
+        logging.disable(logging.CRITICAL)
+        with contextlib.ExitStack() as stack:
+            for module in (election.term, election.candidate, election.keeper, politics.token_worker):
+                stack.enter_context(patch.object(module, "threading", Threading))
+            stack.enter_context(patch.object(election.term, "time", clock))
+            stack.enter_context(patch.object(os, "getpid", lambda: self.current_process().pid))
+            try:
+                yield
+            finally:
+                logging.disable(logging.NOTSET)
+                threads._world.pop()
+
+    def forget(self) -> None:
+        """Let go of all but the figures."""
+        self.agenda, self.claims, self.workers, self.processes = [], [], [], []
+
+    def here(self) -> Thread:
+        """The thread that runs."""
+        assert self.thread
+        return self.thread
+
+    def current_process(self) -> Process:
+        """The process that runs, or that the world acts for."""
+        process = self.thread.process if self.thread else self._process
+        assert process
+        return process
+
+    @contextlib.contextmanager
+    def acting_for(self, process: Process) -> Iterator[None]:
+        before, self._process = self._process, process
+        try:
+            yield
+        finally:
+            self._process = before
+
+    # Network.
+
+    def latency(self) -> float:
+        if self.now < self.slow_until:
+            return self.rng.choice([0.01, 0.3, 1.0, 2.0]) * self.rng.random() * TTL
+        return self.rng.uniform(0.0005, 0.005)
+
+    def lost(self) -> bool:
+        return self.now < self.loss_until and self.rng.random() < 0.3
+
+    def comparable(self, then: int, now: int) -> bool:
+        """Whether versions that were read on connection `then` mean anything on connection `now` (rule 8)."""
+        return then == now
+
+    # Processes.
+
+    def bear(self) -> None:
+        """Start one more worker."""
+        process = Process(self, next(self.pids), self.rng.uniform(0, 1e6), 1 + self.rng.uniform(-1, 1) * self.skew)
+        self.processes.append(process)
+        clock, link = SimClock(process), Link(self, process)
+        with self.acting_for(process):
+            worker = Worker(store=link, sticky=self.rng.random() < 0.3)
+            worker.policy = election.LeasePolicy(ttl=TTL, drift=DRIFT, poll_every=TTL / 5)
+            keeper = Keeper(clock)
+
+            def keep(_register: object, term: Term) -> None:
+                self.claim(process, term)
+                keeper.keep(term)
+                keeper.start()
+
+            worker._clock = clock
+            worker._candidate = Candidate(link, "job", worker.policy, clock=clock, keep=keep)
+            worker._begin(None, lambda: None)
+            # Somebody else in the process uses the same connection, and may be the one who replaces it.
+            Thread(self.watch, (Candidate(link, "other", worker.policy, clock=clock),)).start()
+        self.workers.append((process, worker))
+
+    def watch(self, candidate: Candidate) -> None:
+        """Observe a lease that nobody takes."""
+        for _ in candidate.observe():
+            pass
+
+    def pause(self, process: Process, seconds: float) -> None:
+        process.pauses.append((max(self.now, process.paused_until), self.now + seconds))
+        process.paused_until = max(process.paused_until, self.now + seconds)
+
+    def strike(self, fault: Fault) -> None:
+        """Let one fault happen."""
+        if not self.workers:
+            return
+        leaders = [p for p, term in self.claims if p.alive and self.valid(p, term)]
+        someone = self.workers[fault.who % len(self.workers)]
+        process, worker = (
+            next((w for w in self.workers if w[0] in leaders), someone) if fault.who == LEADER else someone
+        )
+        end = self.now + fault.seconds
+        self.strikes += 1
+        match fault.kind:
+            case "pause":
+                process.pause_in = (self.rng.randrange(12), fault.seconds)
+            case "cut":
+                process.cut_until = end
+            case "slow":
+                self.slow_until = end
+            case "loss":
+                self.loss_until = end
+            case "restart" | "flush" | "evict":
+                self.lose(fault)
+            case "down":
+                self.store.down_until = end
+            case "kill":
+                self.workers.remove((process, worker))
+                process.die()
+                self.after(fault.seconds, self.bear)
+            case "fork":
+                self.fork(process)
+            case "ask":
+                self.ask()
+            case "stop":
+                with self.acting_for(process):
+                    worker._ask_to_stop("asked to stop")
+                self.workers.remove((process, worker))
+                self.after(fault.seconds, process.die)
+                self.after(fault.seconds, self.bear)
+        self.quiet_since = max(self.quiet_since, end)
+
+    def lose(self, fault: Fault) -> None:
+        """The store loses all cells; in calm weather, that must cost no leader its term (rule 6)."""
+        calm = self.now > self.quiet_since + TTL
+        self.store.lose(fault.kind, self.now)
+        strikes = self.strikes
+        for process, term in self.claims:
+            if calm and self.valid(process, term):
+                self.after(TTL, self.verify_kept, process, term, strikes)
+
+    def verify_kept(self, process: Process, term: Term, strikes: int) -> None:
+        """A lease after its record was lost, the term goes on or was ended by its holder."""
+        kept = self.valid(process, term) or term._ended in ("resigned", "asked to hand over") or not process.alive
+        if strikes == self.strikes and not kept:
+            self.broken = Broken(f"a healthy leader (fence {term.fence}) lost its term by {self.now:.3f}")
+
+    def fork(self, process: Process, pid: int = 0) -> None:
+        """A child with copies of all terms of its parent, which nobody renews."""
+        child = Process(self, pid or next(self.pids), process.offset, process.rate)
+        for owner, term in list(self.claims):
+            if owner is process:
+                inherited = copy.copy(term)
+                inherited._clock = SimClock(child)
+                self.claims.append((child, inherited))
+
+    def ask(self) -> None:
+        """Somebody asks the leader to hand over, in one moment."""
+        found = self.store.cells.get("job")
+        if found:
+            record = election.record.decode("job", found[0])
+            if record.state is election.State.HELD:
+                asked = election.candidate.replace(record, asked=True)
+                self.store.swap("job", asked.encode(), found[1])
+
+    # The verifier.
+
+    def claim(self, process: Process, term: Term) -> None:
+        """A term begins."""
+        self.claims.append((process, term))
+        if not self.valid(process, term):
+            return  # paused since it was elected
+        self.terms += 1
+        if term.fence <= self.highest_fence:
+            self.broken = Broken(f"fence {term.fence} after {self.highest_fence}")
+        self.highest_fence = term.fence
+
+    def valid(self, process: Process, term: Term) -> bool:
+        """Whether the process would say now that its term is valid; looking at it pauses nobody."""
+        thread, self.thread = self.thread, None
+        with self.acting_for(process):
+            valid = process.alive and term.valid
+        self.thread = thread
+        return valid
+
+    def verify(self) -> None:
+        """At most one valid term, in true time."""
+        valid = [(process, term) for process, term in self.claims if self.valid(process, term)]
+        if len(valid) > 1:
+            who = ", ".join(f"{p.pid} (fence {t.fence}, until {self._true_deadline(p, t):.3f})" for p, t in valid)
+            raise Broken(f"{len(valid)} leaders at {self.now:.3f}: {who}")
+        if valid:
+            self.led_at = self.now
+        else:
+            self._verify_liveness()
+        if len(self.claims) > 30:
+            # What ended long ago cannot come back unless by a mistake that shows soon.
+            self.claims = self.claims[-20:] + [c for c in self.claims[:-20] if c in valid]
+
+    def _true_deadline(self, process: Process, term: Term) -> float:
+        return (term._lease.deadline - process.offset) / process.rate
+
+    def _verify_liveness(self) -> None:
+        gap = self.now - self.led_at
+        self.longest_gap = max(self.longest_gap, gap)
+        # A lease for a leader that died, one for a record that was lost, and what was on its way when quiet came.
+        bound = 2 * TTL * (1 + DRIFT) / (1 - DRIFT) + 4 * TTL / 5 + 2 * TIMEOUT + 3 * TTL
+        if self.workers and self.now - max(self.led_at, self.quiet_since) > bound:
+            raise Broken(f"no leader from {self.led_at:.3f} to {self.now:.3f}, quiet since {self.quiet_since:.3f}")
+
+    def slot_started(self, term: politics.token_worker.Term) -> None:
+        """A slot's work begins: for the first time, or as a takeover, or after the record that told of it was lost."""
+        if not self.valid(self.current_process(), term._lead):
+            return  # paused since it looked: what it does now is for the fence to stop
+        before = self.started.get(term.iteration)
+        if before is not None and not term.takeover and before == self.store.losses:
+            self.broken = Broken(f"slot {term.iteration} was started twice without takeover, at {self.now:.3f}")
+        self.takeovers += term.takeover
+        cell = self.store.cells.get("job")
+        told = cell is not None and election.record.decode("job", cell[0]).fence == term.fence
+        self.started[term.iteration] = self.store.losses if told else -1
+
+    def effect(self, term: politics.token_worker.Term) -> None:
+        """A fenced effect: one with an old fence is refused."""
+        self.refused += term.fence < self.sink
+        self.sink = max(self.sink, term.fence)

@@ -1,0 +1,80 @@
+"""The names that users import: all there, in order, explained, and one root error per package."""
+
+import ast
+import importlib
+import inspect
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+PACKAGES = [
+    name
+    for name in ("election", "election.testing", "politics", "discovery", "discovery.testing")
+    if list(ROOT.glob(f"{name.replace('.', '/')}*")) and hasattr(importlib.import_module(name), "__all__")
+]
+
+
+@pytest.fixture(params=PACKAGES)
+def package(request: pytest.FixtureRequest) -> ModuleType:
+    """Each of the public packages."""
+    return importlib.import_module(request.param)
+
+
+def test_election_is_public() -> None:
+    """This test sees the packages that it is about."""
+    assert {"election", "election.testing"} <= set(PACKAGES)
+
+
+def test_all_is_sorted(package: ModuleType) -> None:
+    """`__all__` names each thing once, in alphabetical order."""
+    assert package.__all__ == sorted(set(package.__all__))
+
+
+def test_all_is_complete(package: ModuleType) -> None:
+    """`__all__` names everything public that the package's own file imports or defines, and only what is there."""
+    assert all(hasattr(package, name) for name in package.__all__)
+    if not (package.__file__ or "").endswith("__init__.py"):
+        return
+    tree = ast.parse(Path(package.__file__ or "").read_text())
+    ours = {
+        alias.asname or alias.name
+        for node in tree.body
+        if isinstance(node, ast.ImportFrom)
+        and (node.module or "").split(".")[0] in ("election", "politics", "discovery")
+        for alias in node.names
+    }
+    ours |= {node.name for node in tree.body if isinstance(node, ast.ClassDef | ast.FunctionDef)}
+    assert {name for name in ours if not name.startswith("_")} == set(package.__all__)
+
+
+def test_everything_is_explained(package: ModuleType) -> None:
+    """Every exported class and function says what it is for, and so does each public method of a class."""
+    for name in package.__all__:
+        thing = getattr(package, name)
+        if inspect.isclass(thing) or inspect.isfunction(thing):
+            assert thing.__doc__, name
+        if inspect.isclass(thing) and thing.__module__.split(".")[0] == package.__name__.split(".")[0]:
+            for member, value in vars(thing).items():
+                if not member.startswith("_") and (inspect.isfunction(value) or isinstance(value, property)):
+                    assert value.__doc__, f"{name}.{member}"
+
+
+@pytest.mark.parametrize("name", ["election", "politics", "discovery"])
+def test_one_root_error(name: str) -> None:
+    """All errors of a package have one root in it, which is a plain Exception."""
+    try:
+        errors = importlib.import_module(f"{name}.errors")
+    except ModuleNotFoundError:
+        errors = importlib.import_module(name)
+    own = [
+        thing
+        for thing in vars(errors).values()
+        if inspect.isclass(thing) and issubclass(thing, Exception) and thing.__module__.split(".")[0] == name
+    ]
+    roots = [error for error in own if not any(issubclass(error, other) for other in own if other is not error)]
+    assert len(roots) == bool(own)
+    assert all(Exception in root.__bases__ for root in roots)
+    public = importlib.import_module(name)
+    assert {error.__name__ for error in own} <= set(getattr(public, "__all__", ()))

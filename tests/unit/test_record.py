@@ -1,0 +1,128 @@
+"""The record in the cell: what is written can be read, and nothing else is taken for it."""
+
+import json
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from election import BadPolicy, BadRecord, Record, State
+from election.record import MAX_BYTES, check_name, decode
+
+RECORD = Record(fence=7, holder="me", seq=3, ttl_ms=10_000, state=State.HELD, host="here", pid=42, at_ms=5)
+SMALL = st.text(max_size=8)
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers(-(2**53), 2**53) | st.floats(allow_nan=False, allow_infinity=False) | SMALL,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(SMALL, inner, max_size=3),
+    max_leaves=5,
+)
+NAT = st.integers(0, 2**63 - 1)
+RECORDS = st.builds(
+    Record, NAT, SMALL, NAT, st.integers(1, 3_600_000), st.sampled_from(State), SMALL, NAT, NAT, st.booleans(),
+    st.dictionaries(SMALL, JSON, max_size=2),
+    st.dictionaries(st.text(max_size=8).map(lambda key: f"new {key}"), JSON, max_size=2),
+)  # fmt: skip
+
+
+@given(RECORDS)
+def test_round_trip(record: Record) -> None:
+    """Whatever fits is read back unchanged, unknown fields included."""
+    try:
+        data = record.encode()
+    except BadPolicy:  # too long
+        return
+    assert len(data) <= MAX_BYTES
+    assert decode("a", data) == record
+
+
+@given(st.binary(max_size=1100) | JSON.map(lambda value: json.dumps(value).encode()))
+def test_any_bytes(data: bytes) -> None:
+    """Arbitrary bytes are an error that names the cell, and nothing worse."""
+    with pytest.raises(BadRecord, match="'the name'"):
+        decode("the name", data)
+
+
+@given(st.dictionaries(st.sampled_from([*json.loads(RECORD.encode())]), JSON | st.just(float("nan")), max_size=3))
+def test_any_fields(fields: dict[str, Any]) -> None:
+    """A record with a few odd values is refused, or is one that can be written again."""
+    data = json.dumps({**json.loads(RECORD.encode()), **fields}).encode()
+    try:
+        record = decode("a", data)
+    except BadRecord:
+        return
+    assert decode("a", record.encode()) == record
+
+
+@pytest.mark.parametrize(
+    "data",
+    [b'"new":NaN', b'"new":1e999', b'"note":[]', b'"fence":-1', b'"fence":true', b'"fence":1.0', b'"ttl_ms":0',
+     b'"ttl_ms":3600001', b'"fence":9223372036854775808', b'"at_ms":9223372036854775808',
+     b'"seq":null', b'"state":"free"', b'"v":2', b'"holder":5', b'"asked":1', b'"new":"' + b"x" * 1000 + b'"'],
+)  # fmt: skip
+def test_what_is_not_ours(data: bytes) -> None:
+    """A field of the wrong type or value, or one that could not be written again, makes the record unusable."""
+    with pytest.raises(BadRecord, match="'a'"):
+        decode("a", RECORD.encode()[:-1] + b"," + data + b"}")
+
+
+@pytest.mark.parametrize("field", ["fence", "holder", "seq", "ttl_ms", "state"])
+def test_missing_field(field: str) -> None:
+    """A record without one of these is unusable, and the message says which."""
+    fields = json.loads(RECORD.encode())
+    del fields[field]
+    with pytest.raises(BadRecord, match=field):
+        decode("a", json.dumps(fields).encode())
+
+
+@pytest.mark.parametrize("note", [{"a": object()}, {"a": float("nan")}, {"a": {1, 2}}, 5, ["list"], {("t",): 1}])
+def test_bad_note(note: Any) -> None:
+    """A note that is no mapping, or cannot be written as JSON, is refused before anything is written."""
+    with pytest.raises(BadPolicy, match="note"):
+        replace(RECORD, note=note).encode()
+
+
+def test_deep_note() -> None:
+    """A note that is nested too deeply is refused like any other."""
+    deep: Any = {}
+    for _ in range(100_000):
+        deep = {"a": deep}
+    with pytest.raises(BadPolicy):
+        Record(1, "me", 1, 1, State.HELD, note=deep).encode()
+    while deep:
+        deep = deep.pop("a")
+
+
+def test_long_note() -> None:
+    """A note that makes the record too long is refused."""
+    with pytest.raises(BadPolicy, match="shorten"):
+        replace(RECORD, note={"a": "x" * MAX_BYTES}).encode()
+
+
+def test_whatever_fits_fits_in_every_state() -> None:
+    """Any record that could be written can be asked for, opened and posted again, though it fills its cell."""
+    free = MAX_BYTES - len(replace(RECORD, note={"a": ""}, state=State.VACANT).encode())
+    full = replace(RECORD, note={"a": "x" * free})
+    assert len(replace(full, state=State.VACANT, asked=False).encode()) == MAX_BYTES
+    assert decode("a", replace(full, asked=True).encode()).asked
+    with pytest.raises(BadPolicy):
+        replace(RECORD, note={"a": "x" * (free + 1)}).encode()
+
+
+def test_for_people() -> None:
+    """A record says in a log line who and where."""
+    assert str(RECORD) == "here:42 (fence 7)"
+
+
+@pytest.mark.parametrize("name", ["a", "Zürich ☃", "x" * 80, "é" * 40])
+def test_good_name(name: str) -> None:
+    """Printable text of up to 80 bytes can name a lease."""
+    assert check_name(name) == name
+
+
+@pytest.mark.parametrize("name", ["", "  ", "x" * 81, "é" * 41, "a\nb", "a\0", "\ud800", None, 5, b"a"])
+def test_bad_name(name: Any) -> None:
+    """Anything else is refused with a sentence that names it."""
+    with pytest.raises(BadPolicy, match="name"):
+        check_name(name)

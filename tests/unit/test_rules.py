@@ -1,0 +1,145 @@
+"""What a candidate and a holder do next: each rule, on both sides of each deadline."""
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from election import LeasePolicy, Record, State
+from election.lease import Lease
+from election.rules import Adopt, Ask, Lost, Post, Rewrite, Step, Take, View, Wait, next_step, reconcile, renewed
+
+POLICY = LeasePolicy(10, drift=0.01)
+WALL = 5_000
+HELD = Record(fence=7, holder="other", seq=3, ttl_ms=10_000, state=State.HELD)
+OPEN, VACANT = replace(HELD, state=State.OPEN), replace(HELD, state=State.VACANT)
+MINE = replace(HELD, holder="me")
+
+
+def view(record: Record | None, **more: Any) -> View:
+    """What is known after one look, at 100 s."""
+    return replace(View(**more).see(record, "version", 100.0), attempt=more.get("attempt"))
+
+
+def just_before(moment: float) -> float:
+    """A hair's breadth earlier."""
+    return moment - 1e-6
+
+
+STEPS: list[tuple[str, View, float, bool | None, Step]] = [
+    # rule 5: nothing is there
+    ("empty", view(None), 100, None, Post(fence=0)),
+    ("empty, after a leader", view(None, fence=9_000), 100, None, Post(fence=9_000)),
+    ("empty, though the store remembers", view(None), 100, True, Post(fence=0)),
+    # rule 3: somebody's
+    ("held", view(HELD), 100, None, Wait(until=110.1)),
+    ("held, the store's word is worth nothing", view(HELD), 100, True, Wait(until=110.1)),
+    ("held, just before its end", view(HELD), just_before(110.1), None, Wait(until=110.1)),
+    ("held, at its end", view(HELD), 110.1, None, Take(fence=WALL)),
+    ("held, after a higher fence was seen", view(HELD, fence=9_000), 110.1, None, Take(fence=9_001)),
+    ("held, for longer than is our way", view(replace(HELD, ttl_ms=60_000)), 110.1, None, Wait(until=160.6)),
+    ("held, for shorter than is our way", view(replace(HELD, ttl_ms=1_000)), 101.01, None, Take(fence=WALL)),
+    # rule 4: resigned
+    ("open", view(OPEN), 100, None, Take(fence=WALL)),
+    ("open, of a leader whose clock was ahead", view(replace(OPEN, fence=9_000)), 100, None, Take(fence=9_001)),
+    # rule 5: vacant
+    ("vacant", view(VACANT), 100, None, Ask(seconds=10.1)),
+    ("vacant, and the store remembers", view(VACANT), 100, True, Take(fence=WALL)),
+    ("vacant, and the store does not", view(VACANT), 100, False, Wait(until=110.1)),
+    ("vacant, just before the end", view(VACANT), just_before(110.1), False, Wait(until=110.1)),
+    ("vacant, at the end", view(VACANT), 110.1, None, Take(fence=WALL)),
+    ("vacant, of a short lease", view(replace(VACANT, ttl_ms=500)), 100.6, False, Wait(until=110.1)),
+    ("vacant, after a long lease", view(VACANT, ttl=60), 110.1, None, Ask(seconds=60.6)),
+    ("vacant, after a long lease, refused", view(VACANT, ttl=60), 110.1, False, Wait(until=160.6)),
+    ("vacant, with a high fence", view(replace(VACANT, fence=9_000)), 110.1, None, Take(fence=9_001)),
+    # an unanswered takeover
+    ("ours", view(MINE, attempt=(3, 95.0)), 100, None, Adopt(sent=95.0)),
+    ("ours, just before its end", view(MINE, attempt=(3, 95.0)), just_before(104.9), None, Adopt(sent=95.0)),
+    ("ours, too late", view(MINE, attempt=(3, 95.0)), 104.9, None, Wait(until=110.1)),
+    ("ours, from another write", view(MINE, attempt=(4, 95.0)), 100, None, Wait(until=110.1)),
+    ("ours, not attempted", view(MINE), 100, None, Wait(until=110.1)),
+    ("somebody's with the same number", view(HELD, attempt=(3, 95.0)), 100, None, Wait(until=110.1)),
+    ("our vacancy", view(replace(MINE, state=State.VACANT), attempt=(3, 95.0)), 100, False, Wait(until=110.1)),
+]
+
+
+@pytest.mark.parametrize(("seen", "now", "remembers", "step"), [s[1:] for s in STEPS], ids=[s[0] for s in STEPS])
+def test_next_step(seen: View, now: float, remembers: bool | None, step: Step) -> None:
+    """Each of the rules decides as it says."""
+    found = next_step(seen, "me", POLICY, now, WALL, remembers)
+    if isinstance(step, Wait | Ask):
+        assert type(found) is type(step)
+        found, step = (vars_of(found), vars_of(step))  # type: ignore[assignment]
+        assert found == pytest.approx(step)
+    else:
+        assert found == step
+
+
+def vars_of(step: Step) -> float:
+    """The time in a Wait or an Ask."""
+    return step.until if isinstance(step, Wait) else step.seconds  # type: ignore[union-attr]
+
+
+LEASE = Lease(MINE, "v3", 100.0, POLICY)  # until 109.9
+RECONCILED: list[tuple[str, Record | None, float, Rewrite | Lost]] = [
+    ("gone", None, 105, Rewrite()),
+    ("gone, just before the deadline", None, just_before(109.9), Rewrite()),
+    ("gone, at the deadline", None, 109.9, Lost("not renewed within 9.9 s")),
+    ("vacant", replace(VACANT, fence=99), 105, Rewrite()),
+    ("ours, from a write that was not answered", replace(MINE, seq=9), 105, Rewrite()),
+    ("ours, and asked for", replace(MINE, asked=True), 105, Rewrite(asked=True)),
+    ("ours, too late", MINE, 109.9, Lost("not renewed within 9.9 s")),
+    ("ours of another term", replace(MINE, fence=8), 105, Lost("taken over by :0 (fence 8)")),
+    ("somebody's", replace(HELD, fence=8, host="h", pid=1), 105, Lost("taken over by h:1 (fence 8)")),
+    ("resigned by somebody", replace(OPEN, fence=8), 105, Lost("taken over by :0 (fence 8)")),
+]
+
+
+@pytest.mark.parametrize(("found", "now", "verdict"), [r[1:] for r in RECONCILED], ids=[r[0] for r in RECONCILED])
+def test_reconcile(found: Record | None, now: float, verdict: Rewrite | Lost) -> None:
+    """A holder puts back what is its own and yields to everything else (rule 6)."""
+    assert reconcile(LEASE, found, now) == verdict
+
+
+def test_renewed() -> None:
+    """A renewal counts from when it was sent, if its answer arrives before the old deadline, and for nothing at it."""
+    record = replace(MINE, seq=4)
+    assert renewed(LEASE, record, "v4", 103.0, just_before(109.9)) == Lease(record, "v4", 103.0, POLICY)
+    assert renewed(LEASE, record, "v4", 103.0, 109.9) == Lost("not renewed within 9.9 s")
+
+
+def test_since() -> None:
+    """The wait begins when a write is first received, and anew with each other write, vacancy and emptiness."""
+    seen = view(HELD)
+    assert seen.see(HELD, "another version", 105).since == 100
+    assert seen.see(replace(HELD, asked=True), "v", 105).since == 100
+    assert seen.see(replace(HELD, seq=4), "v", 105).since == 105
+    assert seen.see(replace(HELD, holder="third"), "v", 105).since == 105
+    assert seen.see(None, None, 105).see(HELD, "v", 106).since == 106
+
+
+HISTORY = [replace(record, seq=seq) for seq, record in enumerate((HELD, HELD, replace(HELD, fence=9), OPEN, VACANT))]
+HISTORY += [replace(HELD, ttl_ms=90_000, seq=9), replace(HELD, seq=10, asked=True)]
+
+
+@given(
+    st.lists(st.sampled_from([None, *HISTORY])),
+    st.lists(st.floats(0, 30), min_size=20, max_size=20),
+    st.sampled_from([None, True, False]),
+)
+def test_any_history(records: list[Record | None], pauses: list[float], remembers: bool | None) -> None:
+    """Whatever was seen, what is taken has a fence above all of it, and was not held too lately."""
+    now, seen, free = 100.0, View(), 0.0
+    for record, pause in zip(records, pauses, strict=False):
+        now += pause
+        if record and (seen.record is None or record.key != seen.record.key) and record.state is State.HELD:
+            free = now + POLICY.distrusted(record.ttl)
+        seen = seen.see(record, "v", now)
+        step = next_step(seen, "me", POLICY, now, WALL, remembers)
+        if isinstance(step, Take):
+            assert seen.record is not None
+            assert all(step.fence > earlier.fence for earlier in records[: records.index(record)] if earlier)
+            assert step.fence > seen.record.fence
+            assert seen.record.state is not State.HELD or now >= free
