@@ -9,6 +9,7 @@ import json
 import logging
 import multiprocessing
 import os
+import signal
 import sys
 import threading
 import time
@@ -159,9 +160,30 @@ def fork_by_multiprocessing(worker: Diarist, term: Term) -> None:
     steps(worker, term)
 
 
+def terminate_a_fork(worker: Diarist, term: Term) -> None:
+    """Fork a child and end it by SIGTERM, then work for `seconds`."""
+    child = multiprocessing.get_context("fork").Process(target=threading.Event().wait, args=(60,))
+    child.start()
+    child.terminate()
+    child.join(5)
+    worker.tell("terminated", status=child.exitcode)
+    child.kill()
+    steps(worker, term)
+
+
+def take_the_signal(worker: Diarist, term: Term) -> None:
+    """Be the thread that the kernel hands SIGTERM to, and wait for what comes of it."""
+    signal.pthread_kill(threading.get_ident(), signal.SIGTERM)
+    term.lost.wait(worker.seconds)
+
+
 WORKS = {
-    work.__name__: work for work in (steps, spend, ignore, fail, leave, fork, fork_and_return, fork_by_multiprocessing)
-}
+    work.__name__: work
+    for work in (
+        steps, spend, ignore, fail, leave, take_the_signal,
+        fork, fork_and_return, fork_by_multiprocessing, terminate_a_fork,
+    )
+}  # fmt: skip
 
 
 class DiaryHandler(logging.Handler):
