@@ -13,6 +13,7 @@ import signal
 import sys
 import threading
 import time
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
@@ -160,10 +161,18 @@ def fork_by_multiprocessing(worker: Diarist, term: Term) -> None:
     steps(worker, term)
 
 
+def linger(tell_ready: Connection) -> None:
+    """Say that we are here, and stay."""
+    tell_ready.send("ready")
+    threading.Event().wait(60)
+
+
 def terminate_a_fork(worker: Diarist, term: Term) -> None:
     """Fork a child and end it by SIGTERM, then work for `seconds`."""
-    child = multiprocessing.get_context("fork").Process(target=threading.Event().wait, args=(60,))
+    ready, tell_ready = multiprocessing.Pipe(duplex=False)
+    child = multiprocessing.get_context("fork").Process(target=linger, args=(tell_ready,))
     child.start()
+    ready.recv()  # CPython drops what a child is sent before it has begun
     child.terminate()
     child.join(5)
     worker.tell("terminated", status=child.exitcode)
