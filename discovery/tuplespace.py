@@ -17,7 +17,7 @@ from discovery.deadlines import Deadlines
 from discovery.entry import Entry, Expiry, Renewer, answer, first_answer, lead, seconds_or_forever
 from discovery.errors import BadTemplate, RequestCanceled, RequestExpired
 from discovery.index import TemplateIndex, TupleIndex
-from discovery.template import Fields, Stored, Template, freeze
+from discovery.template import Fields, Stored, Template, freeze, thaw
 from discovery.waiting import EventStream, Kind, Request, State
 
 log = logging.getLogger("discovery")
@@ -100,7 +100,7 @@ class TupleSpace:
         """Every tuple that matches now, oldest first."""
         wanted = Template(template)
         with self._turn as now:
-            return [_copy(entry.stored) for entry in self._visible(wanted, now)]
+            return [thaw(entry.stored) for entry in self._visible(wanted, now)]
 
     def notify(
         self, kind: Kind | None, template: Fields, expires: float | None = None, *, limit: int = 1000
@@ -218,7 +218,7 @@ class TupleSpace:
             return False
 
     def _serve(self, request: Request, entry: Entry) -> None:
-        request.answer = _copy(entry.stored)
+        request.answer = thaw(entry.stored)
         if request.takes:
             request.entry, entry.held = entry, True
             self._deadlines.drop(entry)
@@ -395,7 +395,3 @@ class _Turn:
             space._lock.release()
         for request in answered:
             request._announce()
-
-
-def _copy(stored: Stored) -> Stored:
-    return dict(stored) if isinstance(stored, dict) else stored
