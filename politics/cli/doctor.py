@@ -34,9 +34,9 @@ def doctor(
     one leader, or that there can be none.
     """
     ttl = LeasePolicy(ttl=lease_ttl).ttl
-    register = register_of(store, servers)
     named = bool(store or servers or os.environ.get("POLITICS_STORE"))
-    found = [*findings.of_machine(probe.machine()), *_of_store(register, named, ttl)]
+    with register_of(store, servers) as register:
+        found = [*findings.of_machine(probe.machine()), *_of_store(register, named, ttl)]
     if as_json:
         out.print(json.dumps([dataclasses.asdict(each) for each in found]), markup=False)
     else:

@@ -5,7 +5,7 @@ import os
 import queue
 import random
 import signal
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Annotated
 
 import typer
@@ -14,6 +14,7 @@ from election import Candidate, LeasePolicy, NotElected, State, StoreUnavailable
 from election.term import wall_ms
 from politics.cli.common import ServersOption, StoreOption, app, complain, register_of
 from politics.job import Job
+from politics.signals import Inbox, collect
 
 # As in sysexits.h, and as timeout(1), env(1) and shells have it.
 STORE_UNAVAILABLE, NOT_ACQUIRED, LEASE_LOST, NOT_EXECUTABLE, NOT_FOUND = 69, 75, 124, 126, 127
@@ -21,8 +22,6 @@ PASSED_ON = (
     signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2, signal.SIGWINCH,
 )  # fmt: skip
 MAX_PERMITS = 1000
-
-Inbox = queue.SimpleQueue[int]
 
 
 @app.command()
@@ -69,11 +68,11 @@ def lock(
     """
     if wait is not None and not 0 <= wait < float("inf"):
         raise typer.BadParameter(f"--wait must be a number of seconds, not {wait!r}")
-    policy, register = LeasePolicy(ttl=ttl), register_of(store, servers)
+    policy = LeasePolicy(ttl=ttl)
     names = [name] if permits is None else [f"{name}/{number}" for number in range(permits)]
-    candidates = [Candidate(register, each, policy) for each in names]
-    random.shuffle(candidates)
-    with _signals() as inbox:
+    random.shuffle(names)
+    with register_of(store, servers) as register, collect(*_collected()) as inbox:
+        candidates = [Candidate(register, each, policy) for each in names]
         try:
             term = acquire(name, candidates, wait, inbox)
         except NotElected as exc:
@@ -84,6 +83,11 @@ def lock(
             raise typer.Exit(STORE_UNAVAILABLE) from exc
         with term:
             raise typer.Exit(_run(command, term, policy.ttl, inbox))
+
+
+def _collected() -> Sequence[int]:
+    """What we want to hear of: but for what we were started to ignore, as by nohup(1)."""
+    return [*(n for n in PASSED_ON if signal.getsignal(n) is not signal.SIG_IGN), signal.SIGCHLD]
 
 
 def acquire(name: str, candidates: Sequence[Candidate], wait: float | None, inbox: Inbox) -> Term:
@@ -170,16 +174,3 @@ def _supervise(job: Job, term: Term, ttl: float, inbox: Inbox) -> int:
     if late and not asked:
         complain(f"{term.name}: not renewed in time: the command was killed")
     return LEASE_LOST if asked or late else status
-
-
-@contextlib.contextmanager
-def _signals() -> Iterator[Inbox]:
-    """Collect signals meanwhile, but those that we were started to ignore, as by nohup(1)."""
-    inbox: Inbox = queue.SimpleQueue()
-    wanted = [number for number in PASSED_ON if signal.getsignal(number) is not signal.SIG_IGN]
-    earlier = {n: signal.signal(n, lambda number, _frame: inbox.put(number)) for n in (*wanted, signal.SIGCHLD)}
-    try:
-        yield inbox
-    finally:
-        for number, handler in earlier.items():
-            signal.signal(number, handler)
