@@ -268,15 +268,15 @@ class TokenWorker:
 
     def _plan(self, view: View) -> Note | None:
         """Learn the present slot from the record; say what we would write if we took the lease now."""
+        record = view.record
+        # If what we see is our own takeover, which the store did not confirm, its turn has not begun.
+        ours = record and view.attempt and (record.holder, record.seq) == (self._candidate.id, view.attempt[0])
+        if not ours:
+            self._slot = merge(self._slot, read_note(record.note, view.since) if record else None)
+            self._turn = self._next_turn()
         if self._stop.is_set() or not self._may_lead():
             return None
-        record = view.record
-        if record and view.attempt and (record.holder, record.seq) == (self._candidate.id, view.attempt[0]):
-            # What we see is our own takeover, which the store did not confirm: its turn has not begun.
-            assert self._turn is not None
-            return self._turn.slot.note
-        self._slot = merge(self._slot, read_note(record.note, view.since) if record else None)
-        self._turn = self._next_turn()
+        assert self._turn is not None
         return self._turn.slot.note
 
     def _next_turn(self) -> Turn:

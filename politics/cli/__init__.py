@@ -3,10 +3,10 @@
 import sys
 
 from election import BadAddress, BadPolicy, ElectionError
-from politics.cli import demo, doctor, lock, resign, run, status
+from politics.cli import demo, doctor, lock, resign, ring, run, status
 from politics.cli.common import app, complain
 
-__all__ = ["app", "demo", "doctor", "lock", "main", "resign", "run", "status"]
+__all__ = ["app", "demo", "doctor", "lock", "main", "resign", "ring", "run", "status"]
 
 
 def main() -> None:

@@ -1,0 +1,95 @@
+"""Every error that `discovery` raises; `DiscoveryError` catches them all."""
+
+
+class DiscoveryError(Exception):
+    """The root of every error of this package."""
+
+
+class BadTuple(DiscoveryError, ValueError):
+    """Not a tuple: neither a sequence nor a mapping with string keys."""
+
+
+class BadTemplate(DiscoveryError, ValueError):
+    """Not a template, or one whose own `matches` raised."""
+
+
+class BadTime(DiscoveryError, ValueError):
+    """A timeout or an expiry that is no number of seconds."""
+
+
+class RequestExpired(DiscoveryError):
+    """Nothing matched within the timeout. Not a TimeoutError: those are OSErrors, and failing work raises them."""
+
+
+class RequestCanceled(DiscoveryError):
+    """The request was given up, or the space or stream was closed, before there was an answer."""
+
+
+class BadAccessRule(DiscoveryError, ValueError):
+    """An access list holds something that is not `allow` or `deny` with an address, a network or `all`."""
+
+
+class BadAddress(DiscoveryError, ValueError):
+    """A text that should say where an object is does not."""
+
+
+class BadMessage(DiscoveryError):
+    """What arrived over the network cannot be a message of ours."""
+
+
+class CannotTravel(DiscoveryError, TypeError):
+    """A value that cannot be sent to another process, refused before anything is sent."""
+
+
+class ConnectionLost(DiscoveryError, ConnectionError):
+    """The other side could not be reached, refused us, or went away.
+
+    `maybe_executed` is False when the call was certainly not carried out, so that another provider may safely be
+    asked instead; True when it may have been. `value` is what a `take` had brought, where the connection broke while
+    the take was being confirmed: it may still be in the space as well.
+    """
+
+    def __init__(self, message: str, *, maybe_executed: bool = False, value: object = None) -> None:
+        super().__init__(message)
+        self.maybe_executed = maybe_executed
+        self.value = value
+
+
+class CallTimeout(ConnectionLost, TimeoutError):
+    """No answer in the time that the client allows for a call."""
+
+
+class NoSuchObject(DiscoveryError, LookupError):
+    """The server has no such object: never, or no longer."""
+
+
+class NoSuchMethod(DiscoveryError, AttributeError):
+    """The object has no public method of that name."""
+
+
+class UnknownClass(DiscoveryError, AttributeError):
+    """Something was asked of a value whose class is not known on this side."""
+
+
+class RemoteError(DiscoveryError):
+    """The served object raised an error of a class that is not known here.
+
+    `type_name` is the class's full name over there, `remote_traceback` where it was raised, as text.
+    """
+
+    def __init__(self, type_name: str, message: str, remote_traceback: str = "") -> None:
+        super().__init__(f"{type_name}: {message}")
+        self.type_name = type_name
+        self.remote_traceback = remote_traceback
+
+
+class RingNotFound(DiscoveryError, LookupError):
+    """No ring answered; the message says where it was looked for, and what was heard there."""
+
+
+class BadAnnouncement(DiscoveryError, ValueError):
+    """What was to be announced cannot be sent."""
+
+
+class MulticastUnavailable(DiscoveryError, OSError):
+    """The machine, or the interface that was named, has no multicast."""

@@ -1,0 +1,16 @@
+"""Every service in a ring: what it is called, what it says of itself, and where it lives."""
+
+import sys
+
+from discovery import RingFinger
+from discovery.ring import BROADCAST
+
+
+def main() -> None:
+    ring = RingFinger(sys.argv[1:] or [BROADCAST, "localhost"]).lookup_ring_any()
+    for _, name, service, description in ring.read_all(("name", None, None, None)):
+        print(f"{name}: {description}\n  {service}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,191 @@
+"""Announcing and hearing, with real multicast on loopback and real processes."""
+
+import queue
+import secrets
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+
+import pytest
+from zeroconf import ServiceInfo, Zeroconf
+
+import discovery.beacon
+from discovery import BadAnnouncement, Beacon, MulticastUnavailable, Sighting
+from discovery.beacon import Change
+
+LOOPBACK = ["127.0.0.1"]
+SOON = 10.0
+OTHER = """
+import sys
+from discovery import Beacon
+with Beacon(["127.0.0.1"]) as beacon:
+    announcement = beacon.announce(sys.argv[1], {"step": "0"})
+    for line in sys.stdin:
+        announcement.update({"step": line.strip()})
+"""
+
+
+@pytest.fixture
+def kind() -> str:
+    """A kind of our own, since all tests of a machine share its loopback."""
+    return "".join(secrets.choice("abcdefgh") for _ in range(12))
+
+
+@pytest.fixture
+def beacon() -> Iterator[Beacon]:
+    with Beacon(LOOPBACK) as beacon:
+        yield beacon
+
+
+@pytest.fixture
+def other(kind: str) -> Iterator[Callable[[], subprocess.Popen[str]]]:
+    """Starts a process that announces something; a line of text on its input is what it announces next."""
+    started: list[subprocess.Popen[str]] = []
+
+    def start() -> subprocess.Popen[str]:
+        started.append(subprocess.Popen([sys.executable, "-c", OTHER, kind], stdin=subprocess.PIPE, text=True))
+        return started[-1]
+
+    yield start
+    for process in started:
+        process.kill()
+        process.communicate()
+
+
+def heard(beacon: Beacon, kind: str) -> Callable[[float], tuple[Change, Sighting]]:
+    """What the beacon hears of this kind, one after the other, each within so many seconds."""
+    events: queue.Queue[tuple[Change, Sighting]] = queue.Queue()
+    beacon.browse(kind, lambda change, sighting: events.put((change, sighting)))
+    return lambda seconds: events.get(timeout=seconds)
+
+
+def say(process: subprocess.Popen[str], text: str) -> None:
+    assert process.stdin is not None
+    print(text, file=process.stdin, flush=True)
+
+
+def test_others_are_heard_as_they_come_change_and_go(beacon: Beacon, kind: str, other: Callable[..., object]) -> None:
+    """Added, changed at each update, and removed when the process ends in an orderly way."""
+    next_event = heard(beacon, kind)
+    process = other()
+    assert isinstance(process, subprocess.Popen)
+    change, first = next_event(SOON)
+    assert (change, first.kind, first.properties, first.addresses) == ("added", kind, {"step": "0"}, ("127.0.0.1",))
+    say(process, "1")
+    change, second = next_event(SOON)
+    assert (change, second.name, second.properties) == ("changed", first.name, {"step": "1"})
+    process.stdin.close()
+    assert next_event(2) == ("removed", second)
+    assert process.wait(SOON) == 0
+
+
+def test_who_was_there_before_is_found_within_a_second(kind: str, other: Callable[[], object]) -> None:
+    """A beacon that has just been started asks, and hears at once who has long been announced."""
+    with Beacon(LOOPBACK) as first:
+        next_event = heard(first, kind)
+        for _ in range(3):
+            other()
+        names = {next_event(SOON)[1].name for _ in range(3)}
+    begun = time.monotonic()
+    with Beacon(LOOPBACK) as late:
+        next_event = heard(late, kind)
+        assert {next_event(SOON)[1].name for _ in range(3)} == names
+        assert time.monotonic() - begun < 1
+
+
+def test_a_killed_process_is_forgotten_within_fifteen_seconds(
+    beacon: Beacon, kind: str, other: Callable[[], object]
+) -> None:
+    """SIGKILL leaves no goodbye, so it is silence that removes it; who lives on is not removed meanwhile."""
+    beacon.announce(kind, {"who": "survivor"})
+    next_event = heard(beacon, kind)
+    assert next_event(SOON)[0] == "added"
+    process = other()
+    _, killed = next_event(SOON)
+    assert isinstance(process, subprocess.Popen)
+    process.kill()
+    assert next_event(15) == ("removed", killed)
+
+
+def test_a_beacon_hears_itself(beacon: Beacon, kind: str) -> None:
+    """Announced, updated and withdrawn in one process, and known at once to whoever browses later."""
+    announcement = beacon.announce(kind, {"a": "1"})
+    early = heard(beacon, kind)
+    assert early(SOON)[0] == "added"
+    late = heard(beacon, kind)
+    assert late(SOON)[1].properties == {"a": "1"}
+    announcement.update({"a": "2"})
+    assert [early(SOON)[0], late(SOON)[0]] == ["changed", "changed"]
+    announcement.withdraw()
+    announcement.update({"a": "3"})
+    assert [early(SOON)[0], late(SOON)[0]] == ["removed", "removed"]
+
+
+def test_browsing_can_be_ended_and_may_raise(beacon: Beacon, kind: str, caplog: pytest.LogCaptureFixture) -> None:
+    """A callback that raises is logged and the others go on; one that was ended is not called again."""
+
+    def raising(change: Change, sighting: Sighting) -> None:
+        raise ZeroDivisionError(change)
+
+    ended: list[Change] = []
+    beacon.browse(kind, raising)
+    beacon.browse(kind, lambda change, _: ended.append(change))()
+    next_event = heard(beacon, kind)
+    beacon.announce(kind, {})
+    assert next_event(SOON)[0] == "added"
+    assert "ZeroDivisionError" in caplog.text
+    assert ended == []
+
+
+def test_noise_is_ignored(beacon: Beacon, kind: str) -> None:
+    """Random bytes, and well-formed announcements by strangers that are not ours, change nothing."""
+    next_event = heard(beacon, kind)
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
+        sender.setsockopt(socket.IPPROTO_IP, socket.IP_MULTICAST_IF, socket.inet_aton(LOOPBACK[0]))
+        for size in (1, 12, 500, 8000):
+            sender.sendto(secrets.token_bytes(size), ("224.0.0.251", 5353))
+    stranger = Zeroconf(LOOPBACK)
+    for name, text in ((f"{kind}-0123456789abcdef", b"\x03a=\xff"), (f"{kind}-x", b"\x03a=b")):
+        full = f"{name}._politics._tcp.local."
+        info = ServiceInfo("_politics._tcp.local.", full, 1, properties=text, server=full, parsed_addresses=LOOPBACK)
+        stranger.register_service(info, cooperating_responders=True)
+    beacon.announce(kind, {"real": "yes"})
+    assert next_event(SOON)[1].properties == {"real": "yes"}
+    stranger.close()
+
+
+def test_a_flood_of_names_is_bounded(beacon: Beacon, kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Past the limit new names are ignored, those known stay known and may change."""
+    next_event = heard(beacon, kind)
+    announcement = beacon.announce(kind, {"n": "1"})
+    assert next_event(SOON)[0] == "added"
+    monkeypatch.setattr(discovery.beacon, "MAX_HEARD", 0)
+    beacon.announce(kind, {"n": "2"})
+    announcement.update({"n": "3"})
+    assert next_event(SOON) == ("changed", Sighting(kind, announcement.name, {"n": "3"}, ("127.0.0.1",)))
+
+
+def test_where_there_is_no_multicast_it_says_so() -> None:
+    """An address that is no interface of this machine is named in the error."""
+    with pytest.raises(MulticastUnavailable, match=r"203\.0\.113\.1"):
+        Beacon(["203.0.113.1"]).start()
+
+
+def test_a_beacon_that_is_off_says_so(kind: str) -> None:
+    """Announcing or browsing before the start, or after the end, is an error; closing twice is none."""
+    beacon = Beacon(LOOPBACK)
+    with pytest.raises(MulticastUnavailable, match="not started"):
+        beacon.announce(kind, {})
+    beacon.start().close()
+    beacon.close()
+    with pytest.raises(MulticastUnavailable, match="not started"):
+        beacon.browse(kind, print)
+
+
+@pytest.mark.parametrize("bad", ["", "Ring", "ring-1", "ring ring"])
+def test_a_bad_kind_is_refused_by_name(beacon: Beacon, bad: str) -> None:
+    """Kinds are words in small letters; the message shows what was given."""
+    with pytest.raises(BadAnnouncement, match=repr(bad)):
+        beacon.announce(bad, {})

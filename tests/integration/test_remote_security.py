@@ -1,0 +1,314 @@
+"""Access lists, TLS in both strengths, and everything that a stranger may throw at an open port."""
+
+import random
+import socket
+import struct
+import subprocess
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+
+import Pyro5
+import pytest
+
+from discovery import encoding, wire
+from discovery.errors import BadMessage, ConnectionLost, NoSuchObject, RingNotFound
+from discovery.remote import TLS, Access, Address, Client, Server, serve
+from discovery.ring import RingFinger, RingServer
+from tests.processes import DEADLINE, until
+
+
+class Hello:
+    def echo(self, value: object) -> object:
+        return value
+
+
+def refused(client: Client, address: str) -> str:
+    """The error of a client that is not let in, which has executed nothing."""
+    with pytest.raises(ConnectionLost) as caught:
+        client.proxy(address).echo(1)
+    assert not caught.value.maybe_executed
+    return str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("rules", "admitted"),
+    [("deny all allow 127.0.0.1", True), ("allow all deny 127.0.0.1", False), ("deny 127.0.0.1 allow all", False)],
+)
+def test_an_access_list_is_asked_at_the_door(rules: str, admitted: bool) -> None:
+    """Who is denied is turned away before anything is read from him, also where everybody else is allowed."""
+    with Server("127.0.0.1", access=Access(rules)) as server, Client() as client:
+        address = server.serve(Hello())
+        if admitted:
+            assert client.proxy(address).echo(1) == 1
+        else:
+            assert "access list" in refused(client, address)
+
+
+def openssl(folder: Path, *arguments: str) -> None:
+    subprocess.run(["openssl", *arguments], cwd=folder, check=True, capture_output=True, timeout=DEADLINE)
+
+
+@pytest.fixture(scope="module")
+def certificates(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An authority, a certificate of its making for a server and one for a client, and a stranger's authority."""
+    folder = tmp_path_factory.mktemp("certificates")
+    new = ["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2"]
+    for authority in ("ours", "theirs"):
+        openssl(folder, *new, "-subj", f"/CN={authority}", "-keyout", f"{authority}.key", "-out", f"{authority}.pem")
+    for name, authority in (("server", "ours"), ("client", "ours"), ("stranger", "theirs")):
+        files = [
+            "-keyout",
+            f"{name}.key",
+            "-out",
+            f"{name}.pem",
+            "-CA",
+            f"{authority}.pem",
+            "-CAkey",
+            f"{authority}.key",
+        ]
+        openssl(folder, *new, "-subj", f"/CN={name}", *files, "-addext", "subjectAltName=IP:127.0.0.1")
+    return folder
+
+
+def tls(folder: Path, name: str | None, authority: str | None) -> TLS:
+    return TLS(
+        certificate=folder / f"{name}.pem" if name else None,
+        key=folder / f"{name}.key" if name else None,
+        authority=folder / f"{authority}.pem" if authority else None,
+    )
+
+
+def test_tls_proves_the_server(certificates: Path) -> None:
+    """A client that trusts the authority gets through, one that trusts another or speaks no TLS does not."""
+    with Server("127.0.0.1", tls=tls(certificates, "server", None)) as server:
+        address = server.serve(Hello())
+        with Client(tls=tls(certificates, None, "ours")) as trusting:
+            for value in ("x", "y" * 100_000, "z"):
+                assert trusting.proxy(address).echo(value) == value
+        with Client(tls=tls(certificates, None, "theirs")) as doubting:
+            assert "CERTIFICATE_VERIFY_FAILED" in refused(doubting, address)
+        with Client(connect_timeout=0.2) as plain:
+            assert "TLS" in refused(plain, address)
+        elsewhere = address.replace("127.0.0.1", "localhost")
+        with Client(tls=tls(certificates, None, "ours")) as misled:
+            assert "mismatch" in refused(misled, elsewhere)
+
+
+def test_tls_proves_the_client(certificates: Path) -> None:
+    """With an authority of its own the server admits only clients that it has signed for."""
+    with Server("127.0.0.1", tls=tls(certificates, "server", "ours")) as server:
+        address = server.serve(Hello())
+        with Client(tls=tls(certificates, "client", "ours")) as known:
+            assert known.proxy(address).echo(1) == 1
+        for name in (None, "stranger"):
+            with Client(tls=tls(certificates, name, "ours")) as unknown:
+                assert "cannot connect" in refused(unknown, address)
+
+
+def test_two_servers_with_their_own_settings(certificates: Path) -> None:
+    """One process, one server with TLS and one with neither TLS nor friends: no setting is global."""
+    with (
+        Server("127.0.0.1", tls=tls(certificates, "server", None)) as secret,
+        Server("127.0.0.1", access=Access("deny all"), max_message=100) as closed,
+        Server("127.0.0.1") as opened,
+        Client() as plain,
+        Client(tls=tls(certificates, None, "ours")) as trusting,
+    ):
+        assert trusting.proxy(secret.serve(Hello())).echo("x" * 200) == "x" * 200
+        assert plain.proxy(opened.serve(Hello())).echo("x" * 200) == "x" * 200
+        assert "access list" in refused(plain, closed.serve(Hello()))
+
+
+def test_a_ring_with_tls(certificates: Path) -> None:
+    """Both sides prove themselves, in both directions: the ring asks a renewer of the client's, over TLS too."""
+    mine = tls(certificates, "client", "ours")
+    asked: list[object] = []
+
+    class Renewer:
+        def renew(self, stored: object) -> float:
+            asked.append(stored)
+            return 60.0
+
+    with (
+        RingServer(port=0, host="127.0.0.1", tls=tls(certificates, "server", "ours"), announce=False) as ring,
+        Server("127.0.0.1", tls=mine) as server,
+        Client(tls=mine, server=lambda: server) as client,
+        Client() as plain,
+    ):
+        found = RingFinger(["127.0.0.1"], ring.port, client=client).lookup_ring_any()
+        found.write(("x", 1), Renewer())
+        assert found.take(("x", None)) == ("x", 1)
+        assert asked == [("x", 1)]
+        with pytest.raises(RingNotFound, match="TLS"):
+            RingFinger(["127.0.0.1"], ring.port, client=plain).lookup_ring_any(0.2)
+
+
+def test_a_client_that_is_slow_with_tls_holds_up_nobody(certificates: Path) -> None:
+    """A connection on which nothing is said costs the others nothing."""
+    with Server("127.0.0.1", tls=tls(certificates, "server", None)) as server:
+        address = server.serve(Hello())
+        with (
+            socket.create_connection(("127.0.0.1", server.port)),
+            Client(tls=tls(certificates, None, "ours")) as client,
+        ):
+            assert client.proxy(address).echo(1) == 1
+
+
+def test_ids_cannot_be_guessed_or_asked_for() -> None:
+    """Pyro5's daemon object, which lists all ids, does not exist; nor does anything else without its id."""
+    with Server("127.0.0.1") as server, Client() as client:
+        first, second = (Address.parse(server.serve(Hello())) for _ in range(2))
+        assert len(first.object_id) >= 20
+        assert first.object_id != second.object_id
+        for guess in ("Pyro.Daemon", "", "hello"):
+            with pytest.raises(NoSuchObject):
+                client.call(Address(guess, "127.0.0.1", server.port), "registered")
+
+
+@pytest.fixture
+def server() -> Iterator[Server]:
+    with Server("127.0.0.1", max_message=100_000, max_connections=20) as server:
+        yield server
+
+
+def raw(server: Server) -> socket.socket:
+    """A connection as a stranger makes it, greeting read."""
+    sock = socket.create_connection(("127.0.0.1", server.port), DEADLINE)
+    wire.Connection(sock, 1000).receive(DEADLINE)
+    return sock
+
+
+def header(kind: int = wire.CALL, size: int = 0, notes: int = 0, flags: int = 0, magic: int = 0x4DC5) -> bytes:
+    return struct.pack("!4sHBBHHII16sHH", b"PYRO", 502, kind, 80, flags, 0, size, notes, b"\0" * 16, 0, magic)
+
+
+BOMB = zlib.compress(b"[" * 50_000_000)
+GARBAGE = {
+    "random bytes": random.Random(1).randbytes(5000),
+    "another protocol": b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n" * 3,
+    "nothing": b"",
+    "half a header": header()[:17],
+    "a huge length": header(size=2**32 - 1),
+    "more than is allowed": header(size=100_001) + b"x" * 100_001,
+    "huge annotations": header(notes=2**31),
+    "wrong magic": header(magic=1),
+    "another kind": header(kind=99),
+    "a greeting": header(kind=wire.GREETING),
+    "a confirmation of nothing": header(flags=wire.HELD),
+    "more of no stream": header(flags=wire.STREAM),
+    "not compressed": header(size=5, flags=2) + b"plain",
+    "a compressed bomb": header(size=len(BOMB), flags=2) + BOMB,
+}
+
+
+@pytest.mark.parametrize("name", GARBAGE)
+def test_garbage_ends_that_connection_only(server: Server, name: str) -> None:
+    """Whatever is wrong with the frame, that client is hung up on, and the others notice nothing."""
+    with Client() as client:
+        proxy = client.proxy(server.serve(Hello()))
+        assert proxy.echo(1) == 1
+        with raw(server) as stranger:
+            try:
+                stranger.sendall(GARBAGE[name])
+                stranger.shutdown(socket.SHUT_WR)
+                assert stranger.recv(100) == b""
+            except TimeoutError:
+                raise
+            except OSError:
+                pass  # hung up on before it had finished
+        assert proxy.echo(2) == 2
+
+
+BAD_CALLS = [
+    b"",
+    b"\xff",
+    b"[" * 90_000,
+    b'{"t":' * 10_000,
+    b"null",
+    b"[]",
+    b'["x","y",[]]',
+    b'["x",7,[],{"d":[]}]',
+    b'["x","y",{"d":[]},[]]',
+    b'[["x"],"y",[],{"d":[]}]',
+    b'["ID","echo",[],{"d":[1,2]}]',
+    b'["ID","__init__",[],{"d":[]}]',
+    b'["ID","__class__",[],{"d":[]}]',
+    b'["ID","__call__",[],{"d":[]}]',
+    b'["ID","echo",[{"r":"PYRO:x@h"}],{"d":[]}]',
+    b'["ID","echo",[{"y":"__import__"}],{"d":[]}]',
+]
+
+
+def test_bad_calls_are_answered_with_an_error(server: Server) -> None:
+    """Where the frame is sound the client is told what is wrong, and may go on."""
+    object_id = Address.parse(server.serve(Hello())).object_id.encode()
+    with raw(server) as sock:
+        connection = wire.Connection(sock, 100_000)
+        for body in BAD_CALLS:
+            connection.send(wire.CALL, body.replace(b"ID", object_id))
+            reply = connection.receive(DEADLINE)
+            assert reply.flags == wire.ERROR, body
+            assert isinstance(encoding.loads(reply.body, str), Exception)
+        connection.send(wire.CALL, b'["ID","echo",[{"t":[1]}],{"d":[]}]'.replace(b"ID", object_id))
+        assert encoding.loads(connection.receive(DEADLINE).body, str) == (1,)
+
+
+def test_random_mutations_of_a_call(server: Server) -> None:
+    """Two thousand calls with bytes changed at random: errors, hang-ups, and a server that is still well."""
+    dice = random.Random(7)
+    address = Address.parse(server.serve(Hello()))
+    good = encoding.dumps([address.object_id, "echo", [(1, b"x", {"k": [None]})], {}], lambda value: None)
+    sock = raw(server)
+    for _ in range(2000):
+        frame = bytearray(header(size=len(good)) + good)
+        for _ in range(dice.randint(1, 4)):
+            frame[dice.randrange(0 if dice.random() < 0.1 else 40, len(frame))] = dice.randrange(256)
+        try:
+            sock.sendall(frame)
+            wire.Connection(sock, 100_000).receive(0.2)
+        except (OSError, BadMessage):
+            sock.close()
+            sock = raw(server)
+    sock.close()
+    with Client() as client:
+        assert client.proxy(address).echo("well") == "well"
+
+
+def test_a_message_that_is_too_large_is_refused_at_the_sender() -> None:
+    """Before anything is sent; where only the server's limit is smaller, it hangs up."""
+    with Server("127.0.0.1", max_message=1000) as server, Client(max_message=1000) as small, Client() as large:
+        address = server.serve(Hello())
+        with pytest.raises(TypeError, match="of 1000 that are allowed"):
+            small.proxy(address).echo("x" * 1000)
+        with pytest.raises(ConnectionLost):
+            large.proxy(address).echo("x" * 1000)
+        assert small.proxy(address).echo(1) == 1
+
+
+def test_connections_are_limited(server: Server) -> None:
+    """Beyond the limit a client is turned away; when one goes, the next is let in."""
+    strangers = [raw(server) for _ in range(20)]
+    address = server.serve(Hello())
+    with Client() as client:
+        assert "cannot connect" in refused(client, address)
+        for stranger in strangers:
+            stranger.close()
+        until(lambda: not server._connections)
+        assert client.proxy(address).echo(1) == 1
+
+
+def test_settings_of_pyro5_itself_change_nothing(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another part of the process may use Pyro5 in its own way: compressed, with TLS, with five threads."""
+    for name, value in (("COMPRESSION", True), ("SSL", True), ("THREADPOOL_SIZE", 1), ("SERIALIZER", "marshal")):
+        monkeypatch.setattr(Pyro5.config, name, value)
+    with Client() as client:
+        proxy = client.proxy(server.serve(Hello()))
+        assert proxy.echo(("x" * 5000, b"\0" * 5000)) == ("x" * 5000, b"\0" * 5000)
+
+
+def test_a_process_can_serve_before_it_has_a_network() -> None:
+    """The address that is given out is one under which this machine reaches itself."""
+    address = Address.parse(serve(Hello()))
+    with Client() as client:
+        assert client.proxy(address).echo(1) == 1

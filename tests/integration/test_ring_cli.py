@@ -1,0 +1,88 @@
+"""`politics ring`, as a process of its own."""
+
+import json
+import signal
+import socket
+import sys
+from pathlib import Path
+
+import pytest
+
+from discovery.registration import Registration
+from discovery.remote import Client
+from discovery.ring import RingFinger
+from tests.processes import Process, running
+
+POLITICS = str(Path(sys.executable).parent / "politics")
+HOST = "127.0.0.1"
+
+
+class Clock:
+    def tick(self) -> int:
+        return 1
+
+
+def port_of(process: Process) -> int:
+    return int(process.line("ring on port").split()[-1])
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_it_serves_until_a_signal_comes(number: signal.Signals) -> None:
+    """Registrations and removals are printed when asked for, and the end is clean."""
+    with running(POLITICS, "ring", "--port", "0", "--host", HOST, "--verbose") as ring:
+        finger = RingFinger([HOST], port_of(ring))
+        with Registration(Clock(), description="ticks", finger=finger) as registration:
+            assert registration.wait(10)
+            assert "PYRO:" in ring.line("registered Clock")
+        ring.line("expired Clock")
+        ring.popen.send_signal(number)
+        code, output = ring.result()
+        assert (code, output.splitlines()[-1]) == (0, "ring closed")
+
+
+def test_it_lists_by_host() -> None:
+    """Every service of every ring that is found, for people and for programs."""
+    with (
+        running(POLITICS, "ring", "--port", "0", "--host", HOST) as one,
+        running(POLITICS, "ring", "--port", "0", "--host", HOST) as two,
+        Client() as client,
+    ):
+        ports = [port_of(ring) for ring in (one, two)]
+        for port in ports:
+            ring = RingFinger([HOST], port, client=client).lookup_ring_any()
+            ring.write(("name", f"Plain{port}", "no reference", "text"))
+            ring.write(("another", "tuple"))
+        hosts = [word for port in ports for word in ("--host", f"{HOST}:{port}")]
+        with running(POLITICS, "ring", "--list", *hosts) as listed:
+            code, output = listed.result()
+        assert (code, output.splitlines()[0]) == (0, HOST)
+        assert all(f"Plain{port}" in output for port in ports)
+        with running(POLITICS, "ring", "--list", "--json", *hosts) as listed:
+            code, output = listed.result()
+        assert {service["name"] for service in json.loads(output)[HOST]} == {f"Plain{port}" for port in ports}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "said"),
+    [
+        (["--list", "--host", HOST, "--port", "1"], 1, "no ring on port 1"),
+        (["--port", "99999"], 2, "99999"),
+        (["--port", "0", "--access", "permit all"], 2, "permit"),
+        (["--host", "a", "--host", "b"], 2, "one interface"),
+        (["--certificate", "/nowhere.pem"], 2, "nowhere"),
+    ],
+)
+def test_what_goes_wrong(arguments: list[str], code: int, said: str) -> None:
+    """A message that names the trouble, and 1 for failure, 2 for wrong usage."""
+    with running(POLITICS, "ring", *arguments) as ring:
+        ended, output = ring.result()
+    assert (ended, said in output) == (code, True), output
+    assert "Traceback" not in output
+
+
+def test_a_port_that_is_taken() -> None:
+    """It fails, and says why."""
+    with socket.create_server((HOST, 0)) as taken:
+        with running(POLITICS, "ring", "--host", HOST, "--port", str(taken.getsockname()[1])) as ring:
+            ended, output = ring.result()
+        assert (ended, "in use" in output) == (1, True), output

@@ -1,0 +1,275 @@
+"""What travels arrives as it was sent; what cannot is refused; what a stranger sends is at worst a `BadMessage`."""
+
+import collections
+import dataclasses
+import datetime
+import decimal
+import enum
+import json
+import math
+import re
+import uuid
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from discovery import encoding
+from discovery.encoding import MAX_DEPTH, Unknown, by_value
+from discovery.errors import BadMessage, CannotTravel, ConnectionLost, DiscoveryError, RemoteError, UnknownClass
+
+
+@by_value
+@dataclasses.dataclass
+class Point:
+    x: int
+    y: Any = None
+
+
+@dataclasses.dataclass
+class Stranger:
+    name: str
+
+
+def nothing(value: object) -> None:
+    return None
+
+
+def travel(value: Any) -> Any:
+    return encoding.loads(encoding.dumps(value, nothing), lambda address: ("proxy", address))
+
+
+HASHABLE = st.recursive(
+    st.one_of(
+        st.none(),
+        st.booleans(),
+        st.integers(),
+        st.floats(allow_nan=False),
+        st.text(),
+        st.binary(),
+        st.decimals(allow_nan=False),
+        st.datetimes(timezones=st.none() | st.just(datetime.UTC)),
+        st.dates(),
+        st.times(),
+        st.timedeltas(),
+        st.uuids(),
+    ),
+    lambda inner: st.tuples(inner, inner) | st.frozensets(inner, max_size=3),
+    max_leaves=8,
+)
+PLAIN = st.recursive(
+    HASHABLE,
+    lambda inner: (
+        st.lists(inner, max_size=4)
+        | st.dictionaries(HASHABLE, inner, max_size=3)
+        | st.lists(inner, max_size=3).map(tuple)
+    ),
+    max_leaves=12,
+)
+
+
+def shape(value: Any) -> Any:
+    """The types within a value, which equality alone overlooks: 1 == True == 1.0."""
+    if isinstance(value, dict):
+        return dict, [(shape(k), shape(v)) for k, v in value.items()]
+    if isinstance(value, list | tuple):
+        return type(value), [shape(item) for item in value]
+    return type(value)
+
+
+@given(PLAIN)
+def test_plain_data_arrives_as_it_was_sent(value: Any) -> None:
+    """Values and types survive the way, however they are nested."""
+    arrived = travel(value)
+    assert arrived == value
+    assert shape(arrived) == shape(value)
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        2**4000,
+        -(2**64),
+        math.inf,
+        1 + 2j,
+        "\ud800",
+        bytearray(b"\0"),
+        {1, 2},
+        range(1, 9, 2),
+        int,
+        type(None),
+        datetime.datetime,
+        re.compile("a.c", re.IGNORECASE),
+        re.compile(b"a"),
+        datetime.datetime(2026, 1, 2, tzinfo=datetime.timezone(datetime.timedelta(hours=2)), fold=1),
+        {(1, "a"): {b"k": [None]}},
+        Point(1, (2,)),
+    ],
+    ids=repr,
+)
+def test_one_of_each_kind(value: Any) -> None:
+    """Each kind of value that may be written or used as a template travels."""
+    arrived = travel(value)
+    assert arrived == value
+    assert type(arrived) is type(value)
+
+
+def test_nan_arrives() -> None:
+    """NaN is equal to nothing, and arrives all the same."""
+    assert math.isnan(travel(math.nan))
+    assert travel(decimal.Decimal("NaN")).is_nan()
+    assert travel(uuid.UUID(int=1)) == uuid.UUID(int=1)
+
+
+class Weekday(enum.IntEnum):
+    MONDAY = 1
+
+
+@pytest.mark.parametrize(
+    ("value", "named"),
+    [
+        (object(), "object"),
+        ([1, {"k": print}], "print"),
+        (collections.namedtuple("Pair", "a b")(1, 2), "Pair"),
+        (Weekday.MONDAY, "Weekday"),
+        (Point, "Point"),
+        (datetime.datetime(2026, 1, 1, tzinfo=type("Z", (datetime.tzinfo,), {})()), "fixed offsets"),
+    ],
+)
+def test_what_cannot_travel_is_refused_at_the_sender(value: Any, named: str) -> None:
+    """The error names the part of the value that cannot be sent."""
+    with pytest.raises(CannotTravel, match=named):
+        encoding.dumps(value, nothing)
+
+
+def test_a_value_within_itself_is_refused() -> None:
+    """A cycle is an error at the sender, not a recursion without end."""
+    endless: list[Any] = []
+    endless.append(endless)
+    with pytest.raises(CannotTravel, match="in itself"):
+        encoding.dumps(endless, nothing)
+
+
+def test_a_class_that_is_unknown_here_says_so_and_travels_on() -> None:
+    """An unknown dataclass arrives as its name and fields, and is what it was for whoever knows the class."""
+    arrived = travel(Stranger("bob"))
+    assert arrived == Unknown(f"{__name__}.Stranger", {"name": "bob"})
+    assert arrived == travel(arrived)
+    assert not hasattr(arrived, "matches")
+    with pytest.raises(UnknownClass, match=r"Stranger is not known here, so there is no 'save'"):
+        arrived.save()
+    known = Unknown(f"{__name__}.Point", {"x": 1, "y": 2})
+    assert travel(known) == Point(1, 2)
+
+
+def test_only_dataclasses_go_by_value() -> None:
+    """Naming another class is an error at once, not at the first message."""
+    with pytest.raises(TypeError, match="dataclasses"):
+        by_value(object)
+
+
+def test_references_go_through_the_two_functions() -> None:
+    """What has an address is sent as that address, and what arrives as one is resolved."""
+    thing = object()
+    data = encoding.dumps([thing, 1], lambda value: "PYRO:x@h:1" if value is thing else None)
+    assert encoding.loads(data, lambda address: ("proxy", address)) == [("proxy", "PYRO:x@h:1"), 1]
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        ValueError("x", 3),
+        KeyError("k"),
+        FileNotFoundError(2, "gone"),
+        UnicodeDecodeError("utf-8", b"\xff", 0, 1, "bad"),
+    ],
+    ids=repr,
+)
+def test_errors_of_python_arrive_as_themselves(error: Exception) -> None:
+    """The same class with the same arguments."""
+    arrived = travel(error)
+    assert type(arrived) is type(error)
+    assert arrived.args == error.args
+    assert str(arrived) == str(error)
+
+
+def test_errors_of_ours_arrive_with_what_they_know() -> None:
+    """Attributes of our own errors come along."""
+    arrived = travel(ConnectionLost("gone", maybe_executed=True, value=(1, 2)))
+    assert (type(arrived), str(arrived), arrived.maybe_executed, arrived.value) == (
+        ConnectionLost,
+        "gone",
+        True,
+        (1, 2),
+    )
+    assert travel(RemoteError("a.B", "text")).type_name == "a.B"
+
+
+def test_other_errors_arrive_by_name_with_their_traceback() -> None:
+    """An error of an unknown class is a `RemoteError` that tells what it was and where it was raised."""
+
+    class OddError(Exception):
+        pass
+
+    try:
+        raise OddError("quite", object())
+    except OddError as exc:
+        arrived = travel(exc)
+    assert type(arrived) is RemoteError
+    assert arrived.type_name.endswith("OddError")
+    assert "quite" in str(arrived)
+    assert "raise OddError" in arrived.remote_traceback
+
+
+BOMBS = [
+    b"",
+    b"\xff\xfe",
+    b"null garbage",
+    b"[" * 1_000_000,
+    b'{"t":' * 100_000,
+    b"[" * (MAX_DEPTH + 5) + b"]" * (MAX_DEPTH + 5),
+    b'{"t":[' * 150 + b"]}" * 150,
+    b"9" * 5000,
+    b"{}",
+    b'{"t":[],"s":[]}',
+    b'{"nosuchtag":1}',
+    b'{"s":[[]]}',
+    b'{"d":[1]}',
+    b'{"d":[[],1]}',
+    b'{"b":"*"}',
+    b'{"i":"zz"}',
+    b'{"o":["x",3]}',
+    b'{"o":[["x"],{"d":[]}]}',
+    b'{"e":1}',
+    b'{"p":["(",0]}',
+    b'{"p":["x","y"]}',
+    b'{"y":"eval"}',
+    b'{"r":3}',
+    b'{"r":"nowhere"}',
+    b'{"datetime":["never",0]}',
+    b'{"decimal":"many"}',
+    b'{"n":[1,2,0]}',
+]
+
+
+@pytest.mark.parametrize("data", BOMBS, ids=lambda data: repr(data[:16]))
+def test_bombs_are_bad_messages(data: bytes) -> None:
+    """Deep nesting, wrong types and unknown tags: one clear error, and never another."""
+    with pytest.raises(BadMessage):
+        encoding.loads(data, lambda address: int(address))
+
+
+@given(
+    st.binary(max_size=60)
+    | st.recursive(
+        st.none() | st.integers() | st.text(max_size=5),
+        lambda inner: st.lists(inner) | st.dictionaries(st.sampled_from([*encoding._UNPACK, "r"]), inner, max_size=1),
+    ).map(lambda value: json.dumps(value).encode())
+)
+def test_whatever_arrives_is_a_value_or_a_bad_message(data: bytes) -> None:
+    """Bytes at random, and every tag around anything: a value or one kind of error."""
+    try:
+        encoding.loads(data, lambda address: address)
+    except DiscoveryError as exc:
+        assert type(exc) is BadMessage  # noqa: PT017
