@@ -58,7 +58,7 @@ def lock(
     """Run COMMAND while holding the lease NAME; on all machines together, one at a time.
 
     When the lease cannot be renewed, COMMAND and all that it started gets SIGTERM while a third of the lease is left,
-    and SIGKILL while a tenth is left: it never outlives the lease. It finds the fence in $POLITICS_FENCE, and the
+    and SIGKILL while a sixth is left: it never outlives the lease. It finds the fence in $POLITICS_FENCE, and the
     lease's name in $POLITICS_LOCK. What it leaves running in its process group is ended with it.
 
     The exit status is COMMAND's (128 + n after signal n), or: 75 not acquired in time, 69 the store does not answer,
@@ -157,7 +157,7 @@ def _run(command: Sequence[str], term: Term, ttl: float, inbox: Inbox) -> int:
 def _supervise(job: Job, term: Term, ttl: float, inbox: Inbox) -> int:
     clock, asked, until = SystemClock(), False, float("inf")
     while (status := job.poll()) is None:
-        until = clock.now() + term.remaining() - ttl / 10
+        until = clock.now() + term.remaining() - ttl / 6
         job.until(until)
         if not asked and (term.lost.is_set() or term.remaining() < ttl / 3):
             asked = True
