@@ -7,21 +7,26 @@ import queue
 import signal
 import threading
 from collections.abc import Callable, Sequence
+from typing import Any
 
 from election import (
     BadPolicy,
     BadRecord,
     Candidate,
+    Event,
+    Kind,
     LeadershipLost,
     LeasePolicy,
     Note,
     NotElected,
+    OnEvent,
     Register,
     StoreUnavailable,
     SystemClock,
     View,
 )
 from election import Term as Lead
+from election.events import tell
 from politics.inbox import Inbox
 from politics.settings import find_store
 from politics.slots import Slot, Turn, merge, next_turn, read_note
@@ -86,6 +91,7 @@ class TokenWorker:
         sticky: keep a healthy leader from slot to slot, instead of a new race for each (False).
         on_failover: what becomes of the slot that a leader left unfinished: "rerun" (default) or "skip".
         grace: seconds that the work may take to return once it is asked to stop, still renewed (10).
+        on_event: called instead of the method of this name.
 
     Raises:
         BadPolicy, BadAddress: a value that cannot work; the message names it.
@@ -111,6 +117,7 @@ class TokenWorker:
         sticky: bool | None = None,
         on_failover: str | None = None,
         grace: float | None = None,
+        on_event: OnEvent | None = None,
     ) -> None:
         given = {key: value for key, value in locals().items() if key not in ("self", "__class__")}
         for key, value in given.items():
@@ -128,7 +135,9 @@ class TokenWorker:
             raise BadPolicy(f"{type(self).__name__} needs a group: set it on the class or pass group=")
         self.policy = LeasePolicy(ttl=self.lease_ttl)
         self._register = find_store(self.store, self.servers)
-        self._candidate = Candidate(self._register, self.group, self.policy)
+        self._candidate = Candidate(
+            self._register, self.group, self.policy, on_event=lambda event: self.on_event(event)
+        )
         self._clock = SystemClock()
         self._thread: threading.Thread | None = None
         self._stop = threading.Event()
@@ -152,7 +161,15 @@ class TokenWorker:
     def on_lost(self, term: Term) -> None:
         """Leadership ended, by itself or not; the work has returned."""
 
+    def on_event(self, event: Event) -> object:
+        """Something happened, to be counted or shown. Called in several threads; return at once, or renewals wait."""
+
     # Running.
+
+    @property
+    def running(self) -> bool:
+        """Whether the worker's thread lives: it leads or stands by."""
+        return self._thread is not None and self._thread.is_alive()
 
     def process(self, work: Work | None = None) -> None:
         """Race and work until `stop`, SIGTERM or SIGINT; call it on the main thread to have signals handled.
@@ -164,7 +181,7 @@ class TokenWorker:
             BadPolicy: there is no work: `perform` is not overridden.
             SystemExit: the work raised it.
         """
-        with Inbox() as inbox:
+        with Inbox(signal.SIGTERM, signal.SIGINT) as inbox:
             self._begin(work, lambda: inbox.put(0))
             if number := inbox.get():
                 log.info("%s: %s: stopping", self.group, signal.Signals(number).name)
@@ -272,7 +289,8 @@ class TokenWorker:
         self._lead = lead
         if self._stop.is_set():
             lead.ask_to_stop(self._stop_reason)
-        log.info("%s: elected leader (fence %d, slot %d)", self.group, lead.fence, turn.slot.number)
+        about = Event(Kind.ELECTED, self.group, lead.fence, turn.slot.number)
+        log.info("%s: elected leader (fence %d, slot %d)", self.group, lead.fence, about.slot, extra=about.fields)
         first = Term(lead, turn)
         self._call(self.on_elected, first)
         while self._serve(lead, turn) and self.sticky and self._may_lead():
@@ -283,7 +301,9 @@ class TokenWorker:
         lead.resign()
         self._lead = None
         length = self._clock.now() - since
-        log.info("%s: leadership ended after %.1f s (fence %d): %s", self.group, length, lead.fence, reason)
+        about = Event(Kind.ENDED, self.group, lead.fence, first.iteration, seconds=length, reason=reason)
+        text = "%s: leadership ended after %.1f s (fence %d): %s"
+        log.info(text, self.group, length, lead.fence, reason, extra=about.fields)
         self._call(self.on_lost, first)
 
     def _serve(self, lead: Lead, turn: Turn) -> bool:
@@ -291,7 +311,9 @@ class TokenWorker:
         self._slot = turn.slot
         if turn.skipped:
             last = turn.slot.number - 1
-            log.warning("%s: slots %d to %d have passed unused", self.group, last - turn.skipped + 1, last)
+            passed = self._happened(Kind.SLOTS_SKIPPED, Term(lead, turn), count=turn.skipped)
+            first = last - turn.skipped + 1
+            log.warning("%s: slots %d to %d have passed unused", self.group, first, last, extra=passed)
         if turn.run:
             if not self._finish(Term(lead, turn)):
                 return False
@@ -304,19 +326,29 @@ class TokenWorker:
     def _finish(self, term: Term) -> bool:
         """Run the work; whether the slot is done."""
         again = " again, after an interrupted leader" if term.takeover else ""
+        begun, about = self._clock.now(), (self.group, term.iteration)
         try:
             term.check()
-            log.info("%s: slot %d runs%s (fence %d)", self.group, term.iteration, again, term.fence)
+            started = self._happened(Kind.SLOT_STARTED, term, takeover=term.takeover)
+            log.info("%s: slot %d runs%s (fence %d)", *about, again, term.fence, extra=started)
             self._work(term)
+            done = self._happened(Kind.SLOT_DONE, term, seconds=self._clock.now() - begun)
+            log.debug("%s: slot %d is done", *about, extra=done)
         except LeadershipLost as exc:
-            log.warning("%s: slot %d was interrupted: %s", self.group, term.iteration, exc)
+            lost = self._happened(Kind.SLOT_INTERRUPTED, term, seconds=self._clock.now() - begun, reason=str(exc))
+            log.warning("%s: slot %d was interrupted: %s", *about, exc, extra=lost)
             return False
         except Exception:
-            log.exception("%s: the work of slot %d failed", self.group, term.iteration)
+            failed = self._happened(Kind.SLOT_FAILED, term, seconds=self._clock.now() - begun)
+            log.exception("%s: the work of slot %d failed", *about, extra=failed)
         finally:
             if os.getpid() != self._pid:
                 os._exit(0)  # a fork that the work did not end: from here on, all is its parent's
         return True
+
+    def _happened(self, kind: Kind, term: Term, **more: Any) -> dict[str, Any]:
+        """Report an event of a slot; its fields, for the log."""
+        return tell(self.on_event, Event(kind, self.group, term.fence, term.iteration, **more))
 
     def _tell(self, lead: Lead, slot: Slot) -> bool:
         """Write `slot` into the record, however long the store takes; False if leadership ended first."""
