@@ -54,14 +54,16 @@ def merge(known: Slot | None, seen: Slot | None) -> Slot | None:
     return Slot(seen.number, min(known.ends, seen.ends), known.done or seen.done)
 
 
-def next_turn(known: Slot | None, length: float, now: float, *, rerun: bool) -> Turn:
+def next_turn(known: Slot | None, length: float, now: float, *, rerun: bool, lost: bool = False) -> Turn:
     """What to do as the new leader at `now`, or as the old one when the slot has ended.
 
     A slot that was left running was interrupted: it is run again, even past its end, or counts as done (`rerun`).
-    Slots that have passed meanwhile are skipped; the one whose time it is starts at once, on the same grid.
+    Slots that have passed meanwhile are skipped; the one whose time it is starts at once, on the same grid. After the
+    record and the leader were `lost` together, that slot may have been begun and nobody else know it: it counts as
+    interrupted. Where nothing at all is known it is run in any case, or else the first slot ever might never be.
     """
     if known is None:
-        return Turn(Slot(1, now + length), run=True)
+        return Turn(Slot(1, now + length), run=True, takeover=lost)
     if not known.done:
         if rerun:
             return Turn(known, run=True, takeover=True)
@@ -69,4 +71,6 @@ def next_turn(known: Slot | None, length: float, now: float, *, rerun: bool) -> 
     if now < known.ends:
         return Turn(known, run=False)
     skipped = int((now - known.ends) // length)
-    return Turn(Slot(known.number + 1 + skipped, known.ends + (skipped + 1) * length), run=True, skipped=skipped)
+    run = rerun or not lost
+    slot = Slot(known.number + 1 + skipped, known.ends + (skipped + 1) * length, done=not run)
+    return Turn(slot, run, takeover=run and lost, skipped=skipped)

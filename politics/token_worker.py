@@ -17,6 +17,7 @@ from election import (
     Note,
     NotElected,
     Register,
+    State,
     StoreUnavailable,
     SystemClock,
     View,
@@ -42,7 +43,8 @@ class Term:
         self.iteration = turn.slot.number
         """The number of the slot."""
         self.takeover = turn.takeover
-        """Whether an earlier leader began this slot's work and was interrupted."""
+        """Whether an earlier leader began this slot's work and was interrupted, or may have been: if the store forgot
+        the record and its leader is gone too, nobody knows. False is a proof that nobody has begun it."""
         self.lost = lead.lost
         """An event to look at and wait on: set when leadership is no longer proven, or the worker is to stop."""
 
@@ -257,14 +259,18 @@ class TokenWorker:
         ours = record and view.attempt and (record.holder, record.seq) == (self._candidate.id, view.attempt[0])
         if not ours:
             self._slot = merge(self._slot, read_note(record.note, view.since) if record else None)
-            self._turn = self._next_turn()
+            # A vacancy that has to be waited out may have had a leader, who may have begun what nobody knows of.
+            vacant = record is not None and record.state is State.VACANT
+            waited = self._clock.now() > view.free_at(self.policy) - self.policy.poll
+            self._turn = self._next_turn(lost=vacant and waited)
         if self._stop.is_set() or not self._may_lead():
             return None
         assert self._turn is not None
         return self._turn.slot.note
 
-    def _next_turn(self) -> Turn:
-        return next_turn(self._slot, self.iteration_length, self._clock.now(), rerun=self.on_failover == "rerun")
+    def _next_turn(self, lost: bool = False) -> Turn:
+        rerun = self.on_failover == "rerun"
+        return next_turn(self._slot, self.iteration_length, self._clock.now(), rerun=rerun, lost=lost)
 
     def _govern(self, lead: Lead) -> None:
         """Lead: one slot, or as many as there are if we are sticky, until leadership ends."""
@@ -304,7 +310,7 @@ class TokenWorker:
 
     def _finish(self, term: Term) -> bool:
         """Run the work; whether the slot is done."""
-        again = " again, after an interrupted leader" if term.takeover else ""
+        again = ", which an earlier leader may have begun" if term.takeover else ""
         try:
             term.check()
             log.info("%s: slot %d runs%s (fence %d)", self.group, term.iteration, again, term.fence)

@@ -36,6 +36,25 @@ def test_the_next_turn(known: Slot | None, now: float, rerun: bool, turn: Turn) 
 
 
 @pytest.mark.parametrize(
+    ("known", "now", "rerun", "turn"),
+    [
+        (None, 50.0, True, Turn(Slot(1, 60.0), run=True, takeover=True)),
+        (None, 50.0, False, Turn(Slot(1, 60.0), run=True, takeover=True)),
+        (RUNNING, 95.0, True, Turn(RUNNING, run=True, takeover=True)),
+        (DONE, 95.0, True, Turn(DONE, run=False)),
+        (DONE, 135.0, True, Turn(Slot(11, 140.0), run=True, takeover=True, skipped=3)),
+        (DONE, 100.0, False, Turn(Slot(8, 110.0, done=True), run=False)),
+        (RUNNING, 100.0, False, Turn(Slot(8, 110.0, done=True), run=False)),
+    ],
+)
+def test_the_next_turn_after_record_and_leader_were_lost_together(
+    known: Slot | None, now: float, rerun: bool, turn: Turn
+) -> None:
+    """The slot whose time it is may have been begun, so that it counts as interrupted."""
+    assert next_turn(known, LENGTH, now, rerun=rerun, lost=True) == turn
+
+
+@pytest.mark.parametrize(
     ("known", "seen", "merged"),
     [
         (None, None, None),
