@@ -12,13 +12,12 @@ from pathlib import Path
 from typing import Any
 
 from tests.hosts.network import Network
+from tests.hosts.report import DRIFT, TTL
 from tests.integration.harness import ROOT, wait_for
 from tests.integration.worker import now
 from tests.memcached import Memcached
 
 GROUP = "pork"
-TTL = 1.0
-POLL = 0.05  # what a standby of a lease of one second keeps to
 RECENT = 0.15
 """Seconds since a claim during which its maker is taken for the leader; claims are made every 20 ms."""
 
@@ -117,9 +116,8 @@ class Cluster:
         return int(self._last["fence"])
 
     def led_since(self, t: float) -> bool:
-        """Whether somebody has claimed to lead after that time."""
-        self.read()
-        return bool(self._last["t"] > t)
+        """Whether somebody leads with a lease that was written after that time."""
+        return self.leader() is not None and self._last["until"] > t + TTL * (1 - DRIFT)
 
     def seen(self, event: str, **fields: Any) -> bool:
         """Whether the diary has such an event."""

@@ -1,6 +1,7 @@
 """What a diary proves: that the promise was kept or broken, and how long nobody led. Pure."""
 
 import itertools
+import re
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -8,16 +9,25 @@ from typing import Any
 
 from election.testing import Claim, Verifier
 
+TTL, DRIFT, POLL = 1.0, 0.01, 0.05
+"""The lease of all the workers, and how often a standby of such a lease looks."""
+
+BOUND = TTL * (1 + DRIFT) + POLL + 1.0
+"""Seconds in which somebody leads after a single fault, if the machine runs each process within a second."""
+_NUMBERS = re.compile(r"\d+")
+SEVERAL = "two at once"
+
 Event = dict[str, Any]
 
 
 @dataclass(frozen=True)
 class Injection:
-    """One fault, or several at once: when it began and when it was mended."""
+    """One fault, or several at once: when it began and when it was mended, and whether it hides the store."""
 
     kind: str
     began: float
     ended: float
+    hides: bool = False
 
 
 @dataclass
@@ -25,6 +35,7 @@ class Report:
     """What happened; `broken` are the lines that must not be there."""
 
     injections: list[Injection]
+    late: list[str] = field(default_factory=list)
     overlaps: list[str] = field(default_factory=list)
     repeated: list[str] = field(default_factory=list)
     left_behind: list[str] = field(default_factory=list)
@@ -52,13 +63,15 @@ class Report:
             "slots run again, as a takeover": self.slots["run again"],
             "slots run again, unannounced": len(self.repeated),
             "slots skipped": self.slots["skipped"],
+            "slots skipped without a word": self.slots["lost"],
             "effects": self.effects,
             "effects refused by the fence": self.fenced_off,
             "processes left behind": len(self.left_behind),
             "longest time without a leader": f"{self.longest:.2f} s",
+            f"single faults above {BOUND:.2f} s": len(self.late),
         }
         lines = [f"{what:<31} {figure}" for what, figure in figures.items()]
-        lines += [f"BROKEN: {line}" for line in self.broken]
+        lines += self.late + [f"BROKEN: {line}" for line in self.broken]
         lines.append(f"{'fault':<27} times   longest without a leader   longest wait for one after its end")
         for kind, times in sorted(faults.items()):
             lines.append(f"{kind:<27} {times:5} {self.after[kind]:24.2f} s {self.recovery[kind]:34.2f} s")
@@ -79,9 +92,11 @@ def study(events: Iterable[Event], injections: list[Injection]) -> Report:
     times = sorted(claim["t"] for claim in claims)
     report.longest = longest(times)
     for this, following in itertools.zip_longest(injections, injections[1:]):
-        end = following.began if following else float("inf")
-        gap = longest(times, this.began, end)
+        gap = longest(times, this.began, following.began if following else float("inf"))
         wait = next((t for t in times if t > this.ended), this.ended) - this.ended
+        # While nobody reaches the store, nobody can lead: then the time counts from the end of the fault.
+        if (wait if this.hides else gap) > BOUND and this.kind != SEVERAL:
+            report.late.append(f"LATE: {this} left nobody to lead for {gap:.2f} s, for {wait:.2f} s once it had ended")
         report.after[this.kind] = max(gap, report.after.get(this.kind, 0.0))
         report.recovery[this.kind] = max(wait, report.recovery.get(this.kind, 0.0))
     return report
@@ -132,7 +147,9 @@ def _repeated(events: list[Event]) -> Iterable[str]:
 
 def _slots(events: list[Event]) -> Counter[str]:
     slots = [event for event in events if event["event"] == "slot"]
-    numbers = {event["slot"] for event in slots}
     again = sum(event["takeover"] for event in slots)
-    passed = max(numbers) - min(numbers) + 1 - len(numbers) if numbers else 0
-    return Counter({"run": len(slots) - again, "run again": again, "skipped": passed})
+    numbers = {event["slot"] for event in slots}
+    skipped = set(range(min(numbers, default=0), max(numbers, default=0))) - numbers
+    said = [_NUMBERS.findall(event["text"])[-2:] for event in events if "passed unused" in event.get("text", "")]
+    lost = skipped.difference(*(range(int(first), int(last) + 1) for first, last in said))
+    return Counter({"run": len(slots) - again, "run again": again, "skipped": len(skipped), "lost": len(lost)})

@@ -38,8 +38,9 @@ def test_a_lease_that_was_taken_before_its_end_is_seen() -> None:
 
 def test_a_slot_that_is_begun_twice_is_seen_unless_it_is_a_takeover() -> None:
     """Its work must be told that another has begun it."""
-    report = study([slot(1.0, 1), slot(1.5, 1, takeover=True), slot(2.0, 4)], [])
-    assert (report.broken, report.slots) == ([], {"run": 2, "run again": 1, "skipped": 2})
+    said = {"event": "log", "text": "pork 1: slots 2 to 2 have passed unused"}
+    report = study([slot(1.0, 1), slot(1.5, 1, takeover=True), slot(2.0, 4), said], [])
+    assert (report.broken, report.slots) == ([], {"run": 2, "run again": 1, "skipped": 2, "lost": 1})
     assert len(study([slot(1.0, 1), slot(1.5, 1)], []).repeated) == 1
 
 
@@ -51,3 +52,12 @@ def test_the_time_without_a_leader_is_counted_for_each_fault() -> None:
     assert {kind: round(gap, 3) for kind, gap in report.after.items()} == {"killed": 1.0, "paused": 0.5}
     assert {kind: round(wait, 3) for kind, wait in report.recovery.items()} == {"killed": 0.2, "paused": 0.2}
     assert round(report.longest, 3) == 1.0
+    assert report.late == []
+
+
+def test_a_leader_that_comes_late_is_seen() -> None:
+    """Counted from the fault, or from its end if nobody reached the store before."""
+    claims = [claim(t, t + 0.1, 7, "a") for t in (1.0, 1.2, 4.0, 9.0)]
+    assert len(study(claims, [Injection("killed", 1.1, 3.0)]).late) == 1
+    assert study(claims[:3], [Injection("down", 1.1, 3.0, hides=True)]).late == []
+    assert len(study(claims, [Injection("down", 3.9, 4.1, hides=True)]).late) == 1
