@@ -152,8 +152,11 @@ def main() -> int:
     if given.inside:
         return inside(given.inside, given.seed, given.minutes)
     print(f"seed {given.seed}: about {given.minutes:g} minutes", flush=True)
-    with world(given.seed, given.minutes) as process:
-        return process.wait()
+    try:
+        with world(given.seed, given.minutes) as process:
+            return process.wait()
+    except KeyboardInterrupt:
+        return 130
 
 
 if __name__ == "__main__":
