@@ -259,14 +259,19 @@ class TokenWorker:
         ours = record and view.attempt and (record.holder, record.seq) == (self._candidate.id, view.attempt[0])
         if not ours:
             self._slot = merge(self._slot, read_note(record.note, view.since) if record else None)
-            # A vacancy that has to be waited out may have had a leader, who may have begun what nobody knows of.
-            vacant = record is not None and record.state is State.VACANT
-            waited = self._clock.now() > view.free_at(self.policy) - self.policy.poll
-            self._turn = self._next_turn(lost=vacant and waited)
+            self._turn = self._next_turn(lost=self._lost(view))
         if self._stop.is_set() or not self._may_lead():
             return None
         assert self._turn is not None
         return self._turn.slot.note
+
+    def _lost(self, view: View) -> bool:
+        """Whether the record may have been lost together with a leader, who may have begun what nobody knows of."""
+        if view.record is not None and view.record.state is not State.VACANT:
+            return False
+        # Who remembers no slot either has been here before the first leader, unless the vacancy must be waited out.
+        waited = view.record is not None and self._clock.now() > view.free_at(self.policy) - self.policy.poll
+        return waited or self._slot is not None
 
     def _next_turn(self, lost: bool = False) -> Turn:
         rerun = self.on_failover == "rerun"

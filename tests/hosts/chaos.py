@@ -44,7 +44,8 @@ class Chaos:
                 self.over.wait(self.rng.uniform(0, TTL))
                 faults.enter_context(FAULTS[other].inject(self.cluster))
             self.over.wait(hold)
-        injection = Injection(SEVERAL if kinds else kind, began, now(), FAULTS[kind].hides)
+        amnesia = bool(kinds) or kind == "leader and record lost"
+        injection = Injection(SEVERAL if kinds else kind, began, now(), FAULTS[kind].hides, amnesia)
         self.injections.append(injection)
         wait_for(lambda: self.cluster.led_since(injection.ended), f"a leader after {kind} {' '.join(kinds)}")
         return injection
@@ -114,7 +115,7 @@ def answer(chaos: Chaos, kind: str) -> None:
 
 
 @contextlib.contextmanager
-def world(seed: int, minutes: float = 0.0) -> Iterator["subprocess.Popen[str]"]:
+def world(seed: int, minutes: float = 0.0, keep: bool = False) -> Iterator["subprocess.Popen[str]"]:
     """Such a run in a world of its own, which is ended when this context is left, or this process ends.
 
     Raises:
@@ -136,7 +137,7 @@ def world(seed: int, minutes: float = 0.0) -> Iterator["subprocess.Popen[str]"]:
             raise
         finally:
             process.kill()
-            if process.wait() == 1:
+            if process.wait() == 1 or keep:
                 print(f"the diary of this run is kept in {folder}", flush=True)
             else:
                 shutil.rmtree(folder)
@@ -147,13 +148,14 @@ def main() -> int:
     parser = argparse.ArgumentParser(description="Several hosts, one leader, and every fault that we know of.")
     parser.add_argument("--minutes", type=float, default=0.0)
     parser.add_argument("--seed", type=int, default=random.randrange(10**6))
+    parser.add_argument("--keep", action="store_true", help="keep the diary, also when no promise was broken")
     parser.add_argument("--inside", type=Path, help=argparse.SUPPRESS)
     given = parser.parse_args()
     if given.inside:
         return inside(given.inside, given.seed, given.minutes)
     print(f"seed {given.seed}: about {given.minutes:g} minutes", flush=True)
     try:
-        with world(given.seed, given.minutes) as process:
+        with world(given.seed, given.minutes, given.keep) as process:
             return process.wait()
     except KeyboardInterrupt:
         return 130

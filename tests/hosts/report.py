@@ -22,12 +22,16 @@ Event = dict[str, Any]
 
 @dataclass(frozen=True)
 class Injection:
-    """One fault, or several at once: when it began and when it was mended, and whether it hides the store."""
+    """One fault, or several at once: when it began and when it was mended.
+
+    `hides`: nobody reached the store meanwhile. `amnesia`: the record and its leader may have been lost together.
+    """
 
     kind: str
     began: float
     ended: float
     hides: bool = False
+    amnesia: bool = False
 
 
 @dataclass
@@ -63,7 +67,8 @@ class Report:
             "slots run again, as a takeover": self.slots["run again"],
             "slots run again, unannounced": len(self.repeated),
             "slots skipped": self.slots["skipped"],
-            "slots skipped without a word": self.slots["lost"],
+            "slots skipped without a word": self.slots["unsaid"],
+            "times that slots began at 1": self.slots["eras"],
             "effects": self.effects,
             "effects refused by the fence": self.fenced_off,
             "processes left behind": len(self.left_behind),
@@ -85,13 +90,14 @@ def study(events: Iterable[Event], injections: list[Injection]) -> Report:
     terms = list(_terms(events, claims))
     report.terms = len(terms)
     report.overlaps += itertools.chain(_overlaps(terms), _usurped(events))
-    report.repeated += _repeated(events)
-    report.slots = _slots(events)
+    for era in _eras(events, injections):
+        report.repeated += _repeated(era)
+        report.slots += _count(era, events) + Counter({"eras": 1})
     report.effects = sum(event["event"] == "effect" for event in events)
     report.fenced_off = sum(event["event"] == "fenced off" for event in events)
     times = sorted(claim["t"] for claim in claims)
     report.longest = longest(times)
-    for this, following in itertools.zip_longest(injections, injections[1:]):
+    for this, following in _following(injections):
         gap = longest(times, this.began, following.began if following else float("inf"))
         wait = next((t for t in times if t > this.ended), this.ended) - this.ended
         # While nobody reaches the store, nobody can lead: then the time counts from the end of the fault.
@@ -136,20 +142,39 @@ def _usurped(events: list[Event]) -> Iterable[str]:
     return (f"{event['who']}: {event['text']}" for event in events if "taken over by" in event.get("text", ""))
 
 
-def _repeated(events: list[Event]) -> Iterable[str]:
+def _eras(events: list[Event], injections: list[Injection]) -> Iterable[list[Event]]:
+    """The slots that were begun, in the order of time, and divided where the numbers began again at 1.
+
+    That may happen where the record and its leader were lost together: then a newcomer cannot know of earlier slots.
+    """
+    slots = sorted((event for event in events if event["event"] == "slot"), key=lambda event: event["t"])
+    doubts = [(i.began, after.began if after else float("inf")) for i, after in _following(injections) if i.amnesia]
+    era: list[Event] = []
+    for event in slots:
+        if event["slot"] == 1 and era and any(began < event["t"] < end for began, end in doubts):
+            yield era
+            era = []
+        era.append(event)
+    yield era
+
+
+def _repeated(era: list[Event]) -> Iterable[str]:
     """Each slot whose work was started again, and the work was not told that it is a takeover."""
     begun: dict[int, Event] = {}
-    for event in sorted((e for e in events if e["event"] == "slot"), key=lambda e: e["t"]):
+    for event in era:
         if event["slot"] in begun and not event["takeover"]:
             yield f"slot {event['slot']} was begun twice: {begun[event['slot']]} and {event}"
         begun[event["slot"]] = event
 
 
-def _slots(events: list[Event]) -> Counter[str]:
-    slots = [event for event in events if event["event"] == "slot"]
-    again = sum(event["takeover"] for event in slots)
-    numbers = {event["slot"] for event in slots}
+def _count(era: list[Event], events: list[Event]) -> Counter[str]:
+    again = sum(event["takeover"] for event in era)
+    numbers = {event["slot"] for event in era}
     skipped = set(range(min(numbers, default=0), max(numbers, default=0))) - numbers
     said = [_NUMBERS.findall(event["text"])[-2:] for event in events if "passed unused" in event.get("text", "")]
-    lost = skipped.difference(*(range(int(first), int(last) + 1) for first, last in said))
-    return Counter({"run": len(slots) - again, "run again": again, "skipped": len(skipped), "lost": len(lost)})
+    unsaid = skipped.difference(*(range(int(first), int(last) + 1) for first, last in said))
+    return Counter({"run": len(era) - again, "run again": again, "skipped": len(skipped), "unsaid": len(unsaid)})
+
+
+def _following(injections: list[Injection]) -> Iterable[tuple[Injection, Injection | None]]:
+    return itertools.zip_longest(injections, injections[1:])
