@@ -29,12 +29,16 @@ class Slot:
 
 @dataclass(frozen=True, slots=True)
 class Turn:
-    """What a leader does with a slot: run its work or leave it, again after a failover or not."""
+    """What a leader does with a slot: run its work or leave it, again after a failover or not.
+
+    `skipped`: how many slots have passed before it. `given_up`: slots that were interrupted, and are not run again.
+    """
 
     slot: Slot
     run: bool
     takeover: bool = False
     skipped: int = 0
+    given_up: tuple[int, ...] = ()
 
 
 def read_note(note: Mapping[str, Any], received: float) -> Slot | None:
@@ -64,13 +68,15 @@ def next_turn(known: Slot | None, length: float, now: float, *, rerun: bool, los
     """
     if known is None:
         return Turn(Slot(1, now + length), run=True, takeover=lost)
+    given_up: tuple[int, ...] = ()
     if not known.done:
         if rerun:
             return Turn(known, run=True, takeover=True)
-        known = replace(known, done=True)
+        known, given_up = replace(known, done=True), (known.number,)
     if now < known.ends:
-        return Turn(known, run=False)
+        return Turn(known, run=False, given_up=given_up)
     skipped = int((now - known.ends) // length)
-    run = rerun or not lost
-    slot = Slot(known.number + 1 + skipped, known.ends + (skipped + 1) * length, done=not run)
-    return Turn(slot, run, takeover=run and lost, skipped=skipped)
+    slot = Slot(known.number + 1 + skipped, known.ends + (skipped + 1) * length)
+    if lost and not rerun:
+        return Turn(replace(slot, done=True), run=False, skipped=skipped, given_up=(*given_up, slot.number))
+    return Turn(slot, run=True, takeover=lost, skipped=skipped, given_up=given_up)

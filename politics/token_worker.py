@@ -301,6 +301,8 @@ class TokenWorker:
     def _serve(self, lead: Lead, turn: Turn) -> bool:
         """Run the slot's work if it is due and wait for the slot's end; False if leadership ended first."""
         self._slot = turn.slot
+        for number in turn.given_up:
+            log.warning("%s: slot %d may be unfinished, and is not run again", self.group, number)
         if turn.skipped:
             last = turn.slot.number - 1
             log.warning("%s: slots %d to %d have passed unused", self.group, last - turn.skipped + 1, last)

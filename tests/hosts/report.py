@@ -14,7 +14,7 @@ TTL, DRIFT, POLL = 1.0, 0.01, 0.05
 
 BOUND = TTL * (1 + DRIFT) + POLL + 1.0
 """Seconds in which somebody leads after a single fault, if the machine runs each process within a second."""
-_NUMBERS = re.compile(r"\d+")
+_SAID = re.compile(r"slots? (\d+)(?: to (\d+) have passed unused| may be unfinished)")
 SEVERAL = "two at once"
 
 Event = dict[str, Any]
@@ -171,8 +171,8 @@ def _count(era: list[Event], events: list[Event]) -> Counter[str]:
     again = sum(event["takeover"] for event in era)
     numbers = {event["slot"] for event in era}
     skipped = set(range(min(numbers, default=0), max(numbers, default=0))) - numbers
-    said = [_NUMBERS.findall(event["text"])[-2:] for event in events if "passed unused" in event.get("text", "")]
-    unsaid = skipped.difference(*(range(int(first), int(last) + 1) for first, last in said))
+    said = [_SAID.search(event.get("text", "")) for event in events]
+    unsaid = skipped.difference(*(range(int(m[1]), int(m[2] or m[1]) + 1) for m in said if m))
     return Counter({"run": len(era) - again, "run again": again, "skipped": len(skipped), "unsaid": len(unsaid)})
 
 
