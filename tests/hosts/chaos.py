@@ -22,7 +22,7 @@ from tests.hosts.faults import FAULTS
 from tests.hosts.network import INSIDE, require
 from tests.hosts.report import SEVERAL, TTL, Injection, study
 from tests.integration.harness import ROOT, wait_for
-from tests.integration.worker import now
+from tests.integration.worker import Diary, now
 
 HOLD = 1.8 * TTL
 """Seconds that a single fault lasts: long enough for a successor, if there is to be one."""
@@ -39,16 +39,25 @@ class Chaos:
         """Inject the first fault and a little later the others, mend them after `hold` seconds, wait for a leader."""
         began = now()
         with contextlib.ExitStack() as faults:
-            faults.enter_context(FAULTS[kind].inject(self.cluster))
+            faults.enter_context(self.suffer(kind))
             for other in kinds:
                 self.over.wait(self.rng.uniform(0, TTL))
-                faults.enter_context(FAULTS[other].inject(self.cluster))
+                faults.enter_context(self.suffer(other))
             self.over.wait(hold)
         amnesia = bool(kinds) or kind == "leader and record lost"
         injection = Injection(SEVERAL if kinds else kind, began, now(), FAULTS[kind].hides, amnesia)
         self.injections.append(injection)
         wait_for(lambda: self.cluster.led_since(injection.ended), f"a leader after {kind} {' '.join(kinds)}")
         return injection
+
+    @contextlib.contextmanager
+    def suffer(self, kind: str) -> Iterator[None]:
+        """One fault, which the diary tells of."""
+        diary = Diary(self.cluster.diary)
+        diary.tell("chaos", "fault", kind=kind)
+        with FAULTS[kind].inject(self.cluster):
+            yield
+            diary.tell("chaos", "mended", kind=kind)
 
     def rounds(self, seconds: float) -> None:
         """Faults of every kind in a random order, a third of them in company, until `seconds` are over."""

@@ -15,8 +15,8 @@ Inject = Callable[[Cluster], AbstractContextManager[None]]
 class Fault:
     """What happens, and what it does to leadership if it lasts for longer than a lease.
 
-    `moves`: whether somebody else leads afterwards, None if either may be. `hides`: nobody reaches the store while it
-    lasts, so that nobody can lead.
+    `moves`: whether somebody else leads afterwards, None if either may be. `hides`: perhaps nobody reaches the store
+    while it lasts, so that nobody can lead.
     """
 
     inject: Inject
@@ -120,6 +120,20 @@ def packets_delayed(cluster: Cluster) -> Iterator[None]:
 def packets_lost(cluster: Cluster) -> Iterator[None]:
     """One in ten, each way."""
     with cluster.worse("store", *cluster.workers, loss=0.1):
+        yield
+
+
+@fault(moves=None, hides=True)
+def packets_held_up(cluster: Cluster) -> Iterator[None]:
+    """By 200 to 600 ms each way: every answer comes when nobody waits for it any more."""
+    with cluster.worse("store", *cluster.workers, delay=0.4):
+        yield
+
+
+@fault(moves=None, hides=True)
+def most_packets_lost(cluster: Cluster) -> Iterator[None]:
+    """Half of them, each way: now and then a call succeeds."""
+    with cluster.worse("store", *cluster.workers, loss=0.5):
         yield
 
 

@@ -109,8 +109,9 @@ def study(events: Iterable[Event], injections: list[Injection]) -> Report:
 
 
 def longest(times: list[float], since: float = 0.0, until: float = float("inf")) -> float:
-    """The longest time between two claims, of those that are not over at `since` and have begun at `until`."""
-    return max((b - a for a, b in itertools.pairwise(times) if b > since and a < until), default=0.0)
+    """The longest time between two claims, of those that began between these moments or a few claims before."""
+    since, until = since - 0.1, until - 0.1
+    return max((b - a for a, b in itertools.pairwise(times) if since < a < until), default=0.0)
 
 
 def _terms(events: list[Event], claims: list[Event]) -> Iterable[Claim]:
