@@ -1,7 +1,9 @@
 """Random faults from a seed, on several hosts, and a report on what became of the promise: `make chaos MINUTES=5`.
 
-python -m tests.hosts.chaos --minutes 5 --seed 7
-python -m tests.hosts.chaos                         each line of the input names a fault, each is answered in JSON
+    python -m tests.hosts.chaos --minutes 5 --seed 7
+    python -m tests.hosts.chaos                         each line of the input names a fault, each is answered in JSON
+
+The seed decides which faults there are, whom they hit and for how long. What comes of them is up to the machine.
 """
 
 import argparse
@@ -103,8 +105,8 @@ def inside(folder: Path, seed: int, minutes: float) -> int:
             else:
                 for line in iter(lines.get, ""):
                     answer(chaos, line)
-        except AssertionError as exc:
-            trouble.append(str(exc))
+        except (AssertionError, OSError, subprocess.TimeoutExpired) as exc:
+            trouble.append(f"{type(exc).__name__}: {exc}")
     report = study(cluster.events, chaos.injections)
     report.trouble, report.left_behind = trouble, cluster.left
     if minutes:

@@ -27,7 +27,8 @@ class Cluster:
 
     def __init__(self, folder: Path, rng: random.Random, **options: Any) -> None:
         self.rng = rng
-        self.network = Network(rng)
+        # It draws a lot for each frame: the faults, which have the other lots, are the same for the same seed.
+        self.network = Network(random.Random(rng.random()))
         self.store = self.network.add("store")
         self.workers = [self.network.add(f"host{number}").name for number in (1, 2, 3)]
         outside = self.network.connect("store")
