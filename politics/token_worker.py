@@ -21,6 +21,7 @@ from election import (
     NotElected,
     OnEvent,
     Register,
+    State,
     StoreUnavailable,
     SystemClock,
     View,
@@ -48,7 +49,8 @@ class Term:
         self.iteration = turn.slot.number
         """The number of the slot."""
         self.takeover = turn.takeover
-        """Whether an earlier leader began this slot's work and was interrupted."""
+        """Whether an earlier leader began this slot's work and was interrupted, or may have been: if the store forgot
+        the record and its leader is gone too, nobody knows. False is a proof that nobody has begun it."""
         self.lost = lead.lost
         """An event to look at and wait on: set when leadership is no longer proven, or the worker is to stop."""
 
@@ -276,11 +278,20 @@ class TokenWorker:
         if self._stop.is_set() or not self._may_lead():
             return None
         if not ours or self._turn is None:
-            self._turn = self._next_turn()
+            self._turn = self._next_turn(lost=self._lost(view))
         return self._turn.slot.note
 
-    def _next_turn(self) -> Turn:
-        return next_turn(self._slot, self.iteration_length, self._clock.now(), rerun=self.on_failover == "rerun")
+    def _lost(self, view: View) -> bool:
+        """Whether the record may have been lost together with a leader, who may have begun what nobody knows of."""
+        if view.record is not None and view.record.state is not State.VACANT:
+            return False
+        # Who remembers no slot either has been here before the first leader, unless the vacancy must be waited out.
+        waited = view.record is not None and self._clock.now() > view.free_at(self.policy) - self.policy.poll
+        return waited or self._slot is not None
+
+    def _next_turn(self, lost: bool = False) -> Turn:
+        rerun = self.on_failover == "rerun"
+        return next_turn(self._slot, self.iteration_length, self._clock.now(), rerun=rerun, lost=lost)
 
     def _govern(self, lead: Lead) -> None:
         """Lead: one slot, or as many as there are if we are sticky, until leadership ends."""
@@ -309,6 +320,8 @@ class TokenWorker:
     def _serve(self, lead: Lead, turn: Turn) -> bool:
         """Run the slot's work if it is due and wait for the slot's end; False if leadership ended first."""
         self._slot = turn.slot
+        for number in turn.given_up:
+            log.warning("%s: slot %d may be unfinished, and is not run again", self.group, number)
         if turn.skipped:
             last = turn.slot.number - 1
             passed = self._happened(Kind.SLOTS_SKIPPED, Term(lead, turn), count=turn.skipped)
@@ -325,7 +338,7 @@ class TokenWorker:
 
     def _finish(self, term: Term) -> bool:
         """Run the work; whether the slot is done."""
-        again = " again, after an interrupted leader" if term.takeover else ""
+        again = ", which an earlier leader may have begun" if term.takeover else ""
         begun, about = self._clock.now(), (self.group, term.iteration)
         try:
             term.check()
