@@ -189,12 +189,9 @@ class TupleSpace:
                 self._finish(request, "failed", RequestExpired(f"no tuple matches {wanted.pattern!r}"))
             else:
                 request.answered = threading.Event()
-                self._queue(request).add(request)
+                (self._takers if request.takes else self._readers).add(request)
                 self._deadlines.set(request, now + seconds)
             return request
-
-    def _queue(self, request: Request) -> TemplateIndex[Request]:
-        return self._takers if request.takes else self._readers
 
     def _offer(self, entry: Entry, now: float) -> None:
         """Gives a tuple that became visible to all who wait to read it, and to the first who waits to take it."""
@@ -227,7 +224,7 @@ class TupleSpace:
     def _finish(self, request: Request, state: State, error: Exception | None = None) -> None:
         """Answers a request, or fails it, for good or for bad; who waits hears of it once the lock is released."""
         if request.answered is not None and request.state == "waiting":
-            self._queue(request).remove(request)
+            (self._takers if request.takes else self._readers).remove(request)
             self._deadlines.drop(request)
         request.state, request.error = state, error
         self._answered.append(request)
