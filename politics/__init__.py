@@ -13,6 +13,7 @@ What is promised of the leader, and what is not, stands in the package `election
 """
 
 from election import BadAddress, BadPolicy, ElectionError, LeadershipLost, StoreUnavailable
+from politics.peers import Peer
 from politics.term import Term
 from politics.token_worker import TokenWorker
 
@@ -21,6 +22,7 @@ __all__ = [
     "BadPolicy",
     "ElectionError",
     "LeadershipLost",
+    "Peer",
     "StoreUnavailable",
     "Term",
     "TokenWorker",

@@ -6,13 +6,14 @@ import secrets
 import socket
 import struct
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-from election import StoreUnavailable, SystemClock
+from election import Register, StoreUnavailable, SystemClock
 from election.stores.memcached import MemcachedRegister
 from election.stores.sqlite import SQLiteRegister
 from politics.findings import File, Machine, Server, Tick
+from politics.peers import Peer
 
 ROUND_TRIPS = 21
 CONNECTIONS = 4
@@ -57,6 +58,15 @@ def _hears_itself(interface: str) -> bool:
             return ours.recv(64) == message
     except OSError:
         return False
+
+
+def identities(register: Register, peers: Sequence[Peer]) -> dict[str, str]:
+    """Which store this is, for each group of these peers; nothing where it does not answer."""
+    found = {}
+    for group in {peer.group for peer in peers}:
+        with contextlib.suppress(StoreUnavailable):
+            found[group] = register.shard(group).identity()
+    return found
 
 
 def file(register: SQLiteRegister, ttl: float) -> File:

@@ -29,7 +29,9 @@ from election import (
 from election import Term as Lead
 from election.events import tell
 from politics.inbox import Inbox
-from politics.settings import find_store
+from politics.membership import Membership
+from politics.peers import Peer
+from politics.settings import choose_store, open_store
 from politics.slots import Slot, Turn, merge, next_turn, read_note
 from politics.term import Term
 
@@ -58,6 +60,7 @@ class TokenWorker:
         on_failover: what becomes of the slot that a leader left unfinished: "rerun" (default) or "skip".
         grace: seconds that the work may take to return once it is asked to stop, still renewed (10).
         on_event: called instead of the method of this name.
+        announce: let the group's other members on this network hear of this one, and hear them (True).
 
     Raises:
         BadPolicy, BadAddress: a value that cannot work; the message names it.
@@ -71,6 +74,7 @@ class TokenWorker:
     sticky: bool = False
     on_failover: str = "rerun"
     grace: float = 10.0
+    announce: bool = True
 
     def __init__(
         self,
@@ -84,6 +88,7 @@ class TokenWorker:
         on_failover: str | None = None,
         grace: float | None = None,
         on_event: OnEvent | None = None,
+        announce: bool | None = None,
     ) -> None:
         given = {key: value for key, value in locals().items() if key not in ("self", "__class__")}
         for key, value in given.items():
@@ -100,10 +105,12 @@ class TokenWorker:
         if not self.group:
             raise BadPolicy(f"{type(self).__name__} needs a group: set it on the class or pass group=")
         self.policy = LeasePolicy(ttl=self.lease_ttl)
-        self._register = find_store(self.store, self.servers)
+        self._chosen = choose_store(self.store, self.servers)
+        self._register = open_store(self._chosen)
         self._candidate = Candidate(
             self._register, self.group, self.policy, on_event=lambda event: self.on_event(event)
         )
+        self._membership = Membership(self._candidate, self._chosen)
         self._clock = SystemClock()
         self._thread: threading.Thread | None = None
         self._stop = threading.Event()
@@ -129,6 +136,10 @@ class TokenWorker:
 
     def on_event(self, event: Event) -> object:
         """Something happened, to be counted or shown. Called in several threads; return at once, or renewals wait."""
+
+    def peers(self) -> tuple[Peer, ...]:
+        """The group's other members, as they were last heard: hints. None while we do not run or announce."""
+        return self._membership.peers()
 
     # Running.
 
@@ -180,6 +191,7 @@ class TokenWorker:
             if thread.is_alive() and (lead := self._lead):
                 log.warning("%s: the work did not stop in time: its lease is given up", self.group)
                 lead.resign()
+                self._membership.tell(None)
 
     def _ask_to_stop(self, reason: str) -> None:
         self._stop_reason = reason
@@ -201,6 +213,7 @@ class TokenWorker:
         self._turn: Turn | None = None
         self._trouble = self._doubt = ""
         self._pid = os.getpid()
+        self._membership = Membership(self._candidate, self._chosen)
         self._failure: BaseException | None = None
         self._thread = threading.Thread(target=self._run, args=(finished,), name=f"politics-{self.group}", daemon=True)
         self._thread.start()
@@ -208,6 +221,8 @@ class TokenWorker:
     def _run(self, finished: Callable[[], None]) -> None:
         log.info("%s: waiting to be elected", self.group)
         try:
+            if self.announce:
+                self._membership.join()
             while not self._stop.is_set():
                 try:
                     lead = self._candidate.campaign(plan=self._plan, stop=self._stop)
@@ -227,6 +242,7 @@ class TokenWorker:
             log.critical("%s: the worker ends: %r", self.group, exc, exc_info=not isinstance(exc, SystemExit))
         finally:
             self._lead = None
+            self._membership.leave()
             if self._register is not self.store:  # or else it is the caller's, and may have other users
                 self._register.close()
             log.info("%s: stopped", self.group)
@@ -264,6 +280,7 @@ class TokenWorker:
         self._lead = lead
         if self._stop.is_set():
             lead.ask_to_stop(self._stop_reason)
+        self._membership.tell(lead)
         about = Event(Kind.ELECTED, self.group, lead.fence, turn.slot.number)
         log.info("%s: elected leader (fence %d, slot %d)", self.group, lead.fence, about.slot, extra=about.fields)
         first = Term(lead, turn)
@@ -275,6 +292,7 @@ class TokenWorker:
         reason = lead.reason or "the slot is over"
         lead.resign()
         self._lead = None
+        self._membership.tell(None)
         length = self._clock.now() - since
         about = Event(Kind.ENDED, self.group, lead.fence, first.iteration, seconds=length, reason=reason)
         text = "%s: leadership ended after %.1f s (fence %d): %s"

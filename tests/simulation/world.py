@@ -173,7 +173,7 @@ class Link:
 class Worker(TokenWorker):
     """The worker under attack: starts, steps and ends of its work go to the verifier."""
 
-    group, iteration_length, lease_ttl = "job", ITERATION, TTL
+    group, iteration_length, lease_ttl, announce = "job", ITERATION, TTL, False
 
     def perform(self, term: politics.Term) -> None:
         world = threads.world()

@@ -11,7 +11,7 @@ MODULES = sorted(path.relative_to(ROOT) for package in PACKAGES for path in (ROO
 PURE = {
     Path(name)
     for name in ("election/lease.py", "election/record.py", "election/rules.py", "politics/slots.py",
-                 "politics/findings.py", "discovery/template.py", "discovery/url.py")
+                 "politics/findings.py", "politics/peers.py", "discovery/template.py", "discovery/url.py")
 }  # fmt: skip
 DOORS = {
     "pymemcache": "election/stores/memcached.py",
