@@ -14,7 +14,8 @@ What is promised of the leader, and what is not, stands in the package `election
 
 from election import BadAddress, BadPolicy, ElectionError, LeadershipLost, StoreUnavailable
 from politics.peers import Peer
-from politics.token_worker import Term, TokenWorker
+from politics.term import Term
+from politics.token_worker import TokenWorker
 
 __all__ = [
     "BadAddress",

@@ -7,7 +7,7 @@ import sys
 import threading
 from pathlib import Path
 
-from politics.token_worker import Term, TokenWorker
+from politics import Term, TokenWorker
 
 
 class Spender(TokenWorker):

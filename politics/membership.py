@@ -53,7 +53,8 @@ class Membership:
 
     def join(self) -> None:
         """Be announced from now on, until `leave`; once."""
-        _assemblies.setdefault(os.getpid(), Assembly()).add(self)
+        pid = os.getpid()
+        (_assemblies.get(pid) or _assemblies.setdefault(pid, Assembly())).add(self)
 
     def leave(self) -> None:
         """Be announced no longer."""
@@ -140,6 +141,7 @@ class Assembly:
         self._lock = threading.Lock()  # never held while anything waits
         self._thread: threading.Thread | None = None
         self._serving = self._warned = False
+        atexit.register(self.disband, os.getpid())
 
     def add(self, member: Membership) -> None:
         """Announce this one too."""
@@ -161,8 +163,10 @@ class Assembly:
             self.members = tuple(each for each in self.members if each is not member)
         self.wake.set()
 
-    def disband(self) -> None:
-        """The process ends: let the thread say goodbye, if that is quick."""
+    def disband(self, pid: int) -> None:
+        """The process ends: let the thread say goodbye, if that is quick. In a fork of it there is no such thread."""
+        if pid != os.getpid():
+            return
         thread, self.members = self._thread, ()
         self.wake.set()
         if thread:
@@ -225,12 +229,6 @@ class Assembly:
 
 # By process: a forked child has none of its parent's threads, and announces nothing.
 _assemblies: dict[int, Assembly] = {}
-
-
-@atexit.register
-def _say_goodbye() -> None:
-    if assembly := _assemblies.get(os.getpid()):
-        assembly.disband()
 
 
 def note(heard: Heard, change: Change, sighting: Sighting) -> tuple[Peer | None, Peer | None]:

@@ -78,8 +78,6 @@ def file(register: SQLiteRegister, ttl: float) -> File:
         return File(path, "", _filesystem(register.path), register.remembers(ttl), leases, trips)
     except StoreUnavailable as exc:
         return File(path, str(exc.__cause__ or exc))
-    finally:
-        register.close()
 
 
 def _write(register: SQLiteRegister) -> None:
