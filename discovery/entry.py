@@ -24,7 +24,9 @@ class Renewer(Protocol):
     """
 
     @property
-    def renew(self) -> Callable[..., float | Literal[False] | None]: ...
+    def renew(self) -> Callable[..., float | Literal[False] | None]:
+        """What is called, with the tuple or with nothing."""
+        ...
 
 
 Expiry = float | Renewer | None
@@ -37,6 +39,7 @@ class SimpleRenewer:
         self.seconds = seconds_or_forever(seconds)
 
     def renew(self) -> float:
+        """The same number of seconds each time."""
         return self.seconds
 
     def __repr__(self) -> str:

@@ -349,8 +349,9 @@ class TupleSpace:
         if self._background and not self._closed and (self._to_ask or self._deadlines.next < self._keeper_wakes):
             self._keeper_wakes = -inf
             if self._keeper is None:
-                self._keeper = threading.Thread(target=self._keep, name="tuplespace", daemon=True)
-                self._keeper.start()
+                keeper = threading.Thread(target=self._keep, name="tuplespace", daemon=True)
+                keeper.start()
+                self._keeper = keeper
             self._wake.notify()
 
     def _keep(self) -> None:

@@ -6,7 +6,7 @@ import os
 import queue
 import signal
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 
 from election import (
     BadPolicy,
@@ -22,6 +22,7 @@ from election import (
     View,
 )
 from election import Term as Lead
+from politics.inbox import Inbox
 from politics.settings import find_store
 from politics.slots import Slot, Turn, merge, next_turn, read_note
 
@@ -163,15 +164,13 @@ class TokenWorker:
             BadPolicy: there is no work: `perform` is not overridden.
             SystemExit: the work raised it.
         """
-        # A signal handler may put into this queue; to set an Event there could deadlock.
-        inbox: queue.SimpleQueue[int] = queue.SimpleQueue()
-        with _signals(inbox):
+        with Inbox() as inbox:
             self._begin(work, lambda: inbox.put(0))
             if number := inbox.get():
                 log.info("%s: %s: stopping", self.group, signal.Signals(number).name)
                 self._ask_to_stop(f"asked to stop by {signal.Signals(number).name}")
                 with contextlib.suppress(queue.Empty):
-                    inbox.get(timeout=self.grace)
+                    inbox.get(self.grace)
             self.stop(grace=0.1)
         if self._failure:
             raise self._failure
@@ -253,14 +252,14 @@ class TokenWorker:
     def _plan(self, view: View) -> Note | None:
         """Learn the present slot from the record; say what we would write if we took the lease now."""
         record = view.record
-        # If what we see is our own takeover, which the store did not confirm, its turn has not begun.
+        # Our own takeover, if the store did not confirm it: its turn has not begun, and interrupts nobody.
         ours = record and view.attempt and (record.holder, record.seq) == (self._candidate.id, view.attempt[0])
         if not ours:
             self._slot = merge(self._slot, read_note(record.note, view.since) if record else None)
-            self._turn = self._next_turn()
         if self._stop.is_set() or not self._may_lead():
             return None
-        assert self._turn is not None
+        if not ours or self._turn is None:
+            self._turn = self._next_turn()
         return self._turn.slot.note
 
     def _next_turn(self) -> Turn:
@@ -354,17 +353,3 @@ class TokenWorker:
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} group={self.group!r} iteration_length={self.iteration_length:g}>"
-
-
-@contextlib.contextmanager
-def _signals(inbox: "queue.SimpleQueue[int]") -> Iterator[None]:
-    """Put SIGTERM and SIGINT into `inbox` meanwhile, where that is possible: on the main thread."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    earlier = {n: signal.signal(n, lambda number, _frame: inbox.put(number)) for n in (signal.SIGTERM, signal.SIGINT)}
-    try:
-        yield
-    finally:
-        for number, handler in earlier.items():
-            signal.signal(number, handler)

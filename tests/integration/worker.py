@@ -9,9 +9,11 @@ import json
 import logging
 import multiprocessing
 import os
+import signal
 import sys
 import threading
 import time
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
@@ -159,9 +161,38 @@ def fork_by_multiprocessing(worker: Diarist, term: Term) -> None:
     steps(worker, term)
 
 
+def linger(tell_ready: Connection) -> None:
+    """Say that we are here, and stay."""
+    tell_ready.send("ready")
+    threading.Event().wait(60)
+
+
+def terminate_a_fork(worker: Diarist, term: Term) -> None:
+    """Fork a child and end it by SIGTERM, then work for `seconds`."""
+    ready, tell_ready = multiprocessing.Pipe(duplex=False)
+    child = multiprocessing.get_context("fork").Process(target=linger, args=(tell_ready,))
+    child.start()
+    ready.recv()  # CPython drops what a child is sent before it has begun
+    child.terminate()
+    child.join(5)
+    worker.tell("terminated", status=child.exitcode)
+    child.kill()
+    steps(worker, term)
+
+
+def take_the_signal(worker: Diarist, term: Term) -> None:
+    """Be the thread that the kernel hands SIGTERM to, and wait for what comes of it."""
+    signal.pthread_kill(threading.get_ident(), signal.SIGTERM)
+    term.lost.wait(worker.seconds)
+
+
 WORKS = {
-    work.__name__: work for work in (steps, spend, ignore, fail, leave, fork, fork_and_return, fork_by_multiprocessing)
-}
+    work.__name__: work
+    for work in (
+        steps, spend, ignore, fail, leave, take_the_signal,
+        fork, fork_and_return, fork_by_multiprocessing, terminate_a_fork,
+    )
+}  # fmt: skip
 
 
 class DiaryHandler(logging.Handler):
