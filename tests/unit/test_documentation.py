@@ -159,3 +159,11 @@ def runs(example: Path, test: str) -> bool:
     """Whether the text of a test names the example, with its folder or beside it."""
     folder, name = example.parent.name, rf'"{example.stem}(\.py)?"'
     return f'"{folder}/{example.stem}"' in test or (f'"{folder}"' in test and re.search(name, test) is not None)
+
+
+def test_each_test_that_the_page_on_security_names_exists() -> None:
+    """What docs/security.md says to be tested is."""
+    named = set(re.findall(r"`(test_\w+)`", (ROOT / "docs/security.md").read_text()))
+    tests = "".join(path.read_text() for path in ROOT.glob("tests/**/test_*.py"))
+    assert len(named) > 20
+    assert {name for name in named if f"def {name}(" not in tests} == set()
