@@ -95,6 +95,8 @@ class Beacon:
         interfaces = InterfaceChoice.All if self.interfaces is None else list(self.interfaces)
         if unknown := set(self.interfaces or ()).difference(_addresses()):
             raise MulticastUnavailable(f"not an address of this machine: {', '.join(sorted(unknown))}")
+        if not _addresses():
+            raise MulticastUnavailable("no interface has an IPv4 address")
         try:
             zeroconf = Zeroconf(interfaces, use_asyncio=False)
             assert zeroconf.loop is not None

@@ -1,4 +1,4 @@
-"""Waiting on the main thread for signals and for the worker's end."""
+"""Waiting on the main thread for signals and for what else is put in."""
 
 import contextlib
 import math
@@ -12,13 +12,14 @@ from typing import Any
 
 
 class Inbox:
-    """What `process` waits for: the numbers of SIGTERM and SIGINT, where they can be had (on the main thread), or a 0.
+    """A queue of numbers: of these signals, where they can be had (on the main thread), and of what is `put` in.
 
     The kernel may hand a signal to any thread, to one that is just starting another, say. The interpreter then runs the
     handler on the main thread, but does not wake it up for that: only the bell, which the signal itself rings, does.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *signals: int) -> None:
+        self._signals = signals
         self._numbers: queue.SimpleQueue[int] = queue.SimpleQueue()  # a handler may put into it at any moment
         self._ear, self._bell = socket.socketpair()
         self._bell.setblocking(False)
@@ -58,7 +59,7 @@ class Inbox:
     def __enter__(self) -> "Inbox":
         if threading.current_thread() is threading.main_thread():
             self._rang = signal.set_wakeup_fd(self._bell.fileno(), warn_on_full_buffer=False)
-            self._earlier = {n: signal.getsignal(n) or signal.SIG_DFL for n in (signal.SIGTERM, signal.SIGINT)}
+            self._earlier = {n: signal.getsignal(n) or signal.SIG_DFL for n in self._signals}
             for number in self._earlier:
                 signal.signal(number, self._handle)
         return self

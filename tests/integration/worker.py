@@ -17,6 +17,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
+from election import LeasePolicy
 from politics import LeadershipLost, Term, TokenWorker
 
 STEP = 0.02
@@ -43,8 +44,18 @@ class Diary:
 class Diarist(TokenWorker):
     """Does one of the works below, and writes down every moment at which it claims to lead."""
 
-    def __init__(self, diary: Diary, name: str, *, work: str = "steps", seconds: float = 0.0, **options: Any) -> None:
+    def __init__(
+        self,
+        diary: Diary,
+        name: str,
+        *,
+        work: str = "steps",
+        seconds: float = 0.0,
+        poll_every: float | None = None,
+        **options: Any,
+    ) -> None:
         super().__init__(**options)
+        self._candidate.policy = LeasePolicy(self.lease_ttl, poll_every=poll_every)
         self.diary, self.name, self.work, self.seconds = diary, name, work, seconds
         self.over = threading.Event()
 
