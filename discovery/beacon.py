@@ -56,8 +56,8 @@ class Sighting:
 class Announcement:
     """Something of ours that others hear of. Both calls return at once and may be made on any thread."""
 
-    def __init__(self, beacon: Beacon, kind: str, properties: Mapping[str, str]) -> None:
-        self.kind, self.name = kind, f"{kind}-{secrets.token_hex(8)}"
+    def __init__(self, beacon: Beacon, name: str, properties: Mapping[str, str]) -> None:
+        self.name = name
         self._beacon = beacon
         self._info = beacon._info(self.name, properties)
 
@@ -116,16 +116,16 @@ class Beacon:
         asyncio.run_coroutine_threadsafe(self._goodbye(zeroconf), zeroconf.loop).result()
         zeroconf.close()
 
-    def announce(self, kind: str, properties: Mapping[str, str]) -> Announcement:
+    def announce(self, kind: str, properties: Mapping[str, str], name: str = "") -> Announcement:
         """Lets others hear of something, a millisecond from now and until it is withdrawn or this process ends.
 
-        `kind` is a word in small letters. Raises `BadAnnouncement` where that, or what the properties hold, cannot be
-        sent.
+        `kind` is a word in small letters, `name` what `new_name(kind)` gave, where it has to be known before. Raises
+        `BadAnnouncement` where that, or what the properties hold, cannot be sent.
         """
         if not re.fullmatch("[a-z]+", kind):
             raise BadAnnouncement(f"a kind is a word in small letters, not {kind!r}")
         self._refuse_unless_started()
-        announcement = Announcement(self, kind, properties)
+        announcement = Announcement(self, name or new_name(kind), properties)
         self._on_loop(self._add, announcement._info)
         return announcement
 
@@ -139,6 +139,10 @@ class Beacon:
         key = object()
         self._on_loop(self._watch, key, kind, callback)
         return lambda: self._on_loop(self._watchers.pop, key, None)
+
+    def doubt(self, name: str) -> None:
+        """Forgets a sighting, which is then `removed`, until it is heard anew: at its next heartbeat, if it has one."""
+        self._on_loop(self._forget, name)
 
     def __enter__(self) -> Beacon:
         return self.start()
@@ -286,6 +290,11 @@ class _Ear(RecordUpdateListener):
                 self._beacon._forget(new.name.removesuffix("." + _TYPE))
             else:
                 self._beacon._hear(new)
+
+
+def new_name(kind: str) -> str:
+    """A name for an announcement that nobody else will have."""
+    return f"{kind}-{secrets.token_hex(8)}"
 
 
 def pack(properties: Mapping[str, str]) -> bytes:

@@ -16,7 +16,7 @@ PURE = {
 DOORS = {
     "pymemcache": "election/stores/memcached.py",
     "zeroconf": "discovery/beacon.py",
-    "Pyro5": "discovery/remote.py",
+    "Pyro5": "discovery/wire.py",
 }
 FORBIDDEN = {"election": {"discovery", "politics"}, "discovery": {"election", "politics"}, "politics": set[str]()}
 
