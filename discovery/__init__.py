@@ -47,8 +47,7 @@ from discovery.url import ServiceURL
 from discovery.view import ServiceChange, Watch
 from discovery.waiting import Event, EventStream, Request
 
-__all__ = [
-    "TLS",
+__all__ = [  # noqa: RUF022 - in plain order
     "Access",
     "Announcement",
     "BadAccessRule",
@@ -97,6 +96,7 @@ __all__ = [
     "ServiceURL",
     "Sighting",
     "SimpleRenewer",
+    "TLS",
     "Template",
     "TupleSpace",
     "UnknownClass",

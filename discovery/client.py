@@ -295,6 +295,11 @@ class RemoteStream:
         self._closed = True
         self._connection.abort()
 
+    def drop(self) -> None:
+        """End the stream and free its connection; for the one thread that reads."""
+        self.close()
+        self._connection.close()
+
     def __iter__(self) -> Iterator[Any]:
         while (batch := self.next_batch()) is not None:
             yield from batch

@@ -24,7 +24,8 @@ class Renewer(Protocol):
     """
 
     @property
-    def renew(self) -> Callable[..., float | Literal[False] | None]: ...
+    def renew(self) -> Callable[..., float | Literal[False] | None]:
+        """Called for each answer."""
 
 
 Expiry = float | Renewer | None

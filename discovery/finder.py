@@ -85,7 +85,7 @@ class Finder:
         offers = self._lenders(template)
         if not offers:
             with contextlib.suppress(RequestExpired):
-                self.view.pick(template, max(1.0, end - uptime()) if end < inf else None)
+                self.view.pick(template, 1.0)
             offers = self._lenders(template)
         error: DiscoveryError = self.view.missing(template, wanted, self.medium.where)
         while offers:
@@ -115,12 +115,12 @@ class Finder:
                 asked = uptime()
                 stream.next_batch(ttl)
         except TimeoutError as exc:
-            stream.close()
+            stream.drop()
             if isinstance(exc, DiscoveryError):
                 raise
             raise ConnectionLost(f"no answer from {known.service.url}", maybe_executed=True) from exc
         except BaseException:
-            stream.close()
+            stream.drop()
             raise
         self.view.put(replace(known, on_loan=True, turn=turn))
 

@@ -12,7 +12,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any
 
-from discovery.client import RemoteStream
+from discovery.client import Proxy, RemoteStream, address_of
 from discovery.entry import seconds_or_forever
 from discovery.errors import BadTime, DiscoveryError, LoanLost, RequestCanceled, ServiceNotFound, ServiceOnLoan
 from discovery.server import Server, Stream
@@ -161,16 +161,17 @@ class Lending(Stream):
 
 class Loan:
     """A service that is ours alone, from `with` on until the end of the block; made by `Registry.borrow`.
+    `address` is where it is meanwhile.
 
     The block gets a proxy, or the text of a `url=` service. It is renewed every third of its time, on a thread of its
     own. `lost` is set as soon as it cannot be proven any more that the loan holds; then the address is refused, or soon
     will be, and the end of the block raises `LoanLost`.
     """
 
-    def __init__(self, ttl: float, opened: Callable[[], Borrowed]) -> None:
-        self.ttl, self._open = ttl, opened
+    def __init__(self, name: str, ttl: float, opened: Callable[[], Borrowed]) -> None:
+        self.name, self.ttl, self._open = name, ttl, opened
         self.lost = threading.Event()
-        self.reason = ""
+        self.reason = self.address = ""
         self._until = 0.0
         self._returned = threading.Event()
 
@@ -181,6 +182,7 @@ class Loan:
 
     def __enter__(self) -> Any:
         target, self._stream, asked, self._give_back = self._open()
+        self.address = str(address_of(target)) if isinstance(target, Proxy) else target
         self._until = asked + 0.99 * self.ttl
         self._thread = threading.Thread(target=self._keep, name="loan", daemon=True)
         self._thread.start()
@@ -196,6 +198,7 @@ class Loan:
                 log.info("a loan ends by itself: %s", exc_)
         self._stream.close()
         self._thread.join()
+        self._stream.drop()
         if over and kind is None:
             raise LoanLost(f"the loan ended before the end of the block: {self.reason or 'not renewed in time'}")
 

@@ -139,6 +139,8 @@ class Ring:
         self._known.close()
         for thread in self._threads:
             thread.join(3.0)
+        if self._events is not None:
+            self._events._stream.drop()
         self._finger.client.close()
 
     def _write(self, ring: RemoteSpace, name: str) -> None:

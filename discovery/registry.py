@@ -204,11 +204,11 @@ class Registry:
         `url` is one, or the name of a service of any app. The loan is renewed as long as the block runs, and ends with
         it, or when this process dies, or `ttl` seconds after it was renewed last. Whoever has to wait is served in the
         order of asking. Entering raises `ServiceOnLoan` when it is not our turn within `timeout` seconds (None: wait
-        for ever), and what `lookup` raises.
+        for ever), and what `lookup` raises, which looks for a second.
         """
         app, service = ServiceURL.parse(url) if "://" in url else (None, _checked(url))
         template = (app, service, None, None)
-        return Loan(ttl, lambda: self.start()._finder.borrow(template, url, ttl, timeout))
+        return Loan(url, ttl, lambda: self.start()._finder.borrow(template, url, ttl, timeout))
 
     def serve_forever(self) -> None:
         """Blocks until SIGTERM, SIGINT or `close`, then closes. For the main thread; meanwhile it handles both."""

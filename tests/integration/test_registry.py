@@ -219,15 +219,15 @@ def test_a_killed_provider_is_forgotten_and_another_takes_its_calls(
     with provider(app, "User") as one, provider(app, "User") as two:
         url = one.line("distributed://")
         two.line("distributed://")
-        registry = make()
-        until(lambda: len(registry.services((app, None, None, None))) == 2)
+        registry, other = make(), make()
+        for each in (registry, other):
+            until(lambda each=each: len(each.services((app, None, None, None))) == 2)  # type: ignore[misc]
         proxies = [registry.lookup(url) for _ in range(2)]
         assert {proxy.pid() for proxy in proxies} == {one.popen.pid, two.popen.pid}
         one.kill()
         killed = time.monotonic()
         assert {proxy.pid() for proxy in proxies} == {two.popen.pid}
         assert {registry.lookup(url).pid() for _ in range(4)} == {two.popen.pid}
-        other = make()
         until(lambda: len(other.services((app, None, None, None))) == 1, 15 - (time.monotonic() - killed))
 
 
