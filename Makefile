@@ -3,14 +3,14 @@ PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: help demo test check bench simulate clean memcached
+.PHONY: help demo test check bench simulate chaos clean tools
 help:  ## list the targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
 
 demo: .venv/run  ## three workers, one leader: kill it and watch another take over
 	@$(BIN)/politics demo
 
-test: .venv/dev memcached  ## the whole test suite, against real memcached and real processes
+test: .venv/dev tools  ## the whole test suite, against real memcached and real processes
 	@$(BIN)/python -m pytest $(ARGS)
 
 check: .venv/dev  ## ruff and mypy strict
@@ -18,11 +18,14 @@ check: .venv/dev  ## ruff and mypy strict
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
 
-bench: .venv/bench memcached  ## every figure as a ratio against a peer or a limit of the same run
+bench: .venv/bench tools  ## every figure as a ratio against a peer or a limit of the same run
 	@$(BIN)/python -m tests.bench
 
 simulate: .venv/dev  ## attack the protocol in a simulated world: STEPS=1000000 SEED=0
 	@$(BIN)/python -m tests.simulation $(or $(STEPS),1000000) $(or $(SEED),0)
+
+chaos: .venv/dev tools  ## random faults on several hosts, and a report: MINUTES=5 SEED=7
+	@$(BIN)/python -m tests.hosts.chaos --minutes $(or $(MINUTES),5) $(if $(SEED),--seed $(SEED))
 
 clean:  ## remove the virtual environment and every cache
 	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis
@@ -46,5 +49,5 @@ clean:  ## remove the virtual environment and every cache
 	@$(PIP) --editable '.[bench]'
 	@touch $@
 
-memcached:
-	@sh tests/install_memcached.sh
+tools:
+	@sh tests/install_tools.sh

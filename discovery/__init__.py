@@ -47,7 +47,8 @@ from discovery.url import ServiceURL
 from discovery.view import ServiceChange, Watch
 from discovery.waiting import Event, EventStream, Request
 
-__all__ = [  # noqa: RUF022 - in plain order
+__all__ = [
+    "TLS",
     "Access",
     "Announcement",
     "BadAccessRule",
@@ -96,7 +97,6 @@ __all__ = [  # noqa: RUF022 - in plain order
     "ServiceURL",
     "Sighting",
     "SimpleRenewer",
-    "TLS",
     "Template",
     "TupleSpace",
     "UnknownClass",

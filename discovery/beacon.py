@@ -5,15 +5,19 @@ probe for 1.2 seconds whether a name is free. And life is a heartbeat, as in SWI
 repeated every `PERIOD` seconds and forgotten `LIFETIME` seconds after it was last heard, since the lifetimes in the
 records themselves are minutes for the sake of traffic, and zeroconf raises those of pointers to 19 minutes. Whoever
 begins to listen asks, and is answered by an early heartbeat: the answer to an ordinary query may be a second late.
+Many announcements are sent a few at a time, because a burst would overrun the buffers of those who listen.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import itertools
 import logging
 import random
 import re
 import secrets
+from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -25,10 +29,10 @@ from zeroconf._protocol.outgoing import DNSOutgoing
 
 from discovery.errors import BadAnnouncement, MulticastUnavailable
 
-PERIOD = 4.0
+PERIOD = 4
 """Seconds between two heartbeats."""
-LIFETIME = 12.0
-"""Seconds for which an announcement is believed after it was last heard: three heartbeats, of which two may be lost."""
+LIFETIME = 12
+"""Seconds, and at most one more, for which what was heard is believed: three heartbeats, of which two may be lost."""
 MAX_SIZE = 1200
 """Bytes of an announcement's properties, so that it fits into one packet; more is refused, and ignored when heard."""
 MAX_HEARD = 10_000
@@ -40,7 +44,8 @@ _TYPE = "_politics._tcp.local."
 _NAME = re.compile(r"([a-z]*)-([0-9a-f]{16})\." + re.escape(_TYPE))
 _AT = "at"  # the property that holds the announcer's addresses
 _ASK = ""  # the kind of an announcement that asks everyone for theirs
-_AT_MOST_EVERY = 0.25  # seconds between two heartbeats, however many ask
+_CHUNK = 6  # announcements sent at once
+_GAP = 0.03  # seconds between two such chunks
 
 
 @dataclass(frozen=True)
@@ -56,19 +61,18 @@ class Sighting:
 class Announcement:
     """Something of ours that others hear of. Both calls return at once and may be made on any thread."""
 
-    def __init__(self, beacon: Beacon, name: str, properties: Mapping[str, str]) -> None:
+    def __init__(self, beacon: Beacon, name: str) -> None:
         self.name = name
         self._beacon = beacon
-        self._info = beacon._info(self.name, properties)
 
     def update(self, properties: Mapping[str, str]) -> None:
         """Replaces the properties. Raises `BadAnnouncement`."""
         info = self._beacon._info(self.name, properties)
-        self._beacon._on_loop(self._beacon._update, info)
+        self._beacon._on_loop(lambda engine: engine.update(info))
 
     def withdraw(self) -> None:
         """Tells everyone that it is gone."""
-        self._beacon._on_loop(self._beacon._withdraw, self._info)
+        self._beacon._on_loop(lambda engine: engine.withdraw(self.name))
 
     def __repr__(self) -> str:
         return f"<Announcement {self.name}>"
@@ -82,20 +86,17 @@ class Beacon:
 
     def __init__(self, interfaces: Sequence[str] | None = None) -> None:
         self.interfaces = interfaces
-        self._zeroconf: Zeroconf | None = None
-        self._watchers: dict[object, tuple[str, Callable[[Change, Sighting], object]]] = {}
-        self._heard: dict[str, tuple[Sighting, asyncio.TimerHandle]] = {}
-        self._heart: asyncio.TimerHandle | None = None
-        self._beaten = 0.0
-        self._following: asyncio.Task[None] | None = None
+        self._engine: _Engine | None = None
 
     def start(self) -> Beacon:
         """Opens the sockets. Raises `MulticastUnavailable` where the machine or the interfaces have no multicast."""
-        if self._zeroconf is not None:
+        if self._engine is not None:
             return self
         interfaces = InterfaceChoice.All if self.interfaces is None else list(self.interfaces)
         if unknown := set(self.interfaces or ()).difference(_addresses()):
             raise MulticastUnavailable(f"not an address of this machine: {', '.join(sorted(unknown))}")
+        if not _addresses():
+            raise MulticastUnavailable("no interface has an IPv4 address")
         try:
             zeroconf = Zeroconf(interfaces, use_asyncio=False)
             assert zeroconf.loop is not None
@@ -103,30 +104,30 @@ class Beacon:
         except (OSError, RuntimeError) as exc:
             where = "any interface" if self.interfaces is None else ", ".join(self.interfaces)
             raise MulticastUnavailable(f"cannot use multicast on {where}: {exc}") from exc
-        self._zeroconf = zeroconf
-        self._on_loop(self._begin)
+        self._engine = _Engine(zeroconf, zeroconf.loop)
+        self._on_loop(_Engine.begin)
         return self
 
     def close(self) -> None:
         """Says goodbye for everything announced, and stops. Not to be called from a callback."""
-        zeroconf, self._zeroconf = self._zeroconf, None
-        if zeroconf is None:
-            return
-        assert zeroconf.loop is not None
-        asyncio.run_coroutine_threadsafe(self._goodbye(zeroconf), zeroconf.loop).result()
-        zeroconf.close()
+        engine, self._engine = self._engine, None
+        if engine is not None:
+            asyncio.run_coroutine_threadsafe(engine.end(), engine.loop).result()
+            engine.zeroconf.close()
 
     def announce(self, kind: str, properties: Mapping[str, str], name: str = "") -> Announcement:
-        """Lets others hear of something, a millisecond from now and until it is withdrawn or this process ends.
+        """Lets others hear of something, milliseconds from now and until it is withdrawn or this process ends.
 
         `kind` is a word in small letters, `name` what `new_name(kind)` gave, where it has to be known before. Raises
-        `BadAnnouncement` where that, or what the properties hold, cannot be sent.
+        `BadAnnouncement` where that, or what the properties hold, cannot be sent, and `MulticastUnavailable` when the
+        beacon is off.
         """
         if not re.fullmatch("[a-z]+", kind):
             raise BadAnnouncement(f"a kind is a word in small letters, not {kind!r}")
         self._refuse_unless_started()
-        announcement = Announcement(self, name or new_name(kind), properties)
-        self._on_loop(self._add, announcement._info)
+        announcement = Announcement(self, name or new_name(kind))
+        info = self._info(announcement.name, properties)
+        self._on_loop(lambda engine: engine.add(info))
         return announcement
 
     def browse(self, kind: str, callback: Callable[[Change, Sighting], object]) -> Callable[[], None]:
@@ -136,13 +137,13 @@ class Beacon:
         time, so it must not block. What it raises is logged. Returns what ends it.
         """
         self._refuse_unless_started()
-        key = object()
-        self._on_loop(self._watch, key, kind, callback)
-        return lambda: self._on_loop(self._watchers.pop, key, None)
+        key, question = object(), self._info(f"{_ASK}-{secrets.token_hex(8)}", {})
+        self._on_loop(lambda engine: engine.watch(key, kind, callback, question))
+        return lambda: self._on_loop(lambda engine: engine.watchers.pop(key, None))
 
     def doubt(self, name: str) -> None:
         """Forgets a sighting, which is then `removed`, until it is heard anew: at its next heartbeat, if it has one."""
-        self._on_loop(self._forget, name)
+        self._on_loop(lambda engine: engine.forget(name))
 
     def __enter__(self) -> Beacon:
         return self.start()
@@ -151,145 +152,148 @@ class Beacon:
         self.close()
 
     def __repr__(self) -> str:
-        return f"<Beacon on {self.interfaces or 'all interfaces'}, {'on' if self._zeroconf else 'off'}>"
+        return f"<Beacon on {self.interfaces or 'all interfaces'}, {'on' if self._engine else 'off'}>"
 
     def _refuse_unless_started(self) -> None:
-        if self._zeroconf is None:
+        if self._engine is None:
             raise MulticastUnavailable("the beacon is not started")
 
-    def _on_loop(self, work: Callable[..., object], *args: object) -> None:
-        zeroconf = self._zeroconf
-        if zeroconf is not None and zeroconf.loop is not None:
-            zeroconf.loop.call_soon_threadsafe(work, *args)
+    def _on_loop(self, work: Callable[[_Engine], object]) -> None:
+        """Lets the beacon's thread do it soon; nothing where the beacon is off, or is just being closed."""
+        engine = self._engine
+        if engine is not None:
+            with contextlib.suppress(RuntimeError):
+                engine.loop.call_soon_threadsafe(work, engine)
 
     def _info(self, name: str, properties: Mapping[str, str]) -> ServiceInfo:
         addresses = own_addresses() if self.interfaces is None else list(self.interfaces)
-        full = f"{name}.{_TYPE}"
-        text = pack({_AT: ",".join(addresses)} | dict(properties))
+        text, full, ttl = pack({_AT: ",".join(addresses)} | dict(properties)), f"{name}.{_TYPE}", LIFETIME
         return ServiceInfo(
-            _TYPE, full, 0, properties=text, server=full, parsed_addresses=addresses,
-            host_ttl=int(LIFETIME), other_ttl=int(LIFETIME),
-        )  # fmt: skip
+            _TYPE, full, 0, server=full, properties=text, parsed_addresses=addresses, host_ttl=ttl, other_ttl=ttl
+        )
 
-    # From here on everything runs on the beacon's own thread.
 
-    def _begin(self) -> None:
-        zeroconf = self._zeroconf
-        if zeroconf is not None:
-            zeroconf.async_add_listener(_Ear(self), None)
-            self._beat()
+class _Engine(RecordUpdateListener):
+    """What a started beacon is, all of it on the thread of zeroconf's event loop."""
 
-    def _beat(self) -> None:
-        """Repeats every announcement, packed together, and follows the machine from network to network."""
-        zeroconf = self._zeroconf
-        if zeroconf is None or zeroconf.loop is None:
-            return
-        if infos := zeroconf.registry.async_get_service_infos():
+    def __init__(self, zeroconf: Zeroconf, loop: asyncio.AbstractEventLoop) -> None:
+        super().__init__()
+        self.zeroconf, self.loop = zeroconf, loop
+        self.watchers: dict[object, tuple[str, Callable[[Change, Sighting], object]]] = {}
+        self.heard: dict[str, tuple[bytes, Sighting]] = {}
+        self.heard_at: dict[str, float] = {}
+        self.to_send: OrderedDict[str, ServiceInfo] = OrderedDict()
+        self.sending: asyncio.TimerHandle | None = None
+        self.heart: asyncio.Task[None] | None = None
+
+    def begin(self) -> None:
+        self.zeroconf.async_add_listener(self, None)
+        self.heart = self.loop.create_task(self.beat())
+
+    async def end(self) -> None:
+        for task in (self.heart, self.sending):
+            if task is not None:
+                task.cancel()
+        infos = self.zeroconf.registry.async_get_service_infos()
+        self.zeroconf.registry.async_remove(infos)
+        for start in range(0, len(infos), _CHUNK):
+            self.send(infos[start : start + _CHUNK], 0)
+            await asyncio.sleep(0.005)
+
+    async def beat(self) -> None:
+        """Repeats every announcement, forgets the silent, and follows the machine from network to network."""
+        for second in itertools.count():
+            silent_since = self.loop.time() - LIFETIME
+            for name in [name for name, heard_at in self.heard_at.items() if heard_at <= silent_since]:
+                self.forget(name)
+            if second % PERIOD == 0:
+                self.repeat(0)
+                try:
+                    await self.zeroconf.async_update_interfaces()
+                except OSError as exc:
+                    log.warning("cannot follow a change of the network: %s", exc)
+            await asyncio.sleep(1)
+
+    def repeat(self, delay: float) -> None:
+        self.to_send |= {info.key: info for info in self.zeroconf.registry.async_get_service_infos()}
+        self.send_soon(delay)
+
+    def send_soon(self, delay: float) -> None:
+        if self.sending is None and self.to_send:
+            self.sending = self.loop.call_later(delay, self.send_some)
+
+    def send_some(self) -> None:
+        self.sending = None
+        gap = min(_GAP, PERIOD / 2 * _CHUNK / len(self.to_send)) if self.to_send else _GAP
+        self.send([self.to_send.popitem(last=False)[1] for _ in range(min(_CHUNK, len(self.to_send)))], None)
+        self.send_soon(gap)
+
+    def send(self, infos: list[ServiceInfo], ttl: int | None) -> None:
+        if infos:
             out = DNSOutgoing(const._FLAGS_QR_RESPONSE | const._FLAGS_AA)
             for info in infos:
-                out.add_answer_at_time(info.dns_text(), 0)
-            zeroconf.async_send(out)
-        if self._following is None or self._following.done():
-            self._following = zeroconf.loop.create_task(self._follow(zeroconf))
-        self._beaten = zeroconf.loop.time()
-        self._heart = zeroconf.loop.call_later(PERIOD, self._beat)
+                out.add_answer_at_time(info.dns_text(override_ttl=ttl), 0)
+            self.zeroconf.async_send(out)
 
-    async def _follow(self, zeroconf: Zeroconf) -> None:
-        try:
-            await zeroconf.async_update_interfaces()
-        except OSError as exc:
-            log.warning("cannot follow a change of the network: %s", exc)
+    def add(self, info: ServiceInfo) -> None:
+        self.zeroconf.registry.async_update(info)
+        self.to_send[info.key] = info
+        self.to_send.move_to_end(info.key, last=False)  # news comes before repetition
+        self.send_soon(0)
 
-    def _answer(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Brings the next heartbeat forward, by a random bit so that not everyone answers at the same moment."""
-        when = max(loop.time() + random.uniform(0.001, 0.03), self._beaten + _AT_MOST_EVERY)
-        if self._heart is not None and self._heart.when() > when:
-            self._heart.cancel()
-            self._heart = loop.call_at(when, self._beat)
+    def update(self, info: ServiceInfo) -> None:
+        if self.zeroconf.registry.async_get_info_name(info.key) is not None:
+            self.add(info)
 
-    async def _goodbye(self, zeroconf: Zeroconf) -> None:
-        if self._heart is not None:
-            self._heart.cancel()
-        if self._following is not None:
-            self._following.cancel()
-        if (out := zeroconf.generate_unregister_all_services()) is not None:
-            zeroconf.async_send(out)
-        for _, timer in self._heard.values():
-            timer.cancel()
-        self._heard.clear()
+    def withdraw(self, name: str) -> None:
+        info = self.zeroconf.registry.async_get_info_name(f"{name}.{_TYPE}")
+        if info is not None:
+            self.zeroconf.registry.async_remove(info)
+            self.to_send.pop(info.key, None)
+            self.send([info], 0)
 
-    def _add(self, info: ServiceInfo) -> None:
-        if self._zeroconf is not None:
-            self._zeroconf.registry.async_add(info)
-            self._send(info, None)
-
-    def _update(self, info: ServiceInfo) -> None:
-        if self._zeroconf is not None and self._zeroconf.registry.async_get_info_name(info.key) is not None:
-            self._zeroconf.registry.async_update(info)
-            self._send(info, None)
-
-    def _withdraw(self, info: ServiceInfo) -> None:
-        if self._zeroconf is not None and (last := self._zeroconf.registry.async_get_info_name(info.key)) is not None:
-            self._zeroconf.registry.async_remove(last)
-            self._send(last, 0)
-
-    def _send(self, info: ServiceInfo, ttl: int | None) -> None:
-        if self._zeroconf is not None:
-            self._zeroconf.async_send(self._zeroconf.generate_service_broadcast(info, ttl))
-
-    def _watch(self, key: object, kind: str, callback: Callable[[Change, Sighting], object]) -> None:
-        self._watchers[key] = kind, callback
-        for sighting, _ in list(self._heard.values()):
+    def watch(
+        self, key: object, kind: str, callback: Callable[[Change, Sighting], object], question: ServiceInfo
+    ) -> None:
+        self.watchers[key] = kind, callback
+        for _, sighting in list(self.heard.values()):
             if sighting.kind == kind:
                 _call(callback, "added", sighting)
-        if self._zeroconf is not None:
-            out = DNSOutgoing(const._FLAGS_QR_RESPONSE | const._FLAGS_AA)
-            out.add_answer_at_time(self._info(f"{_ASK}-{secrets.token_hex(8)}", {}).dns_text(), 0)
-            self._zeroconf.async_send(out)
-
-    def _hear(self, record: DNSText) -> None:
-        sighting = understand(record.name, record.text)
-        if sighting is None or self._zeroconf is None or self._zeroconf.loop is None:
-            return
-        if sighting.kind == _ASK:
-            self._answer(self._zeroconf.loop)
-            return
-        before, timer = self._heard.pop(sighting.name, (None, None))
-        if timer is not None:
-            timer.cancel()
-        elif len(self._heard) >= MAX_HEARD:
-            return
-        self._heard[sighting.name] = sighting, self._zeroconf.loop.call_later(LIFETIME, self._forget, sighting.name)
-        if before != sighting:
-            self._tell("added" if before is None else "changed", sighting)
-
-    def _forget(self, name: str) -> None:
-        if name in self._heard:
-            sighting, timer = self._heard.pop(name)
-            timer.cancel()
-            self._tell("removed", sighting)
-
-    def _tell(self, change: Change, sighting: Sighting) -> None:
-        for kind, callback in list(self._watchers.values()):
-            if kind == sighting.kind:
-                _call(callback, change, sighting)
-
-
-class _Ear(RecordUpdateListener):
-    """Hears every record that arrives, and keeps to the texts, in which an announcement is whole."""
-
-    def __init__(self, beacon: Beacon) -> None:
-        super().__init__()
-        self._beacon = beacon
+        self.send([question], None)
 
     def async_update_records(self, zc: Zeroconf, now: float, records: list[RecordUpdate]) -> None:
+        """Every record that arrives comes by here; an announcement is whole in its text."""
         for new, old in ((update.new, update.old) for update in records):
             if not isinstance(new, DNSText) or not new.name.endswith(_TYPE) or new is old:
                 continue  # the same record twice is zeroconf forgetting it; how long to remember is our own affair
             if new.ttl == 0:
-                self._beacon._forget(new.name.removesuffix("." + _TYPE))
+                self.forget(new.name.removesuffix("." + _TYPE))
             else:
-                self._beacon._hear(new)
+                self.hear(new.name, new.text)
+
+    def hear(self, full: str, text: bytes) -> None:
+        name = full.removesuffix("." + _TYPE)
+        before, known = self.heard.get(name, (None, None))
+        if before != text:
+            sighting = understand(full, text)
+            if sighting is None or (known is None and len(self.heard) >= MAX_HEARD):
+                return
+            if sighting.kind == _ASK:
+                self.repeat(random.uniform(0, _GAP))  # not everyone at the same moment
+                return
+            self.heard[name] = text, sighting
+            self.tell("added" if known is None else "changed", sighting)
+        self.heard_at[name] = self.loop.time()
+
+    def forget(self, name: str) -> None:
+        if name in self.heard:
+            del self.heard_at[name]
+            self.tell("removed", self.heard.pop(name)[1])
+
+    def tell(self, change: Change, sighting: Sighting) -> None:
+        for kind, callback in list(self.watchers.values()):
+            if kind == sighting.kind:
+                _call(callback, change, sighting)
 
 
 def new_name(kind: str) -> str:

@@ -2,8 +2,10 @@
 
 import contextlib
 import os
+import re
 import select
 import socket
+import ssl
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -166,7 +168,9 @@ class Client:
             if sock is not None:
                 sock.close()
             self.lost(address)
-            hint = "" if sock is None else " (its access list may not admit us, or only one side speaks TLS)"
+            hint = " (its access list may not admit us, or only one side speaks TLS)"
+            if sock is None or (isinstance(exc, ssl.SSLError) and re.search("CERTIFICATE|ALERT", exc.reason or "")):
+                hint = ""  # no connection at all; or TLS itself says why
             raise ConnectionLost(f"cannot connect to {_where(address)}: {exc}{hint}") from exc
         return connection
 

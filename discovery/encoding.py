@@ -15,6 +15,7 @@ import re
 import traceback
 import uuid
 from base64 import b64decode, b64encode
+from collections import Counter
 from collections.abc import Callable
 from typing import Any, TypeVar
 
@@ -29,6 +30,12 @@ T = TypeVar("T")
 
 MAX_DEPTH = 100
 """Containers within containers, at most: deep enough for data, too shallow to exhaust anybody's stack."""
+
+MAX_SAME_HASH = 100
+"""Keys of one dictionary, or members of one set, that may share a hash."""
+
+MAX_PATTERN = 10_000
+"""Characters of a regular expression, which takes a hundred times its length in memory to compile."""
 
 _values: dict[str, type] = {}
 _TYPES: dict[str, type] = {
@@ -56,7 +63,10 @@ class Unknown:
         return f"<Unknown {self.class_name} {', '.join(f'{k}={v!r}' for k, v in self.fields.items())}>"
 
     def __hash__(self) -> int:
-        return hash(self.class_name)
+        try:
+            return hash((self.class_name, *self.fields.values()))
+        except TypeError:
+            return hash(self.class_name)
 
     def __getattr__(self, name: str) -> Any:
         raise UnknownClass(f"{self.class_name} is not known here, so there is no {name!r}: decorate it with by_value")
@@ -198,6 +208,14 @@ def _inside(value: Any) -> list[Any]:
     return list(value) if kind in (list, tuple, set, frozenset) else []
 
 
+def _spread(members: list[Any]) -> list[Any]:
+    """Those members, unless they were chosen to share a hash: a set of half a million such numbers, which fit into one
+    message, takes half an hour to build, and the interpreter does nothing else meanwhile."""
+    if len(members) > MAX_SAME_HASH and max(Counter(map(hash, members)).values()) > MAX_SAME_HASH:
+        raise BadMessage(f"more than {MAX_SAME_HASH} members with one hash")
+    return members
+
+
 def _text(value: Any) -> str:
     if type(value) is not str:
         raise BadMessage(f"text expected, not {type(value).__name__}")
@@ -220,6 +238,19 @@ def _offset_only(moment: Any) -> str:
     return str(moment.isoformat())
 
 
+def _short(pattern: re.Pattern[Any]) -> list[Any]:
+    if len(pattern.pattern) > MAX_PATTERN:
+        raise CannotTravel(f"{describe(pattern)} cannot be sent: it has more than {MAX_PATTERN} characters")
+    return [pattern.pattern, pattern.flags]
+
+
+def _pattern(body: list[Any]) -> re.Pattern[Any]:
+    text, flags = body
+    if len(text) > MAX_PATTERN:
+        raise BadMessage(f"a regular expression of more than {MAX_PATTERN} characters")
+    return re.compile(text, flags)
+
+
 def _bytes(text: Any) -> bytes:
     return b64decode(text, validate=True)
 
@@ -232,7 +263,7 @@ _PACK: dict[type, tuple[str, Callable[[Any], Any]]] = {
     frozenset: ("f", list),
     complex: ("c", lambda v: [v.real, v.imag]),
     range: ("n", lambda v: [v.start, v.stop, v.step]),
-    re.Pattern: ("p", lambda v: [v.pattern, v.flags]),
+    re.Pattern: ("p", _short),
     datetime.datetime: ("datetime", lambda v: [_offset_only(v), v.fold]),
     datetime.time: ("time", lambda v: [_offset_only(v), v.fold]),
     datetime.date: ("date", datetime.date.isoformat),
@@ -243,15 +274,15 @@ _PACK: dict[type, tuple[str, Callable[[Any], Any]]] = {
 }
 _UNPACK: dict[str, Callable[[Any], Any]] = {
     "t": tuple,
-    "d": lambda body: dict(zip(body[::2], body[1::2], strict=True)),
+    "d": lambda body: dict(zip(_spread(body[::2]), body[1::2], strict=True)),
     "i": lambda body: int(body, 16),
     "b": _bytes,
     "a": lambda body: bytearray(_bytes(body)),
-    "s": set,
-    "f": frozenset,
+    "s": lambda body: set(_spread(body)),
+    "f": lambda body: frozenset(_spread(body)),
     "c": lambda body: complex(*body),
     "n": lambda body: range(*body),
-    "p": lambda body: re.compile(*body),
+    "p": _pattern,
     "y": _TYPES.__getitem__,
     "e": _unpack_error,
     "o": _unpack_object,

@@ -25,7 +25,8 @@ class Renewer(Protocol):
 
     @property
     def renew(self) -> Callable[..., float | Literal[False] | None]:
-        """Called for each answer."""
+        """What is called, with the tuple or with nothing."""
+        ...
 
 
 Expiry = float | Renewer | None
@@ -38,6 +39,7 @@ class SimpleRenewer:
         self.seconds = seconds_or_forever(seconds)
 
     def renew(self) -> float:
+        """The same number of seconds each time."""
         return self.seconds
 
     def __repr__(self) -> str:

@@ -17,8 +17,8 @@ class BadTime(DiscoveryError, ValueError):
     """A timeout or an expiry that is no number of seconds."""
 
 
-class RequestExpired(DiscoveryError, TimeoutError):
-    """Nothing matched within the timeout."""
+class RequestExpired(DiscoveryError):
+    """Nothing matched within the timeout. Not a TimeoutError: those are OSErrors, and failing work raises them."""
 
 
 class RequestCanceled(DiscoveryError):

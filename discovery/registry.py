@@ -215,7 +215,9 @@ class Registry:
         numbers = (signal.SIGTERM, signal.SIGINT)
         earlier = {number: signal.signal(number, lambda *_: self._closed.set()) for number in numbers}
         try:
-            self.start()._closed.wait()
+            self.start()
+            while not self._closed.wait(0.2):  # a signal that another thread was given does not wake this one
+                pass
         finally:
             for number, handler in earlier.items():
                 signal.signal(number, handler)

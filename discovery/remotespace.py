@@ -7,7 +7,7 @@ from typing import Any
 
 from discovery.client import Call, Client, RemoteStream
 from discovery.entry import Entry, Expiry, answer
-from discovery.errors import CannotTravel, RequestCanceled, RequestExpired
+from discovery.errors import CannotTravel, ConnectionLost, RequestCanceled, RequestExpired
 from discovery.server import Pending, Stream
 from discovery.shelf import by_reference
 from discovery.template import Fields, Stored, Template, freeze
@@ -19,6 +19,9 @@ __all__ = ["Board", "RemoteEntry", "RemoteEvents", "RemoteRequest", "RemoteSpace
 
 PATIENCE = 15.0
 """Seconds beyond its own timeout that a request may take, before its server is given up."""
+
+MOST_EVENTS = 10_000
+"""Events that wait for one listener, at most, whatever it asks for."""
 
 
 class RemoteSpace:
@@ -71,10 +74,14 @@ class RemoteSpace:
         found: list[Any] = self._call("read_all", _sendable(template))
         return found
 
-    def notify(self, kind: Kind | None, template: Fields, expires: float | None = None) -> "RemoteEvents":
-        """As `TupleSpace.notify`. What is not fetched waits at the server, which drops the oldest, and says so."""
-        stream = self._client.stream(self.address, "notify", [kind, _sendable(template), expires])
-        return RemoteEvents(stream)
+    def notify(
+        self, kind: Kind | None, template: Fields, expires: float | None = None, *, limit: int = 1000
+    ) -> "RemoteEvents":
+        """As `TupleSpace.notify`. What is not fetched waits at the server, which drops the oldest, and says so.
+
+        The `limit` is at most 10,000.
+        """
+        return RemoteEvents(self._client.stream(self.address, "notify", [kind, _sendable(template), expires, limit]))
 
     def reading(self, template: Fields, timeout: float | None = None) -> "RemoteRequest":
         """`read` as a request that has been sent and can be cancelled."""
@@ -117,7 +124,11 @@ class RemoteRequest:
 
     def result(self) -> Any:
         """The tuple; waits for it. Raises `RequestExpired`, `RequestCanceled`, `BadTemplate` or `ConnectionLost`."""
-        return self._call.result()
+        try:
+            return self._call.result()
+        except ConnectionLost as exc:
+            exc.maybe_executed = False  # nothing is taken before we confirm
+            raise
 
     def confirm(self) -> None:
         """The tuple has arrived: a taken one is now gone. Where that is uncertain, `ConnectionLost` has it."""
@@ -234,8 +245,8 @@ class Board:
     def read_all(self, template: Fields) -> list[Stored]:
         return [_plain(stored) for stored in self._space.read_all(template)]
 
-    def notify(self, kind: Kind | None, template: Fields, expires: float | None) -> "_Listening":
-        return _Listening(self._space.notify(kind, template, expires))
+    def notify(self, kind: Kind | None, template: Fields, expires: float | None, limit: int) -> "_Listening":
+        return _Listening(self._space.notify(kind, template, expires, limit=min(limit, MOST_EVENTS)))
 
     def entry(self, number: int, what: str, expires: Any) -> bool:
         """Whether an entry is alive, or what renewing or cancelling it did; False for one that is long gone."""

@@ -10,7 +10,7 @@ import queue
 import secrets
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from typing import overload
 
 from discovery import remote
@@ -136,22 +136,24 @@ class RingFinger:
 
     def __init__(
         self,
-        hosts: Sequence[str] = (BROADCAST, "localhost"),
+        hosts: Sequence[str] | str = (BROADCAST, "localhost"),
         port: int = PORT,
         *,
         client: Client | None = None,
         interfaces: Sequence[str] | None = None,
     ) -> None:
-        self.hosts, self.port, self.interfaces = list(hosts), port, interfaces
+        self.hosts = [hosts] if isinstance(hosts, str) else list(hosts)
+        self.port, self.interfaces = port, interfaces
         self.client = client or remote.default_client
         self._primary: RemoteSpace | None = None
 
     def lookup_ring_any(self, timeout: float = 5) -> RemoteSpace:
         """The ring that answers first, which is `primary` from now on. `RingNotFound` after `timeout` seconds."""
         reasons: list[str] = []
-        for ring in self._search(timeout, reasons):
-            self._primary = ring
-            return ring
+        with contextlib.closing(self._search(timeout, reasons)) as found:
+            for ring in found:
+                self._primary = ring
+                return ring
         looked = ", ".join(self.hosts) or "no host at all"
         because = f" ({'; '.join(reasons)})" if reasons else ""
         raise RingNotFound(f"no ring on port {self.port} of {looked} within {timeout} s{because}")
@@ -173,16 +175,17 @@ class RingFinger:
     def __repr__(self) -> str:
         return f"<RingFinger {self.hosts!r} port {self.port} primary {self._primary!r}>"
 
-    def _search(self, timeout: float, reasons: list[str]) -> Iterator[RemoteSpace]:
+    def _search(self, timeout: float, reasons: list[str]) -> Generator[RemoteSpace, None, None]:
         """The rings that answer, as they do; until `timeout`, or all hosts have answered where only hosts are asked."""
         deadline = time.monotonic() + timeout
+        patience = max(0.9 * timeout, 0.01)  # so that there is time to hear why one did not answer
         answers: queue.SimpleQueue[RemoteSpace | Exception] = queue.SimpleQueue()
         asked: set[Address] = set()
 
         def ask(address: Address) -> None:
             try:
-                identity = self.client.call(address, "identity", within=0.9 * timeout)  # so that its reason is heard
-                answers.put(RemoteSpace(self.client, address, identity))
+                identity = self.client.call(address, "identity", within=patience)
+                answers.put(RemoteSpace(self.client, address, str(identity)))
             except (DiscoveryError, OSError) as exc:
                 answers.put(exc)
 

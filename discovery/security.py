@@ -72,7 +72,7 @@ class TLS:
     authority: str | Path | None = None
 
     def for_server(self) -> ssl.SSLContext:
-        """A context for the accepting side; ValueError where the settings do not suffice, OSError from the files."""
+        """A context for the accepting side; ValueError says what is wrong with the settings or the files."""
         if self.certificate is None:
             raise ValueError("a server with TLS needs a certificate and its key")
         context = self._context(ssl.PROTOCOL_TLS_SERVER)
@@ -81,7 +81,7 @@ class TLS:
         return context
 
     def for_client(self) -> ssl.SSLContext:
-        """A context for the connecting side; ValueError where the settings do not suffice, OSError from the files."""
+        """A context for the connecting side; ValueError says what is wrong with the settings or the files."""
         if self.authority is None:
             raise ValueError("a client with TLS needs the authority that signed the server's certificate")
         return self._context(ssl.PROTOCOL_TLS_CLIENT)
@@ -91,8 +91,11 @@ class TLS:
         context.minimum_version = ssl.TLSVersion.TLSv1_2
         if protocol == ssl.PROTOCOL_TLS_SERVER:
             context.num_tickets = 0  # a connection that is idle must be silent: see `Client`
-        if self.certificate is not None:
-            context.load_cert_chain(self.certificate, self.key)
-        if self.authority is not None:
-            context.load_verify_locations(self.authority)
+        try:
+            if self.certificate is not None:
+                context.load_cert_chain(self.certificate, self.key)
+            if self.authority is not None:
+                context.load_verify_locations(self.authority)
+        except OSError as exc:  # ssl's own errors are among them, and none of them names the file
+            raise ValueError(f"cannot use {self}: {exc}") from exc
         return context

@@ -28,6 +28,11 @@ def freeze(fields: Fields, error: type[BadTuple | BadTemplate] = BadTuple) -> St
     raise error(f"expected a sequence or a mapping with string keys, got {fields!r}")
 
 
+def thaw(stored: Stored) -> Stored:
+    """What a reader may change as it likes, without changing the tuple in the space."""
+    return dict(stored) if isinstance(stored, dict) else stored
+
+
 def shape(stored: Stored) -> Shape:
     """What must agree before fields are compared: the size of a sequence, the keys of a mapping."""
     return frozenset(stored) if isinstance(stored, dict) else len(stored)

@@ -17,7 +17,7 @@ from discovery.deadlines import Deadlines
 from discovery.entry import Entry, Expiry, Renewer, answer, first_answer, lead, seconds_or_forever
 from discovery.errors import BadTemplate, RequestCanceled, RequestExpired
 from discovery.index import TemplateIndex, TupleIndex
-from discovery.template import Fields, Stored, Template, freeze
+from discovery.template import Fields, Stored, Template, freeze, thaw
 from discovery.waiting import EventStream, Kind, Request, State
 
 log = logging.getLogger("discovery")
@@ -100,7 +100,7 @@ class TupleSpace:
         """Every tuple that matches now, oldest first."""
         wanted = Template(template)
         with self._turn as now:
-            return [_copy(entry.stored) for entry in self._visible(wanted, now)]
+            return [thaw(entry.stored) for entry in self._visible(wanted, now)]
 
     def notify(
         self, kind: Kind | None, template: Fields, expires: float | None = None, *, limit: int = 1000
@@ -189,12 +189,9 @@ class TupleSpace:
                 self._finish(request, "failed", RequestExpired(f"no tuple matches {wanted.pattern!r}"))
             else:
                 request.answered = threading.Event()
-                self._queue(request).add(request)
+                (self._takers if request.takes else self._readers).add(request)
                 self._deadlines.set(request, now + seconds)
             return request
-
-    def _queue(self, request: Request) -> TemplateIndex[Request]:
-        return self._takers if request.takes else self._readers
 
     def _offer(self, entry: Entry, now: float) -> None:
         """Gives a tuple that became visible to all who wait to read it, and to the first who waits to take it."""
@@ -218,7 +215,7 @@ class TupleSpace:
             return False
 
     def _serve(self, request: Request, entry: Entry) -> None:
-        request.answer = _copy(entry.stored)
+        request.answer = thaw(entry.stored)
         if request.takes:
             request.entry, entry.held = entry, True
             self._deadlines.drop(entry)
@@ -227,7 +224,7 @@ class TupleSpace:
     def _finish(self, request: Request, state: State, error: Exception | None = None) -> None:
         """Answers a request, or fails it, for good or for bad; who waits hears of it once the lock is released."""
         if request.answered is not None and request.state == "waiting":
-            self._queue(request).remove(request)
+            (self._takers if request.takes else self._readers).remove(request)
             self._deadlines.drop(request)
         request.state, request.error = state, error
         self._answered.append(request)
@@ -349,8 +346,9 @@ class TupleSpace:
         if self._background and not self._closed and (self._to_ask or self._deadlines.next < self._keeper_wakes):
             self._keeper_wakes = -inf
             if self._keeper is None:
-                self._keeper = threading.Thread(target=self._keep, name="tuplespace", daemon=True)
-                self._keeper.start()
+                keeper = threading.Thread(target=self._keep, name="tuplespace", daemon=True)
+                keeper.start()
+                self._keeper = keeper
             self._wake.notify()
 
     def _keep(self) -> None:
@@ -394,7 +392,3 @@ class _Turn:
             space._lock.release()
         for request in answered:
             request._announce()
-
-
-def _copy(stored: Stored) -> Stored:
-    return dict(stored) if isinstance(stored, dict) else stored

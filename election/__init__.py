@@ -31,6 +31,7 @@ from election.errors import (
     StaleFence,
     StoreUnavailable,
 )
+from election.events import Event, Kind, OnEvent
 from election.fence import FenceGuard
 from election.lease import LeasePolicy
 from election.record import Record, State
@@ -46,12 +47,15 @@ __all__ = [
     "Cell",
     "Clock",
     "ElectionError",
+    "Event",
     "FenceGuard",
+    "Kind",
     "Leader",
     "LeadershipLost",
     "LeasePolicy",
     "NotElected",
     "Note",
+    "OnEvent",
     "Plan",
     "Record",
     "Register",

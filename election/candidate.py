@@ -14,6 +14,7 @@ from typing import Any
 from election import keeper
 from election.clock import Clock, SystemClock
 from election.errors import NotElected, StoreUnavailable
+from election.events import Event, Kind, OnEvent, tell
 from election.lease import Lease, LeasePolicy
 from election.record import Record, State, check_name, decode
 from election.register import Register
@@ -49,6 +50,7 @@ class Candidate:
         policy: the timings, the same for every candidate of this name.
         clock: for tests.
         keep: who renews the terms; by default one thread for all leases held through `register`.
+        on_event: called with each `Event`, in the thread in which it happens: it must return at once.
 
     Raises:
         BadPolicy: the name or the timings cannot work.
@@ -62,12 +64,13 @@ class Candidate:
         *,
         clock: Clock | None = None,
         keep: Callable[[Register, Term], None] = keeper.keep,
+        on_event: OnEvent | None = None,
     ) -> None:
         self.name = check_name(name)
         self.policy = policy or LeasePolicy()
         self._register = register.shard(name)
         self._clock = clock or SystemClock()
-        self._keep = keep
+        self._keep, self._on_event = keep, on_event
         self._begin()
 
     def _begin(self) -> None:
@@ -81,6 +84,7 @@ class Candidate:
         self._left: tuple[Record, Any] | None = None
         self._wake = threading.Event()
         self._unreachable = False
+        self._seen_to_lead: int | None = None
 
     def attempt(self, plan: Plan = lambda _view: {}) -> Term | None:
         """Look at the cell once, and lead if it can be taken now.
@@ -122,6 +126,12 @@ class Candidate:
         cell = self._register.read(self.name)
         record = decode(self.name, cell.data) if cell else None
         self.view = self.view.see(record, cell.version if cell else None, self._clock.now())
+        leader = self._leader()
+        fence = leader.fence if leader else 0
+        if fence != self._seen_to_lead:
+            self._seen_to_lead = fence
+            event = Event(Kind.LED, self.name, fence) if leader else Event(Kind.LEADERLESS, self.name)
+            log.debug("%s: %s leads", self.name, record if leader else "nobody", extra=tell(self._on_event, event))
 
     def _record(self, fence: int, state: State, note: Mapping[str, Any]) -> Record:
         return Record(
@@ -150,15 +160,20 @@ class Candidate:
         record = self._record(fence, State.HELD, read_note(note, sent))
         data = record.encode()
         self.view = replace(self.view, attempt=(record.seq, sent))
+        before = self.view.record
         version = self._register.swap(self.name, data, self.view.version)
         if version is None:
             return None
         self.view = self.view.see(record, version, self._clock.now())
-        return self._lead(Lease(record, version, sent, self.policy), note)
+        takeover = before is not None and before.state is State.HELD
+        return self._lead(Lease(record, version, sent, self.policy), note, takeover)
 
-    def _lead(self, lease: Lease, note: Note) -> Term | None:
+    def _lead(self, lease: Lease, note: Note, takeover: bool | None = None) -> Term | None:
         self.view = replace(self.view, attempt=None)
-        term = Term(self._register, self._clock, self.name, lease, self._seq, note, self._leave)
+        term = Term(self._register, self._clock, self.name, lease, self._seq, note, self._leave, self._on_event)
+        self._seen_to_lead = term.fence
+        event = Event(Kind.ELECTED, self.name, term.fence, takeover=takeover, until=lease.deadline)
+        log.debug("%s: elected (fence %d)", self.name, term.fence, extra=tell(self._on_event, event))
         if lease.record.asked:
             term.ask_to_stop("asked to hand over")
         self._keep(self._register, term)
@@ -191,9 +206,10 @@ class Candidate:
         while not (stop and stop.is_set()):
             self._wake.clear()
             try:
-                if term := self.attempt(plan):
-                    return term
+                term = self.attempt(plan)
                 self._report(None)
+                if term:
+                    return term
             except StoreUnavailable as exc:
                 self._report(exc)
             left = end - self._clock.now()
@@ -205,9 +221,11 @@ class Candidate:
     def _report(self, trouble: StoreUnavailable | None) -> None:
         """Log the moments at which the store stops and starts answering, and nothing in between."""
         if trouble and not self._unreachable:
-            log.warning("%s: waiting for the store: %s", self.name, trouble)
+            event = Event(Kind.STORE_SILENT, self.name, reason=str(trouble))
+            log.warning("%s: waiting for the store: %s", self.name, trouble, extra=tell(self._on_event, event))
         elif self._unreachable and not trouble:
-            log.info("%s: the store answers again", self.name)
+            event = Event(Kind.STORE_ANSWERS, self.name)
+            log.info("%s: the store answers again", self.name, extra=tell(self._on_event, event))
         self._unreachable = trouble is not None
 
     def nudge(self) -> None:

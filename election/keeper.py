@@ -9,6 +9,7 @@ import weakref
 
 from election.clock import Clock, SystemClock
 from election.errors import BadRecord, StoreUnavailable
+from election.events import Event, Kind
 from election.register import Register
 from election.term import Term
 
@@ -71,7 +72,9 @@ class Keeper:
             due = term.renew()
         except (StoreUnavailable, BadRecord) as exc:
             if not self._failing:
-                log.warning("%s: cannot renew, %.1f s of leadership left: %s", term.name, term.remaining(), exc)
+                failed = Event(Kind.RENEWAL_FAILED, term.name, term.fence, reason=str(exc))
+                text = "%s: cannot renew, %.1f s of leadership left: %s"
+                log.warning(text, term.name, term.remaining(), exc, extra=failed.fields)
             self._failing = True
             # The store did answer, if one cell is not ours: the other leases must not wait for that.
             return None if isinstance(exc, StoreUnavailable) else term.retry_at(self._clock.now())
@@ -79,7 +82,7 @@ class Keeper:
             log.exception("%s: cannot renew, %.1f s of leadership left", term.name, term.remaining())
             return term.retry_at(self._clock.now())
         if self._failing:
-            log.info("%s: renewed again", term.name)
+            log.info("%s: renewed again", term.name, extra=Event(Kind.RENEWED, term.name, term.fence).fields)
         self._failing = False
         return due
 

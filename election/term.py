@@ -9,7 +9,8 @@ from dataclasses import replace
 from typing import Any
 
 from election.clock import Clock
-from election.errors import BadPolicy, BadRecord, LeadershipLost, StoreUnavailable
+from election.errors import BadPolicy, BadRecord, ElectionError, LeadershipLost, StoreUnavailable
+from election.events import Event, Kind, OnEvent, tell
 from election.lease import Lease
 from election.record import Record, State, decode
 from election.register import Register
@@ -44,6 +45,7 @@ class Term:
         seq: Iterator[int],
         note: Note,
         leave: Callable[[Record, Any], None],
+        on_event: OnEvent | None = None,
     ) -> None:
         self.name = name
         self.fence = lease.record.fence
@@ -51,10 +53,11 @@ class Term:
         self.lost = LostEvent(self)
         """Set when the work must stop: the lease is over, or somebody asked the holder to hand over."""
         self._register, self._clock, self._lease, self._seq, self._note = register, clock, lease, seq, note
-        self._leave = leave
+        self._leave, self._on_event = leave, on_event
         self._pid = os.getpid()
         self._asked = ""
         self._ended = ""
+        self._left = False
         self._writing = threading.Lock()
 
     @property
@@ -119,15 +122,17 @@ class Term:
         if os.getpid() != self._pid:
             return
         with self._writing:
+            left, self._left = self._left, True
             led, lease = self.valid, self._lease
             # First we stop believing, then we tell.
             self._end("resigned")
-            if not led:
-                return
             try:
-                self._open(lease)
+                if led:
+                    self._open(lease)
             except (StoreUnavailable, BadRecord) as exc:
                 log.warning("%s: could not hand over, others wait out the lease: %s", self.name, exc)
+        if not left:
+            tell(self._on_event, Event(Kind.ENDED, self.name, self.fence, reason=self._ended))
 
     def _open(self, lease: Lease) -> None:
         """Swap our record for an open one, if it is still ours or was lost and stands vacant."""
@@ -154,8 +159,16 @@ class Term:
             StoreUnavailable: the store did not answer.
             BadRecord: somebody has overwritten the cell with something that is not ours.
         """
-        with self._writing:
-            self._write(self._note)
+        begun = self._clock.now()
+        try:
+            with self._writing:
+                self._write(self._note)
+        except ElectionError as exc:
+            tell(self._on_event, Event(Kind.RENEWAL_FAILED, self.name, self.fence, reason=str(exc)))
+            raise
+        if self.valid:
+            took, until = self._clock.now() - begun, self._lease.deadline
+            tell(self._on_event, Event(Kind.RENEWED, self.name, self.fence, seconds=took, until=until))
         return self._lease.renew_at
 
     @property

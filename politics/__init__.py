@@ -13,13 +13,16 @@ What is promised of the leader, and what is not, stands in the package `election
 """
 
 from election import BadAddress, BadPolicy, ElectionError, LeadershipLost, StoreUnavailable
-from politics.token_worker import Term, TokenWorker
+from politics.peers import Peer
+from politics.term import Term
+from politics.token_worker import TokenWorker
 
 __all__ = [
     "BadAddress",
     "BadPolicy",
     "ElectionError",
     "LeadershipLost",
+    "Peer",
     "StoreUnavailable",
     "Term",
     "TokenWorker",

@@ -7,7 +7,7 @@ import sys
 import threading
 from pathlib import Path
 
-from politics.token_worker import Term, TokenWorker
+from politics import Term, TokenWorker
 
 
 class Spender(TokenWorker):
@@ -16,6 +16,7 @@ class Spender(TokenWorker):
     group = "politics-demo"
     iteration_length = 2.0
     lease_ttl = 1.5
+    announce = False  # the demo is nobody else's affair
 
     def __init__(self, folder: Path) -> None:
         super().__init__(store=f"sqlite:///{folder}/store.db")

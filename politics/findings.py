@@ -4,10 +4,13 @@ import enum
 import itertools
 import re
 import statistics
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from politics.peers import Peer, stores
+
 MIN_VERSION = (1, 6, 10)
+MAX_GROUPS = 10  # that are named on one line
 DRIFT = 0.01
 # Kinds of file system, as /proc/mounts names them, whose locks do not reach, or do not reach in time, other machines.
 NETWORKED = {
@@ -94,8 +97,40 @@ def of_machine(machine: Machine) -> Iterator[Finding]:
         yield advice(
             "multicast",
             f"does not work on {', '.join(deaf)}" if deaf else "there is no interface that is up and does multicast",
-            "allow UDP port 5353 to 224.0.0.251 there, or do without services found over mDNS; leases do not need it",
+            "allow UDP port 5353 to 224.0.0.251 there, or do without peers and services; leases do not need it",
         )
+
+
+def of_peers(peers: Sequence[Peer], ours: Mapping[str, str], error: str = "") -> Iterator[Finding]:
+    """The workers that are heard; `ours` says which store we would look in for a group, where that answers."""
+    if error:
+        yield advice("peers", f"cannot be heard: {error}", "nothing, if each member is known to name the same store")
+        return
+    groups: dict[str, list[Peer]] = {}
+    for peer in peers:
+        groups.setdefault(peer.group, []).append(peer)
+    heard = ", ".join(f"{group} ({len(members)})" for group, members in sorted(groups.items())[:MAX_GROUPS])
+    more = f" and {len(groups) - MAX_GROUPS} more groups" if len(groups) > MAX_GROUPS else ""
+    yield fine("peers", f"{len(peers)} are heard: {heard}{more}" if peers else "no worker is heard")
+    for group, members in sorted(groups.items()):
+        named = sorted(stores(members))
+        if len(named) > 1:
+            places = "; ".join(f"{store}: {_places(members, store)}" for store in named)
+            yield danger(
+                f"peers of {group}",
+                f"use {len(named)} stores, and each has a leader of its own: {places}",
+                "name one store for all, or give them different groups",
+            )
+        elif named and ours.get(group, named[0]) != named[0]:
+            yield advice(
+                f"peers of {group}",
+                f"use another store than the one looked at: {_places(members, named[0])}",
+                "before a worker of that group is started with this store, name theirs",
+            )
+
+
+def _places(members: Sequence[Peer], store: str) -> str:
+    return ", ".join(f"{peer.host}:{peer.pid}" for peer in members if peer.store == store)
 
 
 @dataclass(frozen=True, slots=True)

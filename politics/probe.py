@@ -6,13 +6,14 @@ import secrets
 import socket
 import struct
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-from election import StoreUnavailable, SystemClock
+from election import Register, StoreUnavailable, SystemClock
 from election.stores.memcached import MemcachedRegister
 from election.stores.sqlite import SQLiteRegister
 from politics.findings import File, Machine, Server, Tick
+from politics.peers import Peer
 
 ROUND_TRIPS = 21
 CONNECTIONS = 4
@@ -59,6 +60,15 @@ def _hears_itself(interface: str) -> bool:
         return False
 
 
+def identities(register: Register, peers: Sequence[Peer]) -> dict[str, str]:
+    """Which store this is, for each group of these peers; nothing where it does not answer."""
+    found = {}
+    for group in {peer.group for peer in peers}:
+        with contextlib.suppress(StoreUnavailable):
+            found[group] = register.shard(group).identity()
+    return found
+
+
 def file(register: SQLiteRegister, ttl: float) -> File:
     """An SQLite store; looking at it makes it, as its first user would."""
     path = str(register.path)
@@ -68,8 +78,6 @@ def file(register: SQLiteRegister, ttl: float) -> File:
         return File(path, "", _filesystem(register.path), register.remembers(ttl), leases, trips)
     except StoreUnavailable as exc:
         return File(path, str(exc.__cause__ or exc))
-    finally:
-        register.close()
 
 
 def _write(register: SQLiteRegister) -> None:

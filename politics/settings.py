@@ -16,8 +16,13 @@ def default_store() -> str:
     return os.environ.get("POLITICS_STORE") or f"sqlite:///{user_state_path('politics') / 'politics.db'}"
 
 
-def find_store(store: str | Register | None = None, servers: Sequence[str] | None = None) -> Register:
-    """The register for a URL or for a list of memcached servers (`host:port`); the default store without either.
+def interfaces() -> list[str] | None:
+    """The addresses of the interfaces on which peers are announced and heard: `$POLITICS_INTERFACES`; None: all."""
+    return [part.strip() for part in os.environ.get("POLITICS_INTERFACES", "").split(",") if part.strip()] or None
+
+
+def choose_store(store: str | Register | None = None, servers: Sequence[str] | None = None) -> str | Register:
+    """The store that is meant: a URL, also for a list of memcached servers (`host:port`); the default without either.
 
     Raises:
         BadAddress: both are given, or one that cannot be understood.
@@ -28,10 +33,8 @@ def find_store(store: str | Register | None = None, servers: Sequence[str] | Non
         if isinstance(servers, str) or not servers or not all(isinstance(server, str) for server in servers):
             raise BadAddress(f"servers must be a list such as ['10.0.0.5:11211'], not {servers!r}")
         store = "memcached://" + ",".join(servers)
-    if store is not None and not isinstance(store, str):
-        if not hasattr(store, "swap"):
-            raise BadAddress(f"store must be a URL or a Register, not {store!r}")
-        return store
+    if store is not None and not isinstance(store, str) and not hasattr(store, "swap"):
+        raise BadAddress(f"store must be a URL or a Register, not {store!r}")
     if store is None:
         store = default_store()
         if not os.environ.get("POLITICS_STORE"):
@@ -40,4 +43,14 @@ def find_store(store: str | Register | None = None, servers: Sequence[str] | Non
                 "machines: servers=, store= or $POLITICS_STORE)",
                 store,
             )
-    return open_register(store)
+    return store
+
+
+def open_store(store: str | Register) -> Register:
+    """The register behind a URL, or the one that is given. Raises `BadAddress`."""
+    return open_register(store) if isinstance(store, str) else store
+
+
+def find_store(store: str | Register | None = None, servers: Sequence[str] | None = None) -> Register:
+    """Choose and open. Raises `BadAddress`."""
+    return open_store(choose_store(store, servers))

@@ -29,12 +29,16 @@ class Slot:
 
 @dataclass(frozen=True, slots=True)
 class Turn:
-    """What a leader does with a slot: run its work or leave it, again after a failover or not."""
+    """What a leader does with a slot: run its work or leave it, again after a failover or not.
+
+    `skipped`: how many slots have passed before it. `given_up`: slots that were interrupted, and are not run again.
+    """
 
     slot: Slot
     run: bool
     takeover: bool = False
     skipped: int = 0
+    given_up: tuple[int, ...] = ()
 
 
 def read_note(note: Mapping[str, Any], received: float) -> Slot | None:
@@ -54,19 +58,25 @@ def merge(known: Slot | None, seen: Slot | None) -> Slot | None:
     return Slot(seen.number, min(known.ends, seen.ends), known.done or seen.done)
 
 
-def next_turn(known: Slot | None, length: float, now: float, *, rerun: bool) -> Turn:
+def next_turn(known: Slot | None, length: float, now: float, *, rerun: bool, lost: bool = False) -> Turn:
     """What to do as the new leader at `now`, or as the old one when the slot has ended.
 
     A slot that was left running was interrupted: it is run again, even past its end, or counts as done (`rerun`).
-    Slots that have passed meanwhile are skipped; the one whose time it is starts at once, on the same grid.
+    Slots that have passed meanwhile are skipped; the one whose time it is starts at once, on the same grid. After the
+    record and the leader were `lost` together, that slot may have been begun and nobody else know it: it counts as
+    interrupted. Where nothing at all is known it is run in any case, or else the first slot ever might never be.
     """
     if known is None:
-        return Turn(Slot(1, now + length), run=True)
+        return Turn(Slot(1, now + length), run=True, takeover=lost)
+    given_up: tuple[int, ...] = ()
     if not known.done:
         if rerun:
             return Turn(known, run=True, takeover=True)
-        known = replace(known, done=True)
+        known, given_up = replace(known, done=True), (known.number,)
     if now < known.ends:
-        return Turn(known, run=False)
+        return Turn(known, run=False, given_up=given_up)
     skipped = int((now - known.ends) // length)
-    return Turn(Slot(known.number + 1 + skipped, known.ends + (skipped + 1) * length), run=True, skipped=skipped)
+    slot = Slot(known.number + 1 + skipped, known.ends + (skipped + 1) * length)
+    if lost and not rerun:
+        return Turn(replace(slot, done=True), run=False, skipped=skipped, given_up=(*given_up, slot.number))
+    return Turn(slot, run=True, takeover=lost, skipped=skipped, given_up=given_up)

@@ -6,66 +6,40 @@ import os
 import queue
 import signal
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 from election import (
     BadPolicy,
     BadRecord,
     Candidate,
+    Event,
+    Kind,
     LeadershipLost,
     LeasePolicy,
     Note,
     NotElected,
+    OnEvent,
     Register,
+    State,
     StoreUnavailable,
     SystemClock,
     View,
 )
 from election import Term as Lead
-from politics.settings import find_store
+from election.events import tell
+from politics.inbox import Inbox
+from politics.membership import Membership
+from politics.peers import Peer
+from politics.settings import choose_store, open_store
 from politics.slots import Slot, Turn, merge, next_turn, read_note
+from politics.term import Term
 
 log = logging.getLogger("politics")
 
-Work = Callable[["Term"], object]
+Work = Callable[[Term], object]
 
 _YEAR = 366 * 24 * 3600.0
-
-
-class Term:
-    """The leader's turn at one slot, handed to its work. All members may be used from any thread."""
-
-    def __init__(self, lead: Lead, turn: Turn) -> None:
-        self._lead = lead
-        self.fence = lead.fence
-        """Larger than in every earlier leader's term; where effects land, refuse a smaller number."""
-        self.iteration = turn.slot.number
-        """The number of the slot."""
-        self.takeover = turn.takeover
-        """Whether an earlier leader began this slot's work and was interrupted."""
-        self.lost = lead.lost
-        """An event to look at and wait on: set when leadership is no longer proven, or the worker is to stop."""
-
-    @property
-    def valid(self) -> bool:
-        """Whether leadership is proven now. It never becomes true again."""
-        return self._lead.valid
-
-    def remaining(self) -> float:
-        """Seconds of proven leadership that are left, if no renewal succeeds any more."""
-        return self._lead.remaining()
-
-    def check(self) -> None:
-        """Do nothing while leading.
-
-        Raises:
-            LeadershipLost: leadership can no longer be proven, or the worker was asked to stop. Let it pass: the slot
-                then counts as interrupted, and the next leader hears of it.
-        """
-        self._lead.check()
-
-    def __repr__(self) -> str:
-        return f"<Term iteration={self.iteration} takeover={self.takeover} of {self._lead!r}>"
 
 
 class TokenWorker:
@@ -85,6 +59,8 @@ class TokenWorker:
         sticky: keep a healthy leader from slot to slot, instead of a new race for each (False).
         on_failover: what becomes of the slot that a leader left unfinished: "rerun" (default) or "skip".
         grace: seconds that the work may take to return once it is asked to stop, still renewed (10).
+        on_event: called instead of the method of this name.
+        announce: let the group's other members on this network hear of this one, and hear them (True).
 
     Raises:
         BadPolicy, BadAddress: a value that cannot work; the message names it.
@@ -98,6 +74,7 @@ class TokenWorker:
     sticky: bool = False
     on_failover: str = "rerun"
     grace: float = 10.0
+    announce: bool = True
 
     def __init__(
         self,
@@ -110,6 +87,8 @@ class TokenWorker:
         sticky: bool | None = None,
         on_failover: str | None = None,
         grace: float | None = None,
+        on_event: OnEvent | None = None,
+        announce: bool | None = None,
     ) -> None:
         given = {key: value for key, value in locals().items() if key not in ("self", "__class__")}
         for key, value in given.items():
@@ -126,8 +105,12 @@ class TokenWorker:
         if not self.group:
             raise BadPolicy(f"{type(self).__name__} needs a group: set it on the class or pass group=")
         self.policy = LeasePolicy(ttl=self.lease_ttl)
-        self._register = find_store(self.store, self.servers)
-        self._candidate = Candidate(self._register, self.group, self.policy)
+        self._chosen = choose_store(self.store, self.servers)
+        self._register = open_store(self._chosen)
+        self._candidate = Candidate(
+            self._register, self.group, self.policy, on_event=lambda event: self.on_event(event)
+        )
+        self._membership = Membership(self._candidate, self._chosen)
         self._clock = SystemClock()
         self._thread: threading.Thread | None = None
         self._stop = threading.Event()
@@ -151,7 +134,19 @@ class TokenWorker:
     def on_lost(self, term: Term) -> None:
         """Leadership ended, by itself or not; the work has returned."""
 
+    def on_event(self, event: Event) -> object:
+        """Something happened, to be counted or shown. Called in several threads; return at once, or renewals wait."""
+
+    def peers(self) -> tuple[Peer, ...]:
+        """The group's other members, as they were last heard: hints. None while we do not run or announce."""
+        return self._membership.peers()
+
     # Running.
+
+    @property
+    def running(self) -> bool:
+        """Whether the worker's thread lives: it leads or stands by."""
+        return self._thread is not None and self._thread.is_alive()
 
     def process(self, work: Work | None = None) -> None:
         """Race and work until `stop`, SIGTERM or SIGINT; call it on the main thread to have signals handled.
@@ -163,15 +158,13 @@ class TokenWorker:
             BadPolicy: there is no work: `perform` is not overridden.
             SystemExit: the work raised it.
         """
-        # A signal handler may put into this queue; to set an Event there could deadlock.
-        inbox: queue.SimpleQueue[int] = queue.SimpleQueue()
-        with _signals(inbox):
+        with Inbox(signal.SIGTERM, signal.SIGINT) as inbox:
             self._begin(work, lambda: inbox.put(0))
             if number := inbox.get():
                 log.info("%s: %s: stopping", self.group, signal.Signals(number).name)
                 self._ask_to_stop(f"asked to stop by {signal.Signals(number).name}")
                 with contextlib.suppress(queue.Empty):
-                    inbox.get(timeout=self.grace)
+                    inbox.get(self.grace)
             self.stop(grace=0.1)
         if self._failure:
             raise self._failure
@@ -198,6 +191,7 @@ class TokenWorker:
             if thread.is_alive() and (lead := self._lead):
                 log.warning("%s: the work did not stop in time: its lease is given up", self.group)
                 lead.resign()
+                self._membership.tell(None)
 
     def _ask_to_stop(self, reason: str) -> None:
         self._stop_reason = reason
@@ -219,6 +213,7 @@ class TokenWorker:
         self._turn: Turn | None = None
         self._trouble = self._doubt = ""
         self._pid = os.getpid()
+        self._membership = Membership(self._candidate, self._chosen)
         self._failure: BaseException | None = None
         self._thread = threading.Thread(target=self._run, args=(finished,), name=f"politics-{self.group}", daemon=True)
         self._thread.start()
@@ -226,6 +221,8 @@ class TokenWorker:
     def _run(self, finished: Callable[[], None]) -> None:
         log.info("%s: waiting to be elected", self.group)
         try:
+            if self.announce:
+                self._membership.join()
             while not self._stop.is_set():
                 try:
                     lead = self._candidate.campaign(plan=self._plan, stop=self._stop)
@@ -245,6 +242,7 @@ class TokenWorker:
             log.critical("%s: the worker ends: %r", self.group, exc, exc_info=not isinstance(exc, SystemExit))
         finally:
             self._lead = None
+            self._membership.leave()
             if self._register is not self.store:  # or else it is the caller's, and may have other users
                 self._register.close()
             log.info("%s: stopped", self.group)
@@ -253,18 +251,27 @@ class TokenWorker:
     def _plan(self, view: View) -> Note | None:
         """Learn the present slot from the record; say what we would write if we took the lease now."""
         record = view.record
-        # If what we see is our own takeover, which the store did not confirm, its turn has not begun.
+        # Our own takeover, if the store did not confirm it: its turn has not begun, and interrupts nobody.
         ours = record and view.attempt and (record.holder, record.seq) == (self._candidate.id, view.attempt[0])
         if not ours:
             self._slot = merge(self._slot, read_note(record.note, view.since) if record else None)
-            self._turn = self._next_turn()
         if self._stop.is_set() or not self._may_lead():
             return None
-        assert self._turn is not None
+        if not ours or self._turn is None:
+            self._turn = self._next_turn(lost=self._lost(view))
         return self._turn.slot.note
 
-    def _next_turn(self) -> Turn:
-        return next_turn(self._slot, self.iteration_length, self._clock.now(), rerun=self.on_failover == "rerun")
+    def _lost(self, view: View) -> bool:
+        """Whether the record may have been lost together with a leader, who may have begun what nobody knows of."""
+        if view.record is not None and view.record.state is not State.VACANT:
+            return False
+        # Who remembers no slot either has been here before the first leader, unless the vacancy must be waited out.
+        waited = view.record is not None and self._clock.now() > view.free_at(self.policy) - self.policy.poll
+        return waited or self._slot is not None
+
+    def _next_turn(self, lost: bool = False) -> Turn:
+        rerun = self.on_failover == "rerun"
+        return next_turn(self._slot, self.iteration_length, self._clock.now(), rerun=rerun, lost=lost)
 
     def _govern(self, lead: Lead) -> None:
         """Lead: one slot, or as many as there are if we are sticky, until leadership ends."""
@@ -273,7 +280,9 @@ class TokenWorker:
         self._lead = lead
         if self._stop.is_set():
             lead.ask_to_stop(self._stop_reason)
-        log.info("%s: elected leader (fence %d, slot %d)", self.group, lead.fence, turn.slot.number)
+        self._membership.tell(lead)
+        about = Event(Kind.ELECTED, self.group, lead.fence, turn.slot.number)
+        log.info("%s: elected leader (fence %d, slot %d)", self.group, lead.fence, about.slot, extra=about.fields)
         first = Term(lead, turn)
         self._call(self.on_elected, first)
         while self._serve(lead, turn) and self.sticky and self._may_lead():
@@ -283,16 +292,23 @@ class TokenWorker:
         reason = lead.reason or "the slot is over"
         lead.resign()
         self._lead = None
+        self._membership.tell(None)
         length = self._clock.now() - since
-        log.info("%s: leadership ended after %.1f s (fence %d): %s", self.group, length, lead.fence, reason)
+        about = Event(Kind.ENDED, self.group, lead.fence, first.iteration, seconds=length, reason=reason)
+        text = "%s: leadership ended after %.1f s (fence %d): %s"
+        log.info(text, self.group, length, lead.fence, reason, extra=about.fields)
         self._call(self.on_lost, first)
 
     def _serve(self, lead: Lead, turn: Turn) -> bool:
         """Run the slot's work if it is due and wait for the slot's end; False if leadership ended first."""
         self._slot = turn.slot
+        for number in turn.given_up:
+            log.warning("%s: slot %d may be unfinished, and is not run again", self.group, number)
         if turn.skipped:
             last = turn.slot.number - 1
-            log.warning("%s: slots %d to %d have passed unused", self.group, last - turn.skipped + 1, last)
+            passed = self._happened(Kind.SLOTS_SKIPPED, Term(lead, turn), count=turn.skipped)
+            first = last - turn.skipped + 1
+            log.warning("%s: slots %d to %d have passed unused", self.group, first, last, extra=passed)
         if turn.run:
             if not self._finish(Term(lead, turn)):
                 return False
@@ -304,20 +320,30 @@ class TokenWorker:
 
     def _finish(self, term: Term) -> bool:
         """Run the work; whether the slot is done."""
-        again = " again, after an interrupted leader" if term.takeover else ""
+        again = ", which an earlier leader may have begun" if term.takeover else ""
+        begun, about = self._clock.now(), (self.group, term.iteration)
         try:
             term.check()
-            log.info("%s: slot %d runs%s (fence %d)", self.group, term.iteration, again, term.fence)
+            started = self._happened(Kind.SLOT_STARTED, term, takeover=term.takeover)
+            log.info("%s: slot %d runs%s (fence %d)", *about, again, term.fence, extra=started)
             self._work(term)
+            done = self._happened(Kind.SLOT_DONE, term, seconds=self._clock.now() - begun)
+            log.debug("%s: slot %d is done", *about, extra=done)
         except LeadershipLost as exc:
-            log.warning("%s: slot %d was interrupted: %s", self.group, term.iteration, exc)
+            lost = self._happened(Kind.SLOT_INTERRUPTED, term, seconds=self._clock.now() - begun, reason=str(exc))
+            log.warning("%s: slot %d was interrupted: %s", *about, exc, extra=lost)
             return False
         except Exception:
-            log.exception("%s: the work of slot %d failed", self.group, term.iteration)
+            failed = self._happened(Kind.SLOT_FAILED, term, seconds=self._clock.now() - begun)
+            log.exception("%s: the work of slot %d failed", *about, extra=failed)
         finally:
             if os.getpid() != self._pid:
                 os._exit(0)  # a fork that the work did not end: from here on, all is its parent's
         return True
+
+    def _happened(self, kind: Kind, term: Term, **more: Any) -> dict[str, Any]:
+        """Report an event of a slot; its fields, for the log."""
+        return tell(self.on_event, Event(kind, self.group, term.fence, term.iteration, **more))
 
     def _tell(self, lead: Lead, slot: Slot) -> bool:
         """Write `slot` into the record, however long the store takes; False if leadership ended first."""
@@ -354,17 +380,3 @@ class TokenWorker:
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} group={self.group!r} iteration_length={self.iteration_length:g}>"
-
-
-@contextlib.contextmanager
-def _signals(inbox: "queue.SimpleQueue[int]") -> Iterator[None]:
-    """Put SIGTERM and SIGINT into `inbox` meanwhile, where that is possible: on the main thread."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    earlier = {n: signal.signal(n, lambda number, _frame: inbox.put(number)) for n in (signal.SIGTERM, signal.SIGINT)}
-    try:
-        yield
-    finally:
-        for number, handler in earlier.items():
-            signal.signal(number, handler)

@@ -1,10 +1,14 @@
 """Fixtures that several folders of tests share."""
 
+import os
 from collections.abc import Iterator
 
 import pytest
 
 from tests.memcached import Memcached
+
+# Whatever a test starts announces itself to this machine only.
+os.environ["POLITICS_INTERFACES"] = "127.0.0.1"
 
 
 @pytest.fixture(scope="session")

@@ -43,6 +43,7 @@ class Play:
     workers: list[Worker] = field(default_factory=list)
     listeners: list[threading.Thread] = field(default_factory=list)
     events: "queue.Queue[tuple[Worker, dict[str, Any]]]" = field(default_factory=queue.Queue)
+    slots: set[int] = field(default_factory=set)
     spent: list[tuple[int, str]] = field(default_factory=list)
     handovers: list[str] = field(default_factory=list)
     struck: tuple[Worker, float] | None = None
@@ -87,7 +88,8 @@ class Play:
                 self.say(f"[bold]taken over {took:.2f} s[/bold] after {self.struck[0].name} was {self.struck[0].state}")
                 self.struck = None
         elif kind == "slot":
-            again = ", again: its first leader was interrupted" if event["takeover"] else ""
+            again = ", again: its first leader was interrupted" if event["slot"] in self.slots else ""
+            self.slots.add(event["slot"])
             self.say(f"{worker.name} works in slot {event['slot']}{again}")
         elif kind == "spent":
             worker.spent += 1

@@ -1,20 +1,24 @@
 """`politics doctor`: is this set-up sound?"""
 
+import contextlib
 import dataclasses
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Annotated
 
 import typer
 
+from discovery import MulticastUnavailable
 from election import LeasePolicy, Register
 from election.stores.memcached import MemcachedRegister, ShardedRegister
 from election.stores.sqlite import SQLiteRegister
 from politics import findings, probe
 from politics.cli.common import ServersOption, StoreOption, app, out, register_of
 from politics.findings import Finding, Level
+from politics.membership import listening
+from politics.peers import Peer
 
 COLOURS = {Level.FINE: "green", Level.ADVICE: "yellow", Level.DANGER: "red"}
 WATCHED = 3.2
@@ -28,21 +32,36 @@ def doctor(
     lease_ttl: Annotated[float, typer.Option(help="The lease to judge by.", metavar="SECONDS")] = 10.0,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON array, an object per finding.")] = False,
 ) -> None:
-    """Look at the store, the clocks and the network, and say what to do about what is found.
+    """Look at the store, the clocks, the network and the workers on it, and say what to do about what is found.
 
     It takes some four seconds, and changes nothing. Exit status 1 says that something endangers the promise of at most
     one leader, or that there can be none.
     """
     ttl = LeasePolicy(ttl=lease_ttl).ttl
     named = bool(store or servers or os.environ.get("POLITICS_STORE"))
-    with register_of(store, servers) as register:
+    with register_of(store, servers) as register, _network() as network:
         found = [*findings.of_machine(probe.machine()), *_of_store(register, named, ttl)]
+        peers, trouble = network()
+        found += findings.of_peers(peers, probe.identities(register, peers), trouble)
     if as_json:
         out.print(json.dumps([dataclasses.asdict(each) for each in found]), markup=False)
     else:
         for each in found:
             show(each)
     raise typer.Exit(int(any(each.level is Level.DANGER for each in found)))
+
+
+@contextlib.contextmanager
+def _network() -> Iterator[Callable[[], tuple[list[Peer], str]]]:
+    """Listen, while other things are looked at, and say who is heard, or why nobody can be."""
+    with contextlib.ExitStack() as stack:
+        try:
+            heard = stack.enter_context(listening())
+        except MulticastUnavailable as exc:
+            trouble = str(exc)
+            yield lambda: ([], trouble)
+        else:
+            yield lambda: (heard(), "")
 
 
 def _of_store(register: Register, named: bool, ttl: float) -> Iterator[Finding]:

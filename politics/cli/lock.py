@@ -5,7 +5,7 @@ import os
 import queue
 import random
 import signal
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Protocol
 
 import typer
@@ -13,6 +13,7 @@ import typer
 from election import Candidate, LeasePolicy, NotElected, State, StoreUnavailable, SystemClock, Term, View
 from election.term import wall_ms
 from politics.cli.common import ServersOption, StoreOption, app, complain, register_of
+from politics.inbox import Inbox
 from politics.job import Job
 
 # As in sysexits.h, and as timeout(1), env(1) and shells have it.
@@ -21,8 +22,6 @@ PASSED_ON = (
     signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2, signal.SIGWINCH,
 )  # fmt: skip
 MAX_PERMITS = 1000
-
-Inbox = queue.SimpleQueue[int]
 
 
 class Held(Protocol):
@@ -77,7 +76,7 @@ def lock(
     """Run COMMAND while holding the lease NAME; on all machines together, one at a time.
 
     When the lease cannot be renewed, COMMAND and all that it started gets SIGTERM while a third of the lease is left,
-    and SIGKILL while a tenth is left: it never outlives the lease. It finds the fence in $POLITICS_FENCE, and the
+    and SIGKILL while a sixth is left: it never outlives the lease. It finds the fence in $POLITICS_FENCE, and the
     lease's name in $POLITICS_LOCK. What it leaves running in its process group is ended with it.
 
     The exit status is COMMAND's (128 + n after signal n), or: 75 not acquired in time, 69 the store does not answer,
@@ -89,9 +88,9 @@ def lock(
         raise typer.BadParameter(f"--wait must be a number of seconds, not {wait!r}")
     policy = LeasePolicy(ttl=ttl)
     names = [name] if permits is None else [f"{name}/{number}" for number in range(permits)]
-    with register_of(store, servers) as register, signals() as inbox:
+    random.shuffle(names)
+    with register_of(store, servers) as register, Inbox(*collected()) as inbox:
         candidates = [Candidate(register, each, policy) for each in names]
-        random.shuffle(candidates)
         try:
             term = acquire(name, candidates, wait, inbox)
         except NotElected as exc:
@@ -103,6 +102,11 @@ def lock(
         with term:
             variables = {"POLITICS_FENCE": str(term.fence), "POLITICS_LOCK": term.name}
             raise typer.Exit(run_while(term, policy.ttl, command, variables, inbox))
+
+
+def collected() -> Sequence[int]:
+    """What we want to hear of: but for what we were started to ignore, as by nohup(1)."""
+    return [*(n for n in PASSED_ON if signal.getsignal(n) is not signal.SIG_IGN), signal.SIGCHLD]
 
 
 def acquire(name: str, candidates: Sequence[Candidate], wait: float | None, inbox: Inbox) -> Term:
@@ -171,7 +175,7 @@ def run_while(held: Held, ttl: float, command: Sequence[str], variables: Mapping
 def _supervise(job: Job, held: Held, ttl: float, inbox: Inbox) -> int:
     clock, asked, until = SystemClock(), False, float("inf")
     while (status := job.poll()) is None:
-        until = clock.now() + held.remaining() - ttl / 10
+        until = clock.now() + held.remaining() - ttl / 6
         job.until(until)
         if not asked and (held.lost.is_set() or held.remaining() < ttl / 3):
             asked = True
@@ -188,16 +192,3 @@ def _supervise(job: Job, held: Held, ttl: float, inbox: Inbox) -> int:
     if late and not asked:
         complain(f"{held.name}: not renewed in time: the command was killed")
     return LEASE_LOST if asked or late else status
-
-
-@contextlib.contextmanager
-def signals() -> Iterator[Inbox]:
-    """Collect signals meanwhile, but those that we were started to ignore, as by nohup(1)."""
-    inbox: Inbox = queue.SimpleQueue()
-    wanted = [number for number in PASSED_ON if signal.getsignal(number) is not signal.SIG_IGN]
-    earlier = {n: signal.signal(n, lambda number, _frame: inbox.put(number)) for n in (*wanted, signal.SIGCHLD)}
-    try:
-        yield inbox
-    finally:
-        for number, handler in earlier.items():
-            signal.signal(number, handler)

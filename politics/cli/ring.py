@@ -4,7 +4,7 @@ import json
 import signal
 import threading
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -15,7 +15,10 @@ from discovery.ring import BROADCAST, PORT, RingFinger, RingServer
 from discovery.waiting import EventStream
 from politics.cli.common import app, complain, out
 
-PemOption = typer.Option(metavar="FILE", exists=True, dir_okay=False, show_default=False)
+
+def pem(text: str) -> Any:
+    """An option that names a file of certificates or keys."""
+    return typer.Option(help=text, metavar="FILE", exists=True, dir_okay=False, show_default=False)
 
 
 @app.command()
@@ -36,9 +39,11 @@ def ring(
         str,
         typer.Option(metavar="RULES", help='Who may connect: "deny all allow 10.0.0.0/8".', show_default="everybody"),
     ] = "",
-    certificate: Annotated[Path | None, PemOption] = None,
-    key: Annotated[Path | None, PemOption] = None,
-    authority: Annotated[Path | None, PemOption] = None,
+    certificate: Annotated[Path | None, pem("Speak TLS, with this certificate; needs --key.")] = None,
+    key: Annotated[Path | None, pem("The key of that certificate.")] = None,
+    authority: Annotated[
+        Path | None, pem("Admit only clients that this authority has signed for; with --list, the one to trust.")
+    ] = None,
 ) -> None:
     """Run a ring, a tuple space that programs on this network find and share, until SIGTERM or Ctrl-C.
 

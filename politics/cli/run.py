@@ -1,17 +1,22 @@
 """`politics run`: what a service manager or a container starts."""
 
+import contextlib
 import importlib
 import importlib.util
 import logging
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import Annotated
 
 import typer
 
+from election import Event
 from politics import TokenWorker
 from politics.cli.common import ServersOption, StoreOption, app, split
+
+log = logging.getLogger("politics")
 
 
 @app.command()
@@ -34,6 +39,16 @@ def run(
             help="Seconds after which a silent leader is replaced.", metavar="SECONDS", show_default="the class's"
         ),
     ] = None,
+    metrics_port: Annotated[
+        int | None,
+        typer.Option(
+            help="Serve /metrics for Prometheus, /healthz and /leader on this port; 0: any.",
+            metavar="PORT",
+            min=0,
+            max=65535,
+            show_default="none",
+        ),
+    ] = None,
 ) -> None:
     """Run a TokenWorker until SIGTERM or Ctrl-C.
 
@@ -52,7 +67,32 @@ def run(
         "iteration_length": iteration_length,
         "lease_ttl": lease_ttl,
     }
-    worker(**{key: value for key, value in given.items() if value is not None}).process()  # type: ignore[arg-type]
+    made = worker(**{key: value for key, value in given.items() if value is not None})  # type: ignore[arg-type]
+    with contextlib.nullcontext() if metrics_port is None else _serve(made, metrics_port):
+        made.process()
+
+
+@contextlib.contextmanager
+def _serve(worker: TokenWorker, port: int) -> Iterator[None]:
+    """Feed metrics from the worker's events, and serve them meanwhile."""
+    try:
+        from politics.metrics import Metrics, serve
+    except ModuleNotFoundError as exc:
+        raise typer.BadParameter("--metrics-port needs more: pip install 'politics[metrics]'") from exc
+    metrics, own = Metrics(worker.group), worker.on_event
+
+    def see(event: Event) -> None:
+        metrics.see(event)
+        own(event)
+
+    worker.on_event = see  # type: ignore[method-assign]
+    with contextlib.ExitStack() as stack:
+        try:
+            found = stack.enter_context(serve(metrics, port, lambda: worker.running))
+        except OSError as exc:
+            raise typer.BadParameter(f"--metrics-port {port} cannot be used: {exc.strerror}") from exc
+        log.info("%s: metrics on port %d", worker.group, found)
+        yield
 
 
 def load(target: str) -> type[TokenWorker]:

@@ -11,7 +11,9 @@ from rich.table import Table
 from discovery import LoanLost, Proxy, Registry, Service, ServiceOnLoan, ServiceURL
 from discovery.remote import address_of
 from politics.cli.common import app, complain, out
-from politics.cli.lock import LEASE_LOST, NOT_ACQUIRED, run_while, signals
+from politics.cli.lock import LEASE_LOST, NOT_ACQUIRED, collected, run_while
+from politics.inbox import Inbox
+from politics.settings import interfaces
 
 LISTEN = 1.0
 """Seconds in which everybody on the network is heard."""
@@ -29,7 +31,7 @@ SecretOption = Annotated[
 InterfaceOption = Annotated[
     list[str] | None,
     typer.Option(
-        "--interface", metavar="ADDRESS", help="An interface to use, by default all; again for several.",
+        "--interface", metavar="ADDRESS", help="An interface to use, again for several. Default: $POLITICS_INTERFACES.",
         show_default=False,
     ),
 ]  # fmt: skip
@@ -48,7 +50,7 @@ def services(
     interface: InterfaceOption = None,
 ) -> None:
     """List the services on the network: app, name, where it is, description, and whether it is on loan."""
-    with Registry(ring=ring, secret=secret, interfaces=interface) as registry:
+    with Registry(ring=ring, secret=secret, interfaces=interface or interfaces()) as registry:
         if watch:
             for change in registry.watch():
                 row = {"change": change.kind, **described(change.service, change.on_loan)}
@@ -68,7 +70,7 @@ def lookup(
     interface: InterfaceOption = None,
 ) -> None:
     """Print where a service is; exit status 1 when it is not there, or on loan."""
-    with Registry(ring=ring, secret=secret, interfaces=interface) as registry:
+    with Registry(ring=ring, secret=secret, interfaces=interface or interfaces()) as registry:
         found = find(registry, url, timeout)
     out.print(str(address_of(found)) if isinstance(found, Proxy) else found, markup=False)
 
@@ -89,7 +91,7 @@ def call(
 
     Example: politics call distributed://shop/Stock count '"apples"' 3
     """
-    with Registry(ring=ring, secret=secret, interfaces=interface) as registry:
+    with Registry(ring=ring, secret=secret, interfaces=interface or interfaces()) as registry:
         found = find(registry, url, timeout)
         if not isinstance(found, Proxy):
             complain(f"{url} is {found}, which is not ours to call")
@@ -124,10 +126,10 @@ def borrow(
     The exit status is COMMAND's (128 + n after signal n), or: 75 it is on loan, 124 the loan was lost and COMMAND was
     stopped, 126 COMMAND cannot be run, 127 COMMAND not found, 1 there is no such service.
     """
-    with Registry(ring=ring, secret=secret, interfaces=interface) as registry:
+    with Registry(ring=ring, secret=secret, interfaces=interface or interfaces()) as registry:
         loan, status = registry.borrow(url, ttl, wait), LEASE_LOST
         try:
-            with contextlib.suppress(LoanLost), loan, signals() as inbox:
+            with contextlib.suppress(LoanLost), loan, Inbox(*collected()) as inbox:
                 status = run_while(loan, ttl, command, {"POLITICS_SERVICE": loan.address}, inbox)
         except ServiceOnLoan as exc:
             complain(exc)

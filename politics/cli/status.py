@@ -1,16 +1,21 @@
-"""`politics status`: who leads which group."""
+"""`politics status`: who leads which group, and who else is there."""
 
+import contextlib
 import json
 import threading
 import time
+from collections.abc import Callable, Iterator
 from typing import Annotated, Any
 
 import typer
 from rich.live import Live
 from rich.table import Table
 
-from election import BadRecord, Register, State, look
-from politics.cli.common import ServersOption, StoreOption, app, out, register_of
+from discovery import MulticastUnavailable
+from election import BadRecord, Register, State, StoreUnavailable, look
+from politics.cli.common import ServersOption, StoreOption, app, complain, out, register_of
+from politics.membership import listening
+from politics.peers import Peer, stores
 from politics.settings import default_store
 
 
@@ -18,41 +23,104 @@ from politics.settings import default_store
 def status(
     groups: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[GROUP]...", help="The groups to show; all, where the store can list them."),
+        typer.Argument(metavar="[GROUP]...", help="The groups to show; all that the network and the store know of."),
     ] = None,
     store: StoreOption = None,
     servers: ServersOption = None,
     watch: Annotated[bool, typer.Option("--watch", help="Look again every second, until Ctrl-C.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON array per look.")] = False,
 ) -> None:
-    """Show who leads: host and process, fence, slot and its state, and the time left of what is proven.
+    """Show who leads and who stands by.
 
-    memcached cannot list what it holds, so with it the groups are named. The times are told by the wall clocks of this
-    machine and of the leader's; the election itself never compares clocks.
+    What the store says: host and process, fence, slot and its state, and the time left of what is proven. What is heard
+    on the network, for a second at first: each member, whether it leads, and its store; SPLIT, where two of them name
+    different ones. The times are told by the wall clocks of this machine and of the leader's; the election itself never
+    compares clocks.
     """
-    with register_of(store, servers) as register:
+    with register_of(store, servers) as register, network() as heard:
         where = store or (",".join(servers) if servers else default_store())
-        if not groups and register.names() is None:
-            raise typer.BadParameter(f"{where} cannot list its groups: name them, as in politics status GROUP")
+        rows = Rows(register, where, groups or [], heard)
 
-        def rows() -> list[dict[str, Any]]:
-            names = groups or register.names() or []
-            return [describe(register, name, where, time.time()) for name in names]
-
-        def show(found: list[dict[str, Any]]) -> Table | str:
+        def show() -> Table | str:
+            found = rows.look()
             return json.dumps(found) if as_json else table(found)
 
+        first = show()
+        if rows.trouble:
+            complain(rows.trouble)
         if not watch:
-            out.print(show(rows()), markup=False)
-        elif as_json or not out.is_terminal:
+            out.print(first, markup=False)
+            raise typer.Exit(rows.status)
+        if as_json or not out.is_terminal:
+            out.print(first, markup=False)
             while True:
-                out.print(show(rows()), markup=False)
                 threading.Event().wait(1.0)
-        else:
-            with Live(show(rows()), console=out, auto_refresh=False) as live:
-                while True:
-                    threading.Event().wait(1.0)
-                    live.update(show(rows()), refresh=True)
+                out.print(show(), markup=False)
+        with Live(first, console=out, auto_refresh=False) as live:
+            while True:
+                threading.Event().wait(1.0)
+                live.update(show(), refresh=True)
+
+
+@contextlib.contextmanager
+def network() -> Iterator[Callable[[], list[Peer]]]:
+    """Who is heard; nobody, and one line that says why, where there is no multicast."""
+    with contextlib.ExitStack() as stack:
+        try:
+            heard = stack.enter_context(listening())
+        except MulticastUnavailable as exc:
+            complain(f"members are not heard: {exc}")
+            heard = list
+        yield heard
+
+
+class Rows:
+    """What the store and the network say of the groups, as `--json` prints it."""
+
+    def __init__(self, register: Register, where: str, groups: list[str], heard: Callable[[], list[Peer]]) -> None:
+        self._register, self._where, self._groups, self._heard = register, where, groups, heard
+        self.trouble, self.status = "", 0
+
+    def look(self) -> list[dict[str, Any]]:
+        """A row for each group that was named; if none was, for each that is known."""
+        self.trouble, self.status = "", 0
+        members: dict[str, list[Peer]] = {}
+        for peer in self._heard():
+            members.setdefault(peer.group, []).append(peer)
+        groups = self._groups or sorted({*members, *self._listed(bool(members))})
+        return [self._row(group, members.get(group, [])) for group in groups]
+
+    def _listed(self, heard: bool) -> list[str]:
+        """The groups that the store can list."""
+        try:
+            names = self._register.names()
+        except StoreUnavailable as exc:
+            self._fail(exc, heard)
+            return []
+        if names is None and not heard:
+            self.trouble = f"{self._where} cannot list its groups, and no member is heard: name the groups"
+        return list(names or [])
+
+    def _row(self, group: str, members: list[Peer]) -> dict[str, Any]:
+        told = {
+            "split": len(stores(members)) > 1,
+            "members": [
+                {"host": peer.host, "pid": peer.pid, "leads": peer.leads, "fence": peer.fence, "store": peer.store}
+                for peer in members
+            ],
+        }
+        try:
+            row = describe(self._register, group, self._where, time.time())
+            identity = self._register.shard(group).identity() if members else ""
+        except StoreUnavailable as exc:
+            self._fail(exc, bool(members))
+            unreachable = {"group": group, "state": "unreachable", "leader": None, "store": self._where}
+            return {**unreachable, **told, "elsewhere": False}
+        return {**row, **told, "elsewhere": bool(stores(members)) and identity not in stores(members)}
+
+    def _fail(self, exc: StoreUnavailable, heard: bool) -> None:
+        """With the network's view there is still something to show."""
+        self.trouble, self.status = str(exc), int(not heard)
 
 
 def describe(register: Register, group: str, where: str, now: float) -> dict[str, Any]:
@@ -80,7 +148,8 @@ def describe(register: Register, group: str, where: str, now: float) -> dict[str
 
 def table(rows: list[dict[str, Any]]) -> Table:
     """The rows for people."""
-    shown = Table("group", "state", "leader", "fence", "slot", "work", "lease left", "last renewed", "store", box=None)
+    columns = ("group", "state", "leader", "fence", "slot", "work", "lease left", "last renewed", "store", "members")
+    shown = Table(*columns, box=None)
     for row in rows:
         leader = row["leader"]
         shown.add_row(
@@ -91,5 +160,17 @@ def table(rows: list[dict[str, Any]]) -> Table:
             f"{row['lease_left']:.1f} s" if leader else "-",
             f"{row['renewed']:.1f} s ago" if "renewed" in row else "-",
             row["store"],
+            "\n".join(lines(row)) or "-",
         )
     return shown
+
+
+def lines(row: dict[str, Any]) -> Iterator[str]:
+    """The members of one group, for people."""
+    if row["split"]:
+        yield "SPLIT: each store has a leader of its own"
+    elif row["elsewhere"]:
+        yield "they use another store than the one looked at"
+    for member in row["members"]:
+        leads = " leads" if member["leads"] else ""
+        yield f"{member['host']}:{member['pid']}{leads}, {member['store'][:18] or 'store unknown'}"

@@ -45,7 +45,12 @@ def rows() -> Iterator[tuple[str, str, str, str]]:
     yield "warm lookup", _shown(warm), f"Rinda's read takes {RUBY / warm:.0f} as long", "< 10 µs"
     yield "warm find by name", _shown(found), f"{found / warm:.2f} of a lookup", ""
     yield "cold lookup, registry included", f"{cold * 1e3:.0f} ms", "", "< 1 s"
-    yield "registered here, found there", f"{seen[ROUNDS // 2] * 1e3:.1f} ms", f"worst {seen[-1] * 1e3:.1f} ms", "< 50 ms"
+    yield (
+        "registered here, found there",
+        f"{seen[ROUNDS // 2] * 1e3:.1f} ms",
+        f"worst {seen[-1] * 1e3:.1f} ms",
+        "< 50 ms",
+    )
     yield "call by reference", _shown(call), f"{call / raw:.1f} raw, {call / alone:.2f} Pyro5 alone", "≤ 1.15 Pyro5"
     yield "borrow and return", _shown(loan), f"{loan / raw:.0f} raw", ""
 

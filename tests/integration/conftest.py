@@ -1,6 +1,7 @@
 """A stage for each test: leaving it ends every process and verifies every claim of leadership."""
 
 import itertools
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ import pytest
 from tests.integration.harness import Stage, wait_for
 from tests.memcached import Memcached
 
-_groups = (f"group {number}" for number in itertools.count(1))
+_groups = (f"group {os.getpid()}-{number}" for number in itertools.count(1))
 
 MakeStage = Callable[..., Stage]
 

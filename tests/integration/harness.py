@@ -1,7 +1,9 @@
 """Real processes that race for a lease, and the diary in which all of them write what they claim and do."""
 
+import contextlib
 import itertools
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -38,7 +40,7 @@ class Process:
     def __init__(self, name: str, diary: Path, options: dict[str, Any]) -> None:
         command = [sys.executable, "-m", "tests.integration.worker", str(diary), name, json.dumps(options)]
         self.name = name
-        self.popen = subprocess.Popen(command, cwd=ROOT)
+        self.popen = subprocess.Popen(command, cwd=ROOT, start_new_session=True)
         self.pid = self.popen.pid
 
     def send(self, number: signal.Signals) -> float:
@@ -52,8 +54,9 @@ class Process:
         return self.popen.wait(20)
 
     def end(self) -> None:
-        """End it, whatever state it is in."""
-        self.popen.kill()
+        """End it and its children, whatever state they are in."""
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self.pid, signal.SIGKILL)
         self.popen.wait()
 
 

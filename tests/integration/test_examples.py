@@ -181,7 +181,7 @@ def test_a_report_whose_writer_is_killed_is_written_once_by_the_next(tmp_path: P
         with running(*command, env=env) as second:
             second.says("waiting to be elected")
             first.process.kill()
-            second.says("again, after an interrupted leader")
+            second.says("which an earlier leader may have begun")
             second.says("has written the report")
             assert len(reports(tmp_path)) == 1
     shown = subprocess.run(

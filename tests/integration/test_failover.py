@@ -1,6 +1,7 @@
 """Processes that die, stop politely or fall asleep while they lead, and who works next."""
 
 import signal
+from pathlib import Path
 
 import pytest
 
@@ -88,7 +89,9 @@ def test_a_leader_that_slept_through_its_lease_neither_works_nor_harms_its_succe
     stage.start(2)
     leader, election = stage.elected()
     stage.wait("effect", who=leader.name)
-    stopped = leader.send(signal.SIGSTOP)
+    leader.send(signal.SIGSTOP)
+    wait_for(lambda: "T" in Path(f"/proc/{leader.pid}/stat").read_text().rpartition(")")[2], "the leader to stop")
+    stopped = now()
     successor, succession = stage.elected(after=stopped)
     wait_for(lambda: now() > stopped + 3 * TTL, "three leases to pass")
     woken = leader.send(signal.SIGCONT)

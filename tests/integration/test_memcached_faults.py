@@ -74,6 +74,37 @@ def test_a_lost_record_costs_no_leadership(
     assert stage.wait("slot", fence=succession["fence"])["takeover"]
 
 
+@pytest.mark.parametrize(("on_failover", "uptime"), [("rerun", 0), ("skip", 0), ("rerun", 5)])
+def test_a_slot_that_may_have_been_begun_is_a_takeover(
+    own_memcached: Memcached, make_stage: MakeStage, on_failover: str, uptime: int
+) -> None:
+    """The record and its leader are lost in a slot of which nobody has heard: it is announced, or skipped, as asked.
+
+    Also when memcached has been up for long enough to vouch that no lease is left.
+    """
+    options = {"iteration_length": 1.0, "seconds": 0.2, "sticky": True, "on_failover": on_failover}
+    stage = make_stage(own_memcached.url, lease_ttl=1.0, **options)
+    stage.start(2)
+    leader, election = stage.elected()
+    (standby,) = (process for process in stage.processes.values() if process is not leader)
+    done = stage.wait("done", slot=1)["t"]
+    wait_for(lambda: now() > done + 0.5, "the standby to have heard of it")
+    standby.send(signal.SIGSTOP)
+    stage.wait("slot", slot=2)
+    leader.send(signal.SIGSTOP)
+    own_memcached.restart()
+    leader.send(signal.SIGKILL)
+    wait_for(lambda: int(own_memcached.stats()["uptime"]) >= uptime, "an older memcached")
+    standby.send(signal.SIGCONT)
+    succession = stage.wait("elected", who=standby.name)
+    assert succession["fence"] > election["fence"]
+    number = int(stage.log(standby.name, "elected leader")["text"].split("slot ")[1].rstrip(")"))
+    following = stage.wait("slot", who=standby.name, slot=number + 1)
+    assert not following["takeover"]
+    announced = [event["takeover"] for event in stage.events("slot", who=standby.name, slot=number)]
+    assert announced == ([True] if on_failover == "rerun" else [])
+
+
 def test_everybody_outlives_a_memcached_that_is_gone(own_memcached: Memcached, make_stage: MakeStage) -> None:
     """The leader steps down at its deadline and says so, standbys say once that they wait, and all recover."""
     stage = make_stage(own_memcached.url, lease_ttl=1.0)

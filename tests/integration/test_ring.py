@@ -4,6 +4,7 @@ import contextlib
 import json
 import os
 import re
+import select
 import signal
 import socket
 import threading
@@ -26,7 +27,7 @@ from discovery.errors import (
     RingNotFound,
 )
 from discovery.registration import Registration, find, services
-from discovery.remote import Client, Proxy, default_server, serve
+from discovery.remote import Address, Client, Proxy, default_server, serve
 from discovery.remotespace import RemoteSpace
 from discovery.ring import RingFinger, RingServer
 from tests.processes import DEADLINE, python, until
@@ -331,7 +332,9 @@ WRONG = [
     ("reading", [None, 0]),
     ("taking", [("x",), "never"]),
     ("taking", [("x",), -1]),
-    ("notify", ["write", 3, None]),
+    ("notify", ["write", 3, None, 10]),
+    ("notify", ["write", ("x",), None, "many"]),
+    ("notify", ["write", ("x",), None, -1]),
     ("entry", [0, "__class__", None]),
     ("entry", [[], "alive", None]),
     ("read_all", []),
@@ -396,6 +399,65 @@ def test_takers_killed_at_any_moment(server: RingServer, tmp_path: Path, how: st
     else:
         assert set(delivered) <= set(done)
         assert len(done) - len(delivered) <= kills  # the one that each was handing on, which is done again
+
+
+class Relay:
+    """Stands between a client and a server, and cuts the line after so many bytes in one direction."""
+
+    def __init__(self, port: int) -> None:
+        self._port = port
+        self._listener = socket.create_server((HOST, 0))
+        self.port = self._listener.getsockname()[1]
+        self.left = {"up": 0, "down": 0}
+
+    def carry(self) -> threading.Thread:
+        """Serve one connection; ends when it has."""
+        thread = threading.Thread(target=self._carry)
+        thread.start()
+        return thread
+
+    def _carry(self) -> None:
+        with self._listener.accept()[0] as client, socket.create_connection((HOST, self._port)) as server:
+            while ready := select.select([client, server], [], [], DEADLINE)[0]:
+                for source in ready:
+                    way, target = ("up", server) if source is client else ("down", client)
+                    data = source.recv(65536)[: self.left[way]]
+                    target.sendall(data)
+                    self.left[way] -= len(data)
+                    if not data or not self.left[way]:
+                        return
+
+    def close(self) -> None:
+        self._listener.close()
+
+
+@pytest.mark.parametrize("way", ["up", "down"])
+def test_a_line_that_is_cut_anywhere(server: RingServer, way: str) -> None:
+    """After each number of bytes: taken and known to be, or certainly not, or both are told that nobody knows."""
+    relay = Relay(server.port)
+    outcomes = []
+    for count in range(1, 400, 3):
+        server.space.write(("job", count))
+        relay.left = {"up": 10**9, "down": 10**9} | {way: count}
+        thread = relay.carry()
+        with Client() as client:
+            ring = RemoteSpace(client, Address("ring", HOST, relay.port))
+            try:
+                assert ring.take(("job", int)) == ("job", count)
+                outcome, value = "taken", None
+            except ConnectionLost as exc:
+                outcome, value = "uncertain" if exc.maybe_executed else "not taken", exc.value
+        assert value == (("job", count) if outcome == "uncertain" else None)
+        thread.join(DEADLINE)
+        until(lambda: not server._server._connections)
+        left = server.space.read_all(("job", None))
+        assert left == {"taken": [], "not taken": [("job", count)]}.get(outcome, left)
+        for _ in left:
+            server.space.take(("job", None), 0)
+        outcomes.append(outcome)
+    relay.close()
+    assert sorted(set(outcomes)) == ["not taken", "taken", "uncertain"]
+    assert outcomes == sorted(outcomes, key=["not taken", "uncertain", "taken"].index)
 
 
 COUNTER = (

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from discovery import RingFinger, RingServer, find
+from discovery import RingServer
 from tests.processes import DEADLINE, running
 
 EXAMPLES = Path(__file__).parents[2] / "examples" / "rinda"
@@ -41,11 +41,3 @@ def test_two_rings() -> None:
     assert chosen == "by its port: second"
     assert both == "all: ['first', 'second']"
     assert closed == "closed: no ring on port N of localhost, 127.0.0.1, localhost:M"
-
-
-def test_registration(ring: str) -> None:
-    """A logger that registered itself is found by its class's name."""
-    with running(sys.executable, "-u", str(EXAMPLES / "registration.py"), ring) as logger:
-        logger.line("in a ring")
-        find("Logger", finger=RingFinger([ring])).info("hello")
-        logger.line("INFO hello")

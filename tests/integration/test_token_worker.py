@@ -34,6 +34,24 @@ def test_a_fork_of_the_leader_does_not_lead(stage: Stage, how: str) -> None:
     assert {event["pid"] for event in stage.events("claim")} == {process.pid}
 
 
+def test_a_fork_can_be_terminated_and_its_parent_goes_on(stage: Stage) -> None:
+    """SIGTERM ends the child of a leader as it would end any process, and tells its parent nothing."""
+    stage.start(work="terminate_a_fork")
+    _, election = stage.elected()
+    terminated = stage.wait("terminated")
+    assert terminated["status"] == -signal.SIGTERM
+    stage.wait("effect", fence=election["fence"], after=terminated["t"] + 1)
+    assert not stage.events("lost")
+
+
+def test_a_signal_that_another_thread_takes_stops_the_worker(stage: Stage) -> None:
+    """The kernel may hand SIGTERM to any thread; the main thread hears of it all the same, and at once."""
+    (process,) = stage.start(work="take_the_signal")
+    assert process.wait() == 0
+    (slot,) = stage.events("slot")
+    assert stage.wait("lost")["t"] - slot["t"] < SLACK
+
+
 def test_a_worker_whose_work_raises_lives_on(stage: Stage, caplog: pytest.LogCaptureFixture) -> None:
     """The traceback is logged, the slot counts as done, and the next one is run."""
     stage.thread(work="fail", iteration_length=0.2)

@@ -9,12 +9,15 @@ import json
 import logging
 import multiprocessing
 import os
+import signal
 import sys
 import threading
 import time
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
+from election import LeasePolicy
 from politics import LeadershipLost, Term, TokenWorker
 
 STEP = 0.02
@@ -41,8 +44,18 @@ class Diary:
 class Diarist(TokenWorker):
     """Does one of the works below, and writes down every moment at which it claims to lead."""
 
-    def __init__(self, diary: Diary, name: str, *, work: str = "steps", seconds: float = 0.0, **options: Any) -> None:
+    def __init__(
+        self,
+        diary: Diary,
+        name: str,
+        *,
+        work: str = "steps",
+        seconds: float = 0.0,
+        poll_every: float | None = None,
+        **options: Any,
+    ) -> None:
         super().__init__(**options)
+        self._candidate.policy = LeasePolicy(self.lease_ttl, poll_every=poll_every)
         self.diary, self.name, self.work, self.seconds = diary, name, work, seconds
         self.over = threading.Event()
 
@@ -159,9 +172,38 @@ def fork_by_multiprocessing(worker: Diarist, term: Term) -> None:
     steps(worker, term)
 
 
+def linger(tell_ready: Connection) -> None:
+    """Say that we are here, and stay."""
+    tell_ready.send("ready")
+    threading.Event().wait(60)
+
+
+def terminate_a_fork(worker: Diarist, term: Term) -> None:
+    """Fork a child and end it by SIGTERM, then work for `seconds`."""
+    ready, tell_ready = multiprocessing.Pipe(duplex=False)
+    child = multiprocessing.get_context("fork").Process(target=linger, args=(tell_ready,))
+    child.start()
+    ready.recv()  # CPython drops what a child is sent before it has begun
+    child.terminate()
+    child.join(5)
+    worker.tell("terminated", status=child.exitcode)
+    child.kill()
+    steps(worker, term)
+
+
+def take_the_signal(worker: Diarist, term: Term) -> None:
+    """Be the thread that the kernel hands SIGTERM to, and wait for what comes of it."""
+    signal.pthread_kill(threading.get_ident(), signal.SIGTERM)
+    term.lost.wait(worker.seconds)
+
+
 WORKS = {
-    work.__name__: work for work in (steps, spend, ignore, fail, leave, fork, fork_and_return, fork_by_multiprocessing)
-}
+    work.__name__: work
+    for work in (
+        steps, spend, ignore, fail, leave, take_the_signal,
+        fork, fork_and_return, fork_by_multiprocessing, terminate_a_fork,
+    )
+}  # fmt: skip
 
 
 class DiaryHandler(logging.Handler):

@@ -36,7 +36,8 @@ class Process:
         self.alive = False
         for thread in list(self.threads):
             if thread.green:
-                thread.green.throw()
+                with self.world.acting_for(self):
+                    thread.green.throw()
 
 
 class Thread:

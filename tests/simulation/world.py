@@ -173,9 +173,9 @@ class Link:
 class Worker(TokenWorker):
     """The worker under attack: starts, steps and ends of its work go to the verifier."""
 
-    group, iteration_length, lease_ttl = "job", ITERATION, TTL
+    group, iteration_length, lease_ttl, announce = "job", ITERATION, TTL, False
 
-    def perform(self, term: politics.token_worker.Term) -> None:
+    def perform(self, term: politics.Term) -> None:
         world = threads.world()
         world.slot_started(term)
         for _ in range(world.rng.randrange(6)):
@@ -447,7 +447,7 @@ class World:
         if self.workers and self.now - max(self.led_at, self.quiet_since) > bound:
             raise Broken(f"no leader from {self.led_at:.3f} to {self.now:.3f}, quiet since {self.quiet_since:.3f}")
 
-    def slot_started(self, term: politics.token_worker.Term) -> None:
+    def slot_started(self, term: politics.Term) -> None:
         """A slot's work begins: for the first time, or as a takeover, or after the record that told of it was lost."""
         if not self.valid(self.current_process(), term._lead):
             return  # paused since it looked: what it does now is for the fence to stop
@@ -459,7 +459,7 @@ class World:
         told = cell is not None and election.record.decode("job", cell[0]).fence == term.fence
         self.started[term.iteration] = self.store.losses if told else -1
 
-    def effect(self, term: politics.token_worker.Term) -> None:
+    def effect(self, term: politics.Term) -> None:
         """A fenced effect: one with an old fence is refused."""
         self.refused += term.fence < self.sink
         self.sink = max(self.sink, term.fence)

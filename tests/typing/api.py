@@ -1,5 +1,6 @@
 """The public API of `election` as its users write it. Only the type checkers read this file."""
 
+import sqlite3
 import threading
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, assert_type
@@ -10,14 +11,19 @@ from election import (
     Cell,
     Clock,
     ElectionError,
+    Event,
+    FenceGuard,
+    Kind,
     Leader,
     LeadershipLost,
     LeasePolicy,
     Note,
     NotElected,
+    OnEvent,
     Plan,
     Record,
     Register,
+    StaleFence,
     State,
     StoreUnavailable,
     SystemClock,
@@ -79,3 +85,20 @@ also: Register = link
 link.fail(Fault.DELAYED, None)
 Verifier().claim(Claim(0, 1, 1, "me"))
 Scenario().run("candidates 3\ntick 1\nleader? 1")
+
+
+def hear(event: Event) -> None:
+    """A hook."""
+    assert_type(event.kind, Kind)
+    assert_type(event.fence, int | None)
+
+
+Candidate(register, "billing", on_event=hear)
+hook: OnEvent = hear
+guard = FenceGuard("billing", table="fences", paramstyle="qmark")
+try:
+    guard.check(sqlite3.connect(":memory:"), 7)
+    with guard.locked("/srv", fence=7):
+        pass
+except StaleFence as stale:
+    assert_type(stale.largest, int)

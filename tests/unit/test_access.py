@@ -55,3 +55,7 @@ def test_tls_says_what_it_lacks() -> None:
         TLS().for_server()
     with pytest.raises(ValueError, match="authority"):
         TLS().for_client()
+    with pytest.raises(ValueError, match=r"nowhere\.pem"):
+        TLS("nowhere.pem").for_server()
+    with pytest.raises(ValueError, match="test_access"):
+        TLS(authority=__file__).for_client()

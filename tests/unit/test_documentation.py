@@ -17,7 +17,7 @@ from politics.cli import app
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", ROOT / "examples" / "README.md", *sorted(ROOT.glob("docs/*.md"))]
-EXAMPLES = sorted(ROOT.glob("examples/*.py"))
+EXAMPLES = [path for path in sorted(ROOT.glob("examples/**/*.py")) if "__main__" in path.read_text()]
 COMMANDS: dict[str, Any] = typer.main.get_command(app).commands  # type: ignore[attr-defined]
 
 
@@ -151,5 +151,19 @@ def test_the_layout_in_the_design_exists() -> None:
 @pytest.mark.parametrize("example", EXAMPLES, ids=name_of)
 def test_every_example_is_run_and_listed(example: Path) -> None:
     """A test runs each example, and the list of examples links it."""
-    assert f'"{example.name}"' in (ROOT / "tests/integration/test_examples.py").read_text()
-    assert f"]({example.name})" in (ROOT / "examples/README.md").read_text()
+    assert any(runs(example, path.read_text()) for path in ROOT.glob("tests/integration/test_*examples.py"))
+    assert f"]({example.relative_to(ROOT / 'examples')})" in (ROOT / "examples/README.md").read_text()
+
+
+def runs(example: Path, test: str) -> bool:
+    """Whether the text of a test names the example, with its folder or beside it."""
+    folder, name = example.parent.name, rf'"{example.stem}(\.py)?"'
+    return f'"{folder}/{example.stem}"' in test or (f'"{folder}"' in test and re.search(name, test) is not None)
+
+
+def test_each_test_that_the_page_on_security_names_exists() -> None:
+    """What docs/security.md says to be tested is."""
+    named = set(re.findall(r"`(test_\w+)`", (ROOT / "docs/security.md").read_text()))
+    tests = "".join(path.read_text() for path in ROOT.glob("tests/**/test_*.py"))
+    assert len(named) > 20
+    assert {name for name in named if f"def {name}(" not in tests} == set()

@@ -27,7 +27,7 @@ class Point:
     y: Any = None
 
 
-@dataclasses.dataclass
+@dataclasses.dataclass(frozen=True)
 class Stranger:
     name: str
 
@@ -134,6 +134,7 @@ class Weekday(enum.IntEnum):
         (collections.namedtuple("Pair", "a b")(1, 2), "Pair"),
         (Weekday.MONDAY, "Weekday"),
         (Point, "Point"),
+        (re.compile("a" * 10_001), "10000 characters"),
         (datetime.datetime(2026, 1, 1, tzinfo=type("Z", (datetime.tzinfo,), {})()), "fixed offsets"),
     ],
 )
@@ -161,6 +162,13 @@ def test_a_class_that_is_unknown_here_says_so_and_travels_on() -> None:
         arrived.save()
     known = Unknown(f"{__name__}.Point", {"x": 1, "y": 2})
     assert travel(known) == Point(1, 2)
+
+
+def test_many_members_of_an_unknown_class_are_no_attack() -> None:
+    """A large set of unknown things arrives, where one of members that were chosen to share a hash is refused."""
+    strangers = {Stranger(str(number)) for number in range(1000)}
+    assert len(travel(strangers)) == 1000
+    assert travel(travel(strangers)) == travel(strangers)
 
 
 def test_only_dataclasses_go_by_value() -> None:
@@ -222,6 +230,7 @@ def test_other_errors_arrive_by_name_with_their_traceback() -> None:
     assert "raise OddError" in arrived.remote_traceback
 
 
+SAME_HASH = b",".join(b'{"i":"%x"}' % (number * (2**61 - 1)) for number in range(101))
 BOMBS = [
     b"",
     b"\xff\xfe",
@@ -244,6 +253,11 @@ BOMBS = [
     b'{"e":1}',
     b'{"p":["(",0]}',
     b'{"p":["x","y"]}',
+    b'{"p":["' + b"a" * 10_001 + b'",32]}',
+    b'{"s":[%s]}' % SAME_HASH,
+    b'{"f":[%s]}' % SAME_HASH,
+    b'{"d":[%s]}' % SAME_HASH.replace(b"}", b"},0"),
+    b'{"s":[%s]}' % b",".join(b'{"o":["x",{"d":["k",{"i":"%x"}]}]}' % (n * (2**61 - 1)) for n in range(101)),
     b'{"y":"eval"}',
     b'{"r":3}',
     b'{"r":"nowhere"}',

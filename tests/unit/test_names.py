@@ -28,8 +28,8 @@ def test_election_is_public() -> None:
 
 
 def test_all_is_sorted(package: ModuleType) -> None:
-    """`__all__` names each thing once, in alphabetical order."""
-    assert package.__all__ == sorted(set(package.__all__))
+    """`__all__` names each thing once, in alphabetical order, what is in capitals first."""
+    assert package.__all__ == sorted(set(package.__all__), key=lambda name: (not name.isupper(), name))
 
 
 def test_all_is_complete(package: ModuleType) -> None:

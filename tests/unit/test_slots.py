@@ -19,20 +19,39 @@ RUNNING, DONE = Slot(7, 100.0), Slot(7, 100.0, done=True)
         (None, 50.0, False, Turn(Slot(1, 60.0), run=True)),
         (RUNNING, 95.0, True, Turn(RUNNING, run=True, takeover=True)),
         (RUNNING, 195.0, True, Turn(RUNNING, run=True, takeover=True)),
-        (RUNNING, 95.0, False, Turn(DONE, run=False)),
-        (RUNNING, 100.0, False, Turn(Slot(8, 110.0), run=True)),
+        (RUNNING, 95.0, False, Turn(DONE, run=False, given_up=(7,))),
+        (RUNNING, 100.0, False, Turn(Slot(8, 110.0), run=True, given_up=(7,))),
         (DONE, 95.0, True, Turn(DONE, run=False)),
         (DONE, 99.9, False, Turn(DONE, run=False)),
         (DONE, 100.0, True, Turn(Slot(8, 110.0), run=True)),
         (DONE, 109.9, True, Turn(Slot(8, 110.0), run=True)),
         (DONE, 110.0, True, Turn(Slot(9, 120.0), run=True, skipped=1)),
         (DONE, 135.0, True, Turn(Slot(11, 140.0), run=True, skipped=3)),
-        (RUNNING, 135.0, False, Turn(Slot(11, 140.0), run=True, skipped=3)),
+        (RUNNING, 135.0, False, Turn(Slot(11, 140.0), run=True, skipped=3, given_up=(7,))),
     ],
 )
 def test_the_next_turn(known: Slot | None, now: float, rerun: bool, turn: Turn) -> None:
     """What a leader does with what it knows, at that time."""
     assert next_turn(known, LENGTH, now, rerun=rerun) == turn
+
+
+@pytest.mark.parametrize(
+    ("known", "now", "rerun", "turn"),
+    [
+        (None, 50.0, True, Turn(Slot(1, 60.0), run=True, takeover=True)),
+        (None, 50.0, False, Turn(Slot(1, 60.0), run=True, takeover=True)),
+        (RUNNING, 95.0, True, Turn(RUNNING, run=True, takeover=True)),
+        (DONE, 95.0, True, Turn(DONE, run=False)),
+        (DONE, 135.0, True, Turn(Slot(11, 140.0), run=True, takeover=True, skipped=3)),
+        (DONE, 100.0, False, Turn(Slot(8, 110.0, done=True), run=False, given_up=(8,))),
+        (RUNNING, 100.0, False, Turn(Slot(8, 110.0, done=True), run=False, given_up=(7, 8))),
+    ],
+)
+def test_the_next_turn_after_record_and_leader_were_lost_together(
+    known: Slot | None, now: float, rerun: bool, turn: Turn
+) -> None:
+    """The slot whose time it is may have been begun, so that it counts as interrupted."""
+    assert next_turn(known, LENGTH, now, rerun=rerun, lost=True) == turn
 
 
 @pytest.mark.parametrize(
@@ -101,10 +120,13 @@ def test_merging_forgets_nothing(a: Slot, b: Slot, c: Slot) -> None:
     assert known == Slot(a.number, min(look.ends for look in looks), any(look.done for look in looks))
 
 
-@given(st.none() | slots, lengths, times, st.booleans())
-def test_no_slot_is_run_twice_but_as_a_takeover(known: Slot | None, length: float, now: float, rerun: bool) -> None:
-    """What is run is new, or was interrupted and is run again because that was asked for."""
-    turn = next_turn(known, length, now, rerun=rerun)
+@given(st.none() | slots, lengths, times, st.booleans(), st.booleans())
+def test_no_slot_is_run_twice_but_as_a_takeover(
+    known: Slot | None, length: float, now: float, rerun: bool, lost: bool
+) -> None:
+    """What is run is new, or was interrupted (or may have been) and is run again because that was asked for."""
+    turn = next_turn(known, length, now, rerun=rerun, lost=lost)
+    assert turn.takeover or not turn.run or not lost
     if known is None:
         assert turn.run
         return

@@ -1,0 +1,78 @@
+"""What happens to a lease, as one frozen object: for a hook, and as the fields of log lines."""
+
+import enum
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+log = logging.getLogger("election")
+
+
+class Kind(enum.StrEnum):
+    """What has happened."""
+
+    ELECTED = "elected"
+    """We lead until `until`; `takeover`: in the place of a leader that fell silent."""
+    RENEWED = "renewed"
+    """It took `seconds`; we lead until `until`."""
+    RENEWAL_FAILED = "renewal_failed"
+    """For this `reason`; it is tried again."""
+    ENDED = "ended"
+    """Our term is over, for this `reason`. Told when it is left, which may be later than `until`."""
+    LED = "led"
+    """Somebody else was seen to lead, with this `fence`."""
+    LEADERLESS = "leaderless"
+    """Nobody was seen to lead."""
+    STORE_SILENT = "store_silent"
+    """The store stopped answering a candidate, for this `reason`."""
+    STORE_ANSWERS = "store_answers"
+    """The store answers again."""
+    SLOT_STARTED = "slot_started"
+    """The work of `slot` begins; `takeover`: again, after a leader that was interrupted."""
+    SLOT_DONE = "slot_done"
+    """It returned, after `seconds`."""
+    SLOT_FAILED = "slot_failed"
+    """It raised, after `seconds`."""
+    SLOT_INTERRUPTED = "slot_interrupted"
+    """Leadership was lost, or the work was asked to stop, after `seconds`, for this `reason`."""
+    SLOTS_SKIPPED = "slots_skipped"
+    """The last `count` slots before `slot` have passed unused."""
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """One thing that has happened to the lease `group`; what does not apply is None.
+
+    `until` is a moment in seconds on the clock of `SystemClock`.
+    """
+
+    kind: Kind
+    group: str
+    fence: int | None = None
+    slot: int | None = None
+    takeover: bool | None = None
+    count: int | None = None
+    seconds: float | None = None
+    until: float | None = None
+    reason: str | None = None
+
+    @property
+    def fields(self) -> dict[str, Any]:
+        """What applies, for `extra` of a log line; `kind` is called `event` there."""
+        given = {name: getattr(self, name) for name in self.__slots__ if name != "kind"}
+        return {"event": str(self.kind)} | {name: value for name, value in given.items() if value is not None}
+
+
+OnEvent = Callable[[Event], object]
+"""Called in the thread in which the thing happens, the one that renews leases included: it must return at once."""
+
+
+def tell(hook: OnEvent | None, event: Event) -> dict[str, Any]:
+    """Hand `event` to the hook, which may raise what it likes, and return its fields."""
+    try:
+        if hook is not None:
+            hook(event)
+    except Exception:
+        log.exception("%s: on_event failed for %s", event.group, event.kind)
+    return event.fields

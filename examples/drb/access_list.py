@@ -1,0 +1,38 @@
+"""Who may connect: one server for each list of rules, and whether this machine gets in.
+
+python access_list.py
+
+In DRb `allow all` overrides every `deny`, in silence and in either order. Here the rule for the smallest network that
+holds an address decides. A list belongs to its server, not to the process, so all of these can be in one.
+"""
+
+from discovery import Access, Client, ConnectionLost, Server
+
+
+class HelloWorld:
+    def say_hello(self) -> str:
+        return "Hello, world!"
+
+
+LISTS = (
+    "deny all allow 127.0.0.1",
+    "deny all allow 10.0.0.0/8",
+    "deny 127.0.0.1",
+    "allow all deny 127.0.0.1",  # the trap: DRb lets us in by this one
+    "deny 127.0.0.1 allow all",  # and by this one
+    "deny 127.0.0.0/8 allow 127.0.0.1",
+)
+
+
+def main() -> None:
+    for rules in LISTS:
+        with Server("127.0.0.1", access=Access(rules)) as server, Client() as client:
+            hello = client.proxy(server.serve(HelloWorld()))
+            try:
+                print(f"{rules}: {hello.say_hello()}")
+            except ConnectionLost:
+                print(f"{rules}: refused")
+
+
+if __name__ == "__main__":
+    main()

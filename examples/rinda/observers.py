@@ -1,0 +1,25 @@
+"""Observers of what happens to a tuple: it is taken, written back, left to expire; then the observation ends."""
+
+from threading import Thread
+
+from discovery import EventStream, TupleSpace
+
+
+def observe(stream: EventStream) -> None:
+    for event in stream:
+        print(f"{event.kind}: {event.tuple}")
+
+
+def main() -> None:
+    with TupleSpace() as space:
+        observer = Thread(target=observe, args=(space.notify(None, ("service", None), expires=0.3),))
+        observer.start()
+        space.write(("service", "hello"))
+        service = space.take(("service", None))
+        space.write(service, expires=0.1)
+        space.write(("client", "hello"))  # matches no observer's template
+        observer.join()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,36 @@
+"""How long tuples live: a number of seconds, for ever, or for as long as a renewer says."""
+
+from time import monotonic
+
+from discovery import SimpleRenewer, TupleSpace
+
+
+class LimitedRenewer:
+    """Five lives of a twentieth of a second; it looks at the tuple for which it is asked."""
+
+    def __init__(self) -> None:
+        self.lives = 5
+
+    def renew(self, fields: tuple[str]) -> float | bool:
+        if self.lives == 0:
+            return False
+        self.lives -= 1
+        print(f"{fields[0]} lives on, {self.lives} left")
+        return 0.05
+
+
+def main() -> None:
+    with TupleSpace() as space:
+        begun = monotonic()
+        deletions = space.notify("delete", (None,))
+        space.write(("numeric",), expires=0.8)
+        space.write(("eternal",))
+        space.write(("simple",), expires=SimpleRenewer(0.1))
+        space.write(("limited",), expires=LimitedRenewer())
+        for _ in range(2):
+            print(f"{deletions.get().tuple[0]} is gone after {monotonic() - begun:.2f} s")
+        print("still there:", *(name for (name,) in space.read_all((None,))))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,55 @@
+"""A logger that one line registers with a ring, and that is found by the name of its class.
+
+politics ring &  python logger.py service &  python logger.py client
+Hosts to look for a ring on may follow (localhost:7647); otherwise it is the local network and this machine. Without
+anything all three are run here. The service stays registered while rings come and go.
+"""
+
+import os
+import subprocess
+import sys
+import threading
+
+from discovery import Registration, RingFinger, RingServer, find, services
+from discovery.ring import BROADCAST
+
+
+class Logger:
+    def info(self, text: str) -> None:
+        print(f"INFO {text}", flush=True)
+
+
+def service(finger: RingFinger) -> None:
+    with Registration(Logger(), finger=finger) as registration:
+        registration.wait()
+        print(registration, flush=True)
+        threading.Event().wait()
+
+
+def client(finger: RingFinger) -> None:
+    find("Logger", finger=finger).info(f"process {os.getpid()} was here")
+    for host, found in services(finger).items():
+        for _, name, _, description in found:
+            print(f"{name} is on {host}: {description}")
+
+
+def both() -> None:
+    with RingServer(port=0, host="127.0.0.1", announce=False) as ring:
+        host = f"127.0.0.1:{ring.port}"
+        with subprocess.Popen([sys.executable, __file__, "service", host]) as other:
+            client(RingFinger([host]))
+            other.terminate()
+
+
+def main() -> None:
+    match sys.argv[1:]:
+        case ["service", *hosts]:
+            service(RingFinger(hosts or [BROADCAST, "localhost"]))
+        case ["client", *hosts]:
+            client(RingFinger(hosts or [BROADCAST, "localhost"]))
+        case _:
+            both()
+
+
+if __name__ == "__main__":
+    main()
