@@ -183,6 +183,11 @@ class _Engine(RecordUpdateListener):
 
     def begin(self) -> None:
         self.zeroconf.async_add_listener(self, None)
+        # What arrived while the sockets were being opened: zeroconf keeps it, and ignores its repetition for a while.
+        for name in self.zeroconf.cache.names():
+            for record in self.zeroconf.cache.entries_with_name(name):
+                if isinstance(record, DNSText) and record.name.endswith(_TYPE):
+                    self.hear(record.name, record.text)
         self.heart = self.loop.create_task(self.beat())
 
     async def end(self) -> None:

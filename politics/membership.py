@@ -53,7 +53,8 @@ class Membership:
 
     def join(self) -> None:
         """Be announced from now on, until `leave`; once."""
-        _assemblies.setdefault(os.getpid(), Assembly()).add(self)
+        pid = os.getpid()
+        (_assemblies.get(pid) or _assemblies.setdefault(pid, Assembly())).add(self)
 
     def leave(self) -> None:
         """Be announced no longer."""
@@ -140,7 +141,7 @@ class Assembly:
         self._lock = threading.Lock()  # never held while anything waits
         self._thread: threading.Thread | None = None
         self._serving = self._warned = False
-        atexit.register(self.disband)
+        atexit.register(self.disband, os.getpid())
 
     def add(self, member: Membership) -> None:
         """Announce this one too."""
@@ -162,8 +163,10 @@ class Assembly:
             self.members = tuple(each for each in self.members if each is not member)
         self.wake.set()
 
-    def disband(self) -> None:
-        """The process ends: let the thread say goodbye, if that is quick."""
+    def disband(self, pid: int) -> None:
+        """The process ends: let the thread say goodbye, if that is quick. In a fork of it there is no such thread."""
+        if pid != os.getpid():
+            return
         thread, self.members = self._thread, ()
         self.wake.set()
         if thread:
@@ -182,8 +185,10 @@ class Assembly:
         beacon: Beacon | None = None
         tried = -RECHECK
         announced: dict[Membership, Announcement] = {}
-        while members := self._current():
-            self.wake.clear()
+        while True:
+            self.wake.clear()  # before we look at what it announces
+            if not (members := self._current()):
+                return
             if beacon is None and now() - tried >= RECHECK:
                 beacon, tried = self._open(stack, heard), now()
             for member in members if beacon else ():
@@ -228,10 +233,12 @@ _assemblies: dict[int, Assembly] = {}
 
 def note(heard: Heard, change: Change, sighting: Sighting) -> tuple[Peer | None, Peer | None]:
     """Keep what was heard; return what this announcement was before, and what it is now."""
-    before = heard.pop(sighting.name, None)
+    before = heard.get(sighting.name)
     after = None if change == "removed" else understand(sighting.properties)
     if after:
         heard[sighting.name] = after
+    else:
+        heard.pop(sighting.name, None)
     return before, after
 
 

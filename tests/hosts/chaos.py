@@ -109,6 +109,9 @@ def inside(folder: Path, seed: int, minutes: float) -> int:
             trouble.append(f"{type(exc).__name__}: {exc}")
     report = study(cluster.events, chaos.injections)
     report.trouble, report.left_behind = trouble, cluster.left
+    fences = [int(line.split()[0]) for line in (folder / "effects").open()]
+    if fences != sorted(fences):
+        report.overlaps.append("an effect has landed behind one with a larger fence")
     if minutes:
         print(f"seed {seed}, {json.dumps(options)}\n{report}", flush=True)
     else:

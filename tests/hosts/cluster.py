@@ -78,8 +78,10 @@ class Cluster:
                 continue
             self._started += 1
             begun.append(name := f"{host}/{self._started}")
+            place = self.network.hosts[host]
             worker = [sys.executable, "-m", "tests.hosts.worker", str(self.diary), name, json.dumps(self._options)]
-            self._processes[host] = subprocess.Popen([*self.network.hosts[host].within, *worker], cwd=ROOT)
+            environment = os.environ | {"POLITICS_INTERFACES": place.address}
+            self._processes[host] = subprocess.Popen([*place.within, *worker], cwd=ROOT, env=environment)
         wait_for(lambda: all(self.seen("log", who=name) for name in begun), f"{begun} to race")
 
     def alive(self, host: str) -> bool:
