@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 from discovery import url
 from discovery.errors import BadURL
+from discovery.wire import Address
 
 KIND = "service"
 """The kind of the announcements."""
@@ -61,6 +62,8 @@ class Refused(Exception):
 
 def understand(name: str, properties: Mapping[str, str], secret: bytes, now: float) -> Offer:
     """The offer that somebody announces. Raises `Refused`."""
+    if not all(isinstance(text, str) for pair in properties.items() for text in pair):
+        raise Refused("malformed: not texts")
     if secret:
         _verify(name, properties, secret, now)
     try:
@@ -69,6 +72,9 @@ def understand(name: str, properties: Mapping[str, str], secret: bytes, now: flo
             properties.get("text", ""),
         )  # fmt: skip
         turn = int(properties["n"])
+        for where in (service.url, properties.get("desk", "")):
+            if where.startswith("PYRO:"):
+                Address.parse(where)
     except (KeyError, ValueError, BadURL) as exc:
         raise Refused(f"malformed: {exc!r}") from exc
     return Offer(name, service, properties.get("desk", ""), "loan" in properties, turn)
