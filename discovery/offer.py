@@ -10,7 +10,9 @@ from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 from discovery import url
-from discovery.errors import BadURL
+from discovery.beacon import pack
+from discovery.errors import BadAddress, BadAnnouncement, BadURL
+from discovery.wire import Address
 
 KIND = "service"
 """The kind of the announcements."""
@@ -59,19 +61,31 @@ class Refused(Exception):
     """An announcement that is not believed, and why."""
 
 
+def check(properties: Mapping[str, str]) -> None:
+    """Raises `BadAnnouncement` for what others would refuse to hear: the same, whichever way it goes."""
+    pack(properties)
+    for key, value in properties.items():
+        if not value.isprintable():
+            raise BadAnnouncement(f"{key} would confuse a terminal: {value!r}")
+
+
 def understand(name: str, properties: Mapping[str, str], secret: bytes, now: float) -> Offer:
     """The offer that somebody announces. Raises `Refused`."""
-    if secret:
-        _verify(name, properties, secret, now)
     try:
+        check(properties)
+        if secret:
+            _verify(name, properties, secret, now)
         service = Service(
             url.name(properties["app"], "an app"), url.name(properties["name"], "a service"), properties["url"],
             properties.get("text", ""),
         )  # fmt: skip
-        turn = int(properties["n"])
-    except (KeyError, ValueError, BadURL) as exc:
-        raise Refused(f"malformed: {exc!r}") from exc
-    return Offer(name, service, properties.get("desk", ""), "loan" in properties, turn)
+        turn, desk = int(properties["n"]), properties.get("desk", "")
+        for where in (service.url, desk):
+            if where.startswith("PYRO:"):
+                Address.parse(where)
+    except (KeyError, ValueError, BadURL, BadAddress, BadAnnouncement) as exc:
+        raise Refused(f"malformed: {repr(exc)[:200]}") from exc
+    return Offer(name, service, desk, "loan" in properties, turn)
 
 
 def _verify(name: str, properties: Mapping[str, str], secret: bytes, now: float) -> None:
