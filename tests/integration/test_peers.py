@@ -19,6 +19,7 @@ from election import open_register
 from election.stores.memory import MemoryRegister
 from politics import Peer, TokenWorker
 from politics.membership import listening
+from politics.peers import CONFIRM
 from tests.integration.conftest import MakeStage
 from tests.integration.harness import wait_for
 from tests.memcached import Memcached
@@ -152,7 +153,7 @@ def test_a_split_store_is_reported_by_both(group: str, tmp_path: Path) -> None:
     one, other = (f"sqlite:///{tmp_path}/{name}.db" for name in ("one", "other"))
     with python(WORKER, group, one) as first, python(WORKER, group, other) as second:
         for process, peer in ((first, second), (second, first)):
-            assert f":{peer.popen.pid} uses another store" in process.line("ERROR")
+            assert f":{peer.popen.pid} uses another store" in process.line("ERROR", timeout=2 * CONFIRM)
         found = row(group)
         assert found["split"]
         assert {member["pid"] for member in found["members"]} == {first.popen.pid, second.popen.pid}
