@@ -52,7 +52,7 @@ def test_everybody_sees_two_thousand_services(members: list[subprocess.Popen[str
 
 
 def test_a_flood_of_names_harms_nobody() -> None:
-    """Ten thousand names of a stranger; who was known is still found, and calls go on."""
+    """Thousands of names of a stranger; who was known is still found, and calls go on."""
     app = f"app{secrets.token_hex(4)}"
     with (
         Registry(app, interfaces=LOOPBACK) as owner,
@@ -62,9 +62,9 @@ def test_a_flood_of_names_harms_nobody() -> None:
     ):
         url = owner.register("Echo", url="http://10.0.0.1")
         assert other.lookup(url, DEADLINE) == "http://10.0.0.1"
-        for number in range(10_000):
+        for number in range(3000):
             beacon.announce("service", {"app": "flood", "name": f"n{number}", "url": "PYRO:x@10.0.0.1:1", "n": "0"})
-        until(lambda: len(other.services(("flood", None, None, None))) > 5000, 30)
+        until(lambda: len(other.services(("flood", None, None, None))) > 2000, 30)
         assert other.lookup(url, 0) == "http://10.0.0.1"
-        until(lambda: guarded.refused > 5000, 30)
+        until(lambda: guarded.refused > 2000, 30)
         assert guarded.services() == []

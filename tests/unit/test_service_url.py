@@ -52,10 +52,14 @@ def test_a_signed_offer_is_believed_under_its_own_name_and_for_some_time() -> No
         understand(OFFER.name, OFFER.properties(b"", 1000), SECRET, 1000)
 
 
-@pytest.mark.parametrize("wrong", [{"app": ""}, {"name": "a/b"}, {"n": "many"}])
+@pytest.mark.parametrize(
+    "wrong", [{"app": ""}, {"name": "a/b"}, {"n": "many"}, {"url": "PYRO:nowhere"}, {"desk": "PYRO:"}]
+)
 def test_a_malformed_offer_is_refused(wrong: dict[str, str]) -> None:
     """Names that cannot be, numbers that are none."""
     with pytest.raises(Refused, match="malformed"):
         understand(OFFER.name, OFFER.properties(b"", 0) | wrong, b"", 0)
     with pytest.raises(Refused, match="malformed"):
         understand(OFFER.name, {"app": "app"}, b"", 0)
+    with pytest.raises(Refused, match="not texts"):
+        understand(OFFER.name, {"app": 7}, b"", 0)  # type: ignore[dict-item]
