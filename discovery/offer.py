@@ -90,7 +90,7 @@ def understand(name: str, properties: Mapping[str, str], secret: bytes, now: flo
 
 def _verify(name: str, properties: Mapping[str, str], secret: bytes, now: float) -> None:
     """The signature covers the announcement's name and the address that it leads to, so it can only be repeated as it
-    is, from wherever; and its time, so that it cannot be repeated for long."""
+    is, from wherever; and its time, so that nobody believes an old one who has not heard it when it was new."""
     signed = dict(properties)
     mac = signed.pop("mac", "")
     if not mac:
