@@ -10,7 +10,8 @@ from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 from discovery import url
-from discovery.errors import BadURL
+from discovery.beacon import pack
+from discovery.errors import BadAddress, BadAnnouncement, BadURL
 from discovery.wire import Address
 
 KIND = "service"
@@ -60,29 +61,36 @@ class Refused(Exception):
     """An announcement that is not believed, and why."""
 
 
+def check(properties: Mapping[str, str]) -> None:
+    """Raises `BadAnnouncement` for what others would refuse to hear: the same, whichever way it goes."""
+    pack(properties)
+    for key, value in properties.items():
+        if not value.isprintable():
+            raise BadAnnouncement(f"{key} would confuse a terminal: {value!r}")
+
+
 def understand(name: str, properties: Mapping[str, str], secret: bytes, now: float) -> Offer:
     """The offer that somebody announces. Raises `Refused`."""
-    if not all(isinstance(text, str) for pair in properties.items() for text in pair):
-        raise Refused("malformed: not texts")
-    if secret:
-        _verify(name, properties, secret, now)
     try:
+        check(properties)
+        if secret:
+            _verify(name, properties, secret, now)
         service = Service(
             url.name(properties["app"], "an app"), url.name(properties["name"], "a service"), properties["url"],
             properties.get("text", ""),
         )  # fmt: skip
-        turn = int(properties["n"])
-        for where in (service.url, properties.get("desk", "")):
+        turn, desk = int(properties["n"]), properties.get("desk", "")
+        for where in (service.url, desk):
             if where.startswith("PYRO:"):
                 Address.parse(where)
-    except (KeyError, ValueError, BadURL) as exc:
-        raise Refused(f"malformed: {exc!r}") from exc
-    return Offer(name, service, properties.get("desk", ""), "loan" in properties, turn)
+    except (KeyError, ValueError, BadURL, BadAddress, BadAnnouncement) as exc:
+        raise Refused(f"malformed: {repr(exc)[:200]}") from exc
+    return Offer(name, service, desk, "loan" in properties, turn)
 
 
 def _verify(name: str, properties: Mapping[str, str], secret: bytes, now: float) -> None:
     """The signature covers the announcement's name and the address that it leads to, so it can only be repeated as it
-    is, from wherever; and its time, so that it cannot be repeated for long."""
+    is, from wherever; and its time, so that nobody believes an old one who has not heard it when it was new."""
     signed = dict(properties)
     mac = signed.pop("mac", "")
     if not mac:

@@ -265,7 +265,9 @@ class Registry:
 
     def _announce(self, mine: Offer) -> None:
         with self._announcing:
-            self._medium.publish(mine.name, mine.properties(self._secret, time.time()))
+            properties = mine.properties(self._secret, time.time())
+            offer.check(properties)
+            self._medium.publish(mine.name, properties)
             self._own[mine.service.service] = mine
             self._view.put(mine)
 
@@ -308,7 +310,7 @@ class Registry:
             return self._view.drop(name)
         try:
             heard = offer.understand(name, properties, self._secret, time.time())
-        except (Refused, ValueError, TypeError) as exc:
+        except Refused as exc:
             self.refused += 1
             if self.refused & (self.refused - 1) == 0:  # the 1st, 2nd, 4th, 8th ...
                 log.warning("ignored an announcement by a stranger, %s (%s of them so far)", exc, self.refused)

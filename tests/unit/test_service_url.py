@@ -61,5 +61,5 @@ def test_a_malformed_offer_is_refused(wrong: dict[str, str]) -> None:
         understand(OFFER.name, OFFER.properties(b"", 0) | wrong, b"", 0)
     with pytest.raises(Refused, match="malformed"):
         understand(OFFER.name, {"app": "app"}, b"", 0)
-    with pytest.raises(Refused, match="not texts"):
+    with pytest.raises(Refused, match="are texts"):
         understand(OFFER.name, {"app": 7}, b"", 0)  # type: ignore[dict-item]
