@@ -88,16 +88,18 @@ class Cluster:
         """Whether a worker runs there."""
         return host in self._processes and self._processes[host].poll() is None
 
-    def signal(self, host: str, number: signal.Signals) -> None:
-        """Send the worker there a signal, if it runs."""
-        self._processes[host].send_signal(number)
+    def signal(self, host: str, number: signal.Signals) -> "subprocess.Popen[bytes]":
+        """Send the worker there a signal, if it runs; returns its process."""
+        process = self._processes[host]
+        process.send_signal(number)
         if number == signal.SIGKILL:
-            self._processes[host].wait()
+            process.wait()
+        return process
 
-    def end(self, host: str) -> None:
-        """Wait until the worker there has ended, as it was told to."""
-        self.signal(host, signal.SIGCONT)
-        self._processes[host].wait(10)
+    def end(self, process: "subprocess.Popen[bytes]") -> None:
+        """Wait until that worker has ended, as it was told to."""
+        process.send_signal(signal.SIGCONT)
+        process.wait(10)
 
     def leader(self) -> str | None:
         """The host whose worker claims to lead now."""

@@ -55,9 +55,9 @@ def standby_killed(cluster: Cluster) -> Iterator[None]:
 @fault(moves=True)
 def leader_told_to_stop(cluster: Cluster) -> Iterator[None]:
     host = cluster.the_leader()
-    cluster.signal(host, signal.SIGTERM)
+    process = cluster.signal(host, signal.SIGTERM)
     yield
-    cluster.end(host)
+    cluster.end(process)
     cluster.start(host)
 
 
