@@ -5,6 +5,7 @@ on the clock of the process that keeps the space, or, where a renewer keeps it, 
 """
 
 from discovery.beacon import Announcement, Beacon, Sighting
+from discovery.distributed import Distributed, default_registry, distributable, use_registry
 from discovery.entry import Entry, Expiry, Renewer, SimpleRenewer
 from discovery.errors import (
     BadAccessRule,
@@ -14,10 +15,12 @@ from discovery.errors import (
     BadTemplate,
     BadTime,
     BadTuple,
+    BadURL,
     CallTimeout,
     CannotTravel,
     ConnectionLost,
     DiscoveryError,
+    LoanLost,
     MulticastUnavailable,
     NoSuchMethod,
     NoSuchObject,
@@ -25,14 +28,23 @@ from discovery.errors import (
     RequestCanceled,
     RequestExpired,
     RingNotFound,
+    ServiceNotFound,
+    ServiceOnLoan,
+    ServiceTaken,
     UnknownClass,
 )
+from discovery.finder import ServiceProxy
+from discovery.loan import Loan
+from discovery.offer import Service
 from discovery.registration import Registration, find, services
+from discovery.registry import Registry
 from discovery.remote import TLS, Access, Client, Proxy, Server, by_reference, by_value, connect, serve
 from discovery.remotespace import RemoteSpace
 from discovery.ring import RingFinger, RingServer
 from discovery.template import Template
 from discovery.tuplespace import TupleSpace
+from discovery.url import ServiceURL
+from discovery.view import ServiceChange, Watch
 from discovery.waiting import Event, EventStream, Request
 
 __all__ = [
@@ -46,21 +58,26 @@ __all__ = [
     "BadTemplate",
     "BadTime",
     "BadTuple",
+    "BadURL",
     "Beacon",
     "CallTimeout",
     "CannotTravel",
     "Client",
     "ConnectionLost",
     "DiscoveryError",
+    "Distributed",
     "Entry",
     "Event",
     "EventStream",
     "Expiry",
+    "Loan",
+    "LoanLost",
     "MulticastUnavailable",
     "NoSuchMethod",
     "NoSuchObject",
     "Proxy",
     "Registration",
+    "Registry",
     "RemoteError",
     "RemoteSpace",
     "Renewer",
@@ -71,15 +88,26 @@ __all__ = [
     "RingNotFound",
     "RingServer",
     "Server",
+    "Service",
+    "ServiceChange",
+    "ServiceNotFound",
+    "ServiceOnLoan",
+    "ServiceProxy",
+    "ServiceTaken",
+    "ServiceURL",
     "Sighting",
     "SimpleRenewer",
     "Template",
     "TupleSpace",
     "UnknownClass",
+    "Watch",
     "by_reference",
     "by_value",
     "connect",
+    "default_registry",
+    "distributable",
     "find",
     "serve",
     "services",
+    "use_registry",
 ]

@@ -61,8 +61,8 @@ class Sighting:
 class Announcement:
     """Something of ours that others hear of. Both calls return at once and may be made on any thread."""
 
-    def __init__(self, beacon: Beacon, kind: str) -> None:
-        self.kind, self.name = kind, f"{kind}-{secrets.token_hex(8)}"
+    def __init__(self, beacon: Beacon, name: str) -> None:
+        self.name = name
         self._beacon = beacon
 
     def update(self, properties: Mapping[str, str]) -> None:
@@ -115,16 +115,17 @@ class Beacon:
             asyncio.run_coroutine_threadsafe(engine.end(), engine.loop).result()
             engine.zeroconf.close()
 
-    def announce(self, kind: str, properties: Mapping[str, str]) -> Announcement:
+    def announce(self, kind: str, properties: Mapping[str, str], name: str = "") -> Announcement:
         """Lets others hear of something, milliseconds from now and until it is withdrawn or this process ends.
 
-        `kind` is a word in small letters. Raises `BadAnnouncement` where that, or what the properties hold, cannot be
-        sent, and `MulticastUnavailable` when the beacon is off.
+        `kind` is a word in small letters, `name` what `new_name(kind)` gave, where it has to be known before. Raises
+        `BadAnnouncement` where that, or what the properties hold, cannot be sent, and `MulticastUnavailable` when the
+        beacon is off.
         """
         if not re.fullmatch("[a-z]+", kind):
             raise BadAnnouncement(f"a kind is a word in small letters, not {kind!r}")
         self._refuse_unless_started()
-        announcement = Announcement(self, kind)
+        announcement = Announcement(self, name or new_name(kind))
         info = self._info(announcement.name, properties)
         self._on_loop(lambda engine: engine.add(info))
         return announcement
@@ -139,6 +140,10 @@ class Beacon:
         key, question = object(), self._info(f"{_ASK}-{secrets.token_hex(8)}", {})
         self._on_loop(lambda engine: engine.watch(key, kind, callback, question))
         return lambda: self._on_loop(lambda engine: engine.watchers.pop(key, None))
+
+    def doubt(self, name: str) -> None:
+        """Forgets a sighting, which is then `removed`, until it is heard anew: at its next heartbeat, if it has one."""
+        self._on_loop(lambda engine: engine.forget(name))
 
     def __enter__(self) -> Beacon:
         return self.start()
@@ -183,6 +188,11 @@ class _Engine(RecordUpdateListener):
 
     def begin(self) -> None:
         self.zeroconf.async_add_listener(self, None)
+        # What arrived while the sockets were being opened: zeroconf keeps it, and ignores its repetition for a while.
+        for name in self.zeroconf.cache.names():
+            for record in self.zeroconf.cache.entries_with_name(name):
+                if isinstance(record, DNSText) and record.name.endswith(_TYPE):
+                    self.hear(record.name, record.text)
         self.heart = self.loop.create_task(self.beat())
 
     async def end(self) -> None:
@@ -289,6 +299,11 @@ class _Engine(RecordUpdateListener):
         for kind, callback in list(self.watchers.values()):
             if kind == sighting.kind:
                 _call(callback, change, sighting)
+
+
+def new_name(kind: str) -> str:
+    """A name for an announcement that nobody else will have."""
+    return f"{kind}-{secrets.token_hex(8)}"
 
 
 def pack(properties: Mapping[str, str]) -> bytes:

@@ -30,6 +30,8 @@ class Client:
     take (None: for ever, as a `take` may), `connect_timeout` how many it may take to reach the server. Connecting is
     left to the first call. A proxy that arrives through a client calls through the same client.
     `server` says which server lends the objects whose class is marked by reference, when they are sent as arguments.
+    `lost(address)` is called when a server cannot be reached, goes away or does not answer in time, on the caller's
+    thread.
     """
 
     def __init__(
@@ -40,12 +42,14 @@ class Client:
         connect_timeout: float = 5.0,
         max_message: int = MAX_MESSAGE,
         server: "Callable[[], Server] | None" = None,
+        lost: Callable[[Address], object] = lambda address: None,
     ) -> None:
         self.tls = tls
         self.timeout = timeout
         self.connect_timeout = connect_timeout
         self.max_message = max_message
         self.server = server
+        self.lost = lost
         self._context = tls.for_client() if tls else None
         self._lock = threading.Lock()
         self._idle: dict[tuple[str, int], list[Connection]] = {}
@@ -74,9 +78,11 @@ class Client:
             call.confirm()
         return answer
 
-    def stream(self, address: Address, method: str, args: Sequence[Any] = ()) -> "RemoteStream":
+    def stream(
+        self, address: Address, method: str, args: Sequence[Any] = (), within: float | None = None
+    ) -> "RemoteStream":
         """Call a method that answers with a stream: batch after batch, each when it is asked for."""
-        call = Call(self, address, method, args)
+        call = Call(self, address, method, args, within=within)
         answer = call.result()
         if not isinstance(answer, RemoteStream):
             raise BadMessage(f"{method} of {address} answers with no stream")
@@ -98,7 +104,7 @@ class Client:
 
     def refer(self, value: Any) -> str | None:
         """The address under which a value travels; None when it goes by value."""
-        if type(value) is Proxy:
+        if isinstance(value, Proxy):
             return str(address_of(value))
         if not shelf.goes_by_reference(value):
             return None
@@ -161,6 +167,7 @@ class Client:
         except (OSError, BadMessage) as exc:
             if sock is not None:
                 sock.close()
+            self.lost(address)
             hint = " (its access list may not admit us, or only one side speaks TLS)"
             if sock is None or (isinstance(exc, ssl.SSLError) and re.search("CERTIFICATE|ALERT", exc.reason or "")):
                 hint = ""  # no connection at all; or TLS itself says why
@@ -245,6 +252,7 @@ class Call:
                 raise
             if self._cancelled:
                 raise RequestCanceled(f"the call to {_where(self._address)} was canceled") from None
+            self._client.lost(self._address)
             late = isinstance(exc, TimeoutError)
             text = f"no answer in {self._within} s from" if late else f"{exc}: lost"
             kind = CallTimeout if late else ConnectionLost
@@ -290,6 +298,11 @@ class RemoteStream:
         """End the stream on both sides; a `next_batch` that waits returns None."""
         self._closed = True
         self._connection.abort()
+
+    def drop(self) -> None:
+        """End the stream and free its connection; for the one thread that reads."""
+        self.close()
+        self._connection.close()
 
     def __iter__(self) -> Iterator[Any]:
         while (batch := self.next_batch()) is not None:

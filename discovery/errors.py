@@ -93,3 +93,23 @@ class BadAnnouncement(DiscoveryError, ValueError):
 
 class MulticastUnavailable(DiscoveryError, OSError):
     """The machine, or the interface that was named, has no multicast."""
+
+
+class BadURL(DiscoveryError, ValueError):
+    """A text that should name a service does not; the message shows the form."""
+
+
+class ServiceNotFound(DiscoveryError, LookupError):
+    """No provider is known; the message says what was looked for, where, and which names are near."""
+
+
+class ServiceOnLoan(ServiceNotFound):
+    """The service is there, and somebody else has borrowed it."""
+
+
+class ServiceTaken(DiscoveryError):
+    """Somebody already offers a service under this app and name."""
+
+
+class LoanLost(DiscoveryError):
+    """The loan ended before its borrower gave it back: it could not be renewed, or its owner ended."""

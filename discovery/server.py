@@ -133,6 +133,18 @@ class Server:
         """Serve an object no longer; its address is refused from now on. One that is not served is left alone."""
         self._shelf.remove(target)
 
+    def lend_alone(self, target: Any, address: Address | None, error: Exception) -> Address:
+        """A new address for an object, which nobody can guess, while calls to `address` get `error`."""
+        if address is not None:
+            self._shelf.bar(address.object_id, error)
+        return self._shelf.alias(target)
+
+    def take_back(self, alone: Address, address: Address | None) -> None:
+        """Refuse the address of `lend_alone` from now on, and calls to `address` no longer."""
+        self._shelf.remove_alias(alone)
+        if address is not None:
+            self._shelf.bar(address.object_id, None)
+
     def close(self) -> None:
         """Stop at once: clients get an error, waiting calls are cancelled. Methods that run, run to their end."""
         with self._lock:
@@ -166,7 +178,7 @@ class Server:
         listener.setblocking(False)
         self.port = listener.getsockname()[1]
         if self.advertise in ("", "0.0.0.0", "::"):
-            self.advertise = _own_host()
+            self.advertise = own_host()
         self._shelf.host, self._shelf.port = self.advertise, self.port
         self._wake, woken = socket.socketpair()
         self._selector = selectors.DefaultSelector()
@@ -281,7 +293,7 @@ class Server:
         object_id, name, args, kwargs = request
         target = self._shelf.find(object_id)
         result = shelf.method(target, name)(*args, **kwargs)
-        if isinstance(target, type) and name == "__call__":
+        if isinstance(target, type) and name in ("__call__", "new") and isinstance(result, target):
             self.lend(result)
         return result
 
@@ -343,7 +355,7 @@ class Server:
             return encoding.dumps(RemoteError(type(error).__name__, repr(error)[:1000]), self._refer)
 
 
-def _own_host() -> str:
+def own_host() -> str:
     """The address under which others most likely reach this machine: that of the interface of the default route."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
         try:

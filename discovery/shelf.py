@@ -27,6 +27,7 @@ class Shelf:
         self._lock = threading.RLock()
         self._objects: dict[str, Any] = {}
         self._lent: dict[str, float] = {}  # until when each is kept
+        self._barred: dict[str, Exception] = {}
         self._next_look = 0.0
         self.host, self.port = "", 0
 
@@ -51,9 +52,26 @@ class Shelf:
             self._used(address.object_id, keep)
             return address
 
+    def alias(self, target: Any) -> Address:
+        """Another address for an object, which nobody hears of when the object is sent."""
+        address = Address(secrets.token_urlsafe(16), self.host, self.port)
+        with self._lock:
+            self._objects[address.object_id] = target
+        return address
+
+    def bar(self, object_id: str, error: Exception | None) -> None:
+        """Refuse calls to an address with this error, until it is barred with None."""
+        with self._lock:
+            if error is None:
+                self._barred.pop(object_id, None)
+            else:
+                self._barred[object_id] = error
+
     def find(self, object_id: Any) -> Any:
         """The object with that id, which is thereby used; `NoSuchObject` where there is none."""
         with self._lock:
+            if object_id in self._barred:
+                raise self._barred[object_id].with_traceback(None)
             if self._lent.get(object_id, inf) <= self._clock():
                 self._remove(object_id)
             if object_id not in self._objects:
@@ -66,6 +84,12 @@ class Shelf:
         with self._lock:
             for object_id in [known for known, served in self._objects.items() if served is target]:
                 self._remove(object_id)
+
+    def remove_alias(self, address: Address) -> None:
+        """Refuse an address from now on."""
+        with self._lock:
+            if address.object_id in self._objects:
+                self._remove(address.object_id)
 
     def clear(self) -> None:
         """Serve nothing any longer."""
@@ -88,6 +112,7 @@ class Shelf:
     def _remove(self, object_id: str) -> None:
         address = Address(object_id, self.host, self.port)
         target = self._objects.pop(object_id)
+        self._barred.pop(object_id, None)
         self._lent.pop(object_id, None)
         objects.pop(address, None)
         if addresses.get(id(target)) == address:
@@ -111,7 +136,10 @@ def goes_by_reference(value: Any) -> bool:
 
 
 def method(target: Any, name: str) -> Callable[..., Any]:
-    """The public method of that name; found in the classes alone, so that asking runs none of the object's code."""
+    """The public method of that name; found in the classes alone, so that asking runs none of the object's code.
+
+    `new` of a class that has no such method makes an instance.
+    """
     if name == "__call__" and isinstance(target, type | FunctionType):
         return target
     kind = target if isinstance(target, type) else type(target)
@@ -120,4 +148,6 @@ def method(target: Any, name: str) -> Callable[..., Any]:
         of_class = isinstance(found, classmethod | staticmethod)
         if of_class or (callable(found) and not isinstance(found, type) and kind is not target):
             return getattr(target, name)  # type: ignore[no-any-return]
+        if name == "new" and found is None and kind is target:
+            return target
     raise NoSuchMethod(f"{kind.__qualname__} has no public method {name!r}")

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
-CONFIRM = 3.0
-"""Seconds for which two members must differ before that is reported: a store that restarts gets a new identity, which
-its users do not learn all at once."""
+CONFIRM = 16.0
+"""Seconds for which two members must differ before that is reported. A store that restarts gets a new identity, which
+its users do not learn all at once; and whoever died or was cut off meanwhile still seems to use the old one, for as
+long as the beacon believes in the dead (LIFETIME)."""
 MAX_REPORTED = 100
 """Peers that one worker reports, so that a flood of forged ones does not fill its log."""
 
@@ -55,9 +56,9 @@ def stores(peers: Iterable[Peer]) -> set[str]:
 
 @dataclass(slots=True)
 class Doubts:
-    """Which peers have been on another store than ours, and since when."""
+    """Which peers have been on another store than ours, and since when, by peer and both stores."""
 
-    since: dict[str, float] = field(default_factory=dict)
+    since: dict[tuple[str, str, str], float] = field(default_factory=dict)
     reported: set[str] = field(default_factory=set)
 
     def weigh(self, store: str, peers: Iterable[Peer], asked: float, now: float) -> list[Peer]:
@@ -65,12 +66,12 @@ class Doubts:
 
         `asked` is when our own store was last asked who it is: whoever differs since later may be right.
         """
-        apart = [peer for peer in peers if store and peer.store and peer.store != store]
-        self.since = {peer.id: self.since.get(peer.id, now) for peer in apart}
+        apart = {(p.id, p.store, store): p for p in peers if store and p.store and p.store != store}
+        self.since = {key: self.since.get(key, now) for key in apart}
         certain = [
             peer
-            for peer in apart
-            if asked >= self.since[peer.id] and now - self.since[peer.id] >= CONFIRM and peer.id not in self.reported
+            for key, peer in apart.items()
+            if asked >= self.since[key] and now - self.since[key] >= CONFIRM and peer.id not in self.reported
         ][: MAX_REPORTED - len(self.reported)]
         self.reported |= {peer.id for peer in certain}
         return certain

@@ -37,8 +37,10 @@ def both() -> None:
     with RingServer(port=0, host="127.0.0.1", announce=False) as ring:
         host = f"127.0.0.1:{ring.port}"
         with subprocess.Popen([sys.executable, __file__, "service", host]) as other:
-            client(RingFinger([host]))
-            other.terminate()
+            try:
+                client(RingFinger([host]))
+            finally:
+                other.terminate()
 
 
 def main() -> None:

@@ -2,20 +2,21 @@
 
 import sys
 
+from discovery import BadAnnouncement, BadTime, BadURL, DiscoveryError
 from election import BadAddress, BadPolicy, ElectionError
-from politics.cli import demo, doctor, lock, resign, ring, run, status
+from politics.cli import demo, doctor, lock, resign, ring, run, services, status
 from politics.cli.common import app, complain
 
-__all__ = ["app", "demo", "doctor", "lock", "main", "resign", "ring", "run", "status"]
+__all__ = ["app", "demo", "doctor", "lock", "main", "resign", "ring", "run", "services", "status"]
 
 
 def main() -> None:
     """Run the command line (the console script `politics`): exit 0 done, 1 failed, 2 wrong usage."""
     try:
         app()
-    except (BadAddress, BadPolicy) as exc:
+    except (BadAddress, BadPolicy, BadAnnouncement, BadTime, BadURL) as exc:
         complain(exc)
         sys.exit(2)
-    except ElectionError as exc:
+    except (DiscoveryError, ElectionError) as exc:
         complain(exc)
         sys.exit(1)

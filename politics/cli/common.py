@@ -3,10 +3,11 @@
 import contextlib
 import sys
 from collections.abc import Iterator
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
+from rich.text import Text
 
 from election import Register
 from politics.settings import find_store
@@ -20,9 +21,18 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
+
+class _Console(Console):
+    """Replaces control characters: names and descriptions come from strangers, and a terminal would obey them."""
+
+    def render_str(self, text: str, **options: Any) -> Text:
+        shown = "".join(char if char.isprintable() or char in "\n\t" else "\N{REPLACEMENT CHARACTER}" for char in text)
+        return super().render_str(shown, **options)
+
+
 # A table that is piped is not cut to a terminal's width.
-out = Console(soft_wrap=True, highlight=False, width=None if sys.stdout.isatty() else 240)
-err = Console(soft_wrap=True, highlight=False, stderr=True)
+out = _Console(soft_wrap=True, highlight=False, width=None if sys.stdout.isatty() else 240)
+err = _Console(soft_wrap=True, highlight=False, stderr=True)
 
 StoreOption = Annotated[
     str | None,

@@ -5,8 +5,8 @@ import os
 import queue
 import random
 import signal
-from collections.abc import Sequence
-from typing import Annotated
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Protocol
 
 import typer
 
@@ -22,6 +22,24 @@ PASSED_ON = (
     signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2, signal.SIGWINCH,
 )  # fmt: skip
 MAX_PERMITS = 1000
+
+
+class Held(Protocol):
+    """What a command may depend on: a term, or a loan."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def lost(self) -> "Awaitable": ...
+    @property
+    def reason(self) -> str: ...
+    def remaining(self) -> float: ...
+
+
+class Awaitable(Protocol):
+    """Something like an event."""
+
+    def is_set(self) -> bool: ...
 
 
 @app.command()
@@ -71,7 +89,7 @@ def lock(
     policy = LeasePolicy(ttl=ttl)
     names = [name] if permits is None else [f"{name}/{number}" for number in range(permits)]
     random.shuffle(names)
-    with register_of(store, servers) as register, Inbox(*_collected()) as inbox:
+    with register_of(store, servers) as register, Inbox(*collected()) as inbox:
         candidates = [Candidate(register, each, policy) for each in names]
         try:
             term = acquire(name, candidates, wait, inbox)
@@ -82,10 +100,11 @@ def lock(
             complain(exc)
             raise typer.Exit(STORE_UNAVAILABLE) from exc
         with term:
-            raise typer.Exit(_run(command, term, policy.ttl, inbox))
+            variables = {"POLITICS_FENCE": str(term.fence), "POLITICS_LOCK": term.name}
+            raise typer.Exit(run_while(term, policy.ttl, command, variables, inbox))
 
 
-def _collected() -> Sequence[int]:
+def collected() -> Sequence[int]:
     """What we want to hear of: but for what we were started to ignore, as by nohup(1)."""
     return [*(n for n in PASSED_ON if signal.getsignal(n) is not signal.SIG_IGN), signal.SIGCHLD]
 
@@ -140,31 +159,30 @@ def held(first: View, view: View, wall_ms: int) -> bool:
     return changed or abs(wall_ms - record.at_ms) < record.ttl_ms
 
 
-def _run(command: Sequence[str], term: Term, ttl: float, inbox: Inbox) -> int:
-    """Run the command while the term lasts; the exit status for all."""
-    environment = os.environ | {"POLITICS_FENCE": str(term.fence), "POLITICS_LOCK": term.name}
+def run_while(held: Held, ttl: float, command: Sequence[str], variables: Mapping[str, str], inbox: Inbox) -> int:
+    """Run the command while it is held, with these variables in its environment; the exit status for all."""
     try:
-        job = Job(command, environment)
+        job = Job(command, os.environ | variables)
     except OSError as exc:
         complain(f"cannot run {command[0]}: {exc.strerror}")
         return NOT_FOUND if isinstance(exc, FileNotFoundError) else NOT_EXECUTABLE
     try:
-        return _supervise(job, term, ttl, inbox)
+        return _supervise(job, held, ttl, inbox)
     finally:
         job.clear()
 
 
-def _supervise(job: Job, term: Term, ttl: float, inbox: Inbox) -> int:
+def _supervise(job: Job, held: Held, ttl: float, inbox: Inbox) -> int:
     clock, asked, until = SystemClock(), False, float("inf")
     while (status := job.poll()) is None:
-        until = clock.now() + term.remaining() - ttl / 6
+        until = clock.now() + held.remaining() - ttl / 6
         job.until(until)
-        if not asked and (term.lost.is_set() or term.remaining() < ttl / 3):
+        if not asked and (held.lost.is_set() or held.remaining() < ttl / 3):
             asked = True
-            why = term.reason or f"not renewed, {term.remaining():.1f} s are left"
+            why = held.reason or f"not renewed, {held.remaining():.1f} s are left"
             job.send(signal.SIGTERM)
             job.send(signal.SIGCONT)
-            complain(f"{term.name}: {why}: the command is asked to stop")
+            complain(f"{held.name}: {why}: the command is asked to stop")
         with contextlib.suppress(queue.Empty):
             number = inbox.get(timeout=ttl / 20)
             if number != signal.SIGCHLD:
@@ -172,5 +190,5 @@ def _supervise(job: Job, term: Term, ttl: float, inbox: Inbox) -> int:
     # Had it been left running until then, it would have been killed: perhaps it was.
     late = clock.now() >= until
     if late and not asked:
-        complain(f"{term.name}: not renewed in time: the command was killed")
+        complain(f"{held.name}: not renewed in time: the command was killed")
     return LEASE_LOST if asked or late else status

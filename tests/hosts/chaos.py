@@ -108,7 +108,8 @@ def inside(folder: Path, seed: int, minutes: float) -> int:
         except (AssertionError, OSError, subprocess.TimeoutExpired) as exc:
             trouble.append(f"{type(exc).__name__}: {exc}")
     report = study(cluster.events, chaos.injections)
-    report.trouble, report.left_behind = trouble, cluster.left
+    report.trouble += trouble
+    report.left_behind += cluster.left
     fences = [int(line.split()[0]) for line in (folder / "effects").open()]
     if fences != sorted(fences):
         report.overlaps.append("an effect has landed behind one with a larger fence")

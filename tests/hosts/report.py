@@ -93,6 +93,8 @@ def study(events: Iterable[Event], injections: list[Injection]) -> Report:
     for era in _eras(events, injections):
         report.repeated += _repeated(era)
         report.slots += _count(era, events) + Counter({"eras": 1})
+    # All workers use one store, whatever has become of it.
+    report.trouble += [f"{e['who']}: {e['text']}" for e in events if "SPLIT" in e.get("text", "")]
     report.effects = sum(event["event"] == "effect" for event in events)
     report.fenced_off = sum(event["event"] == "fenced off" for event in events)
     times = sorted(claim["t"] for claim in claims)

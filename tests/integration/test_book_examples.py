@@ -1,9 +1,13 @@
 """The programs of the book's chapters on DRb, RingyDingy and Distribunaut run, and print what they are about."""
 
+import contextlib
 import re
+import secrets
 import subprocess
 import sys
 from pathlib import Path
+
+import pytest
 
 from discovery import RingFinger, RingServer, find
 from tests.processes import DEADLINE, running
@@ -141,3 +145,72 @@ def test_ringydingy_logger() -> None:
 def test_ringydingy_by_itself() -> None:
     """Without arguments the ring, the logger and its user are all there."""
     assert {line.partition(" ")[0] for line in example("ringydingy/logger")} == {"<Registration", "INFO", "Logger"}
+
+
+@pytest.fixture
+def network(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Programs of this test hear each other, and nobody else who may be on this machine."""
+    monkeypatch.setenv("POLITICS_SECRET", secrets.token_hex())
+
+
+@pytest.mark.usefixtures("network")
+def test_hello_by_name() -> None:
+    """A class that only the provider has is called, and makes an instance there."""
+    with running(*command("distribunaut/hello", "provider")) as provider:
+        assert example("distribunaut/hello", "user") == [
+            f"Hi, world! Yours, {provider.popen.pid}",
+            f"Hi, Alice! Yours, {provider.popen.pid}",
+            "['English']",
+            "distributed://hello_app/HelloWorld: Greets.",
+        ]
+
+
+@pytest.mark.usefixtures("network")
+@pytest.mark.parametrize("name", ["hello", "logger"])
+def test_both_halves_run_together(name: str) -> None:
+    """Without arguments the provider is a child, which is ended."""
+    assert example(f"distribunaut/{name}")
+
+
+@pytest.mark.usefixtures("network")
+def test_user_servers() -> None:
+    """Each has found a name of its own, under which exactly that one is found; a plain name finds each in turn."""
+    ready = [f"user_server_{number} is ready" for number in (1, 2)]
+    alice, bob, *others, one, two = [line for line in example("distribunaut/user_servers") if line not in ready]
+    assert alice == "Alice lives in user_server_1"
+    assert bob == "Bob lives in user_server_2"
+    assert {line.rpartition(" ")[2] for line in others} == {"user_server_1", "user_server_2"}
+    assert one == "distributed://user_server_1/User: users of server 1"
+    assert two == "distributed://user_server_2/User: users of server 2"
+
+
+@pytest.mark.usefixtures("network")
+def test_a_user_server_counts_those_that_run() -> None:
+    """Each that comes later takes the next number."""
+    with contextlib.ExitStack() as stack:
+        for number in (1, 2, 3):
+            server = stack.enter_context(running(*command("distribunaut/user_servers", "server")))
+            server.line(f"user_server_{number} is ready")
+
+
+@pytest.mark.usefixtures("network")
+def test_borrowing() -> None:
+    """While it is borrowed, others are refused; it is back afterwards, and after a borrower's death."""
+    assert example("distribunaut/borrowing") == [
+        "before: Hi!",
+        "meanwhile, by the borrower: Hi!",
+        "meanwhile, looked up: distributed://hello_app/HelloWorld is on loan",
+        "meanwhile, called: HelloWorld is on loan",
+        "after: Hi!",
+        "borrowed by somebody who dies",
+        "after a borrower's death: Hi!",
+    ]
+
+
+@pytest.mark.usefixtures("network")
+def test_a_distributed_logger() -> None:
+    """Class-level calls and those of the one instance end in the same log, in the server's process."""
+    with running(*command("distribunaut/logger", "server")) as server:
+        assert example("distribunaut/logger", "client") == ["a second one is the same: True"]
+        assert server.line("INFO the class was called").startswith(f"{server.popen.pid} ")
+        assert server.line("DEBUG the instance was called").startswith(f"{server.popen.pid} ")

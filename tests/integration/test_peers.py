@@ -19,6 +19,7 @@ from election import open_register
 from election.stores.memory import MemoryRegister
 from politics import Peer, TokenWorker
 from politics.membership import listening
+from politics.peers import CONFIRM
 from tests.integration.conftest import MakeStage
 from tests.integration.harness import wait_for
 from tests.memcached import Memcached
@@ -42,10 +43,10 @@ from politics import TokenWorker
 
 def work(term):
     if not (child := os.fork()):
-        os.write(1, f"child hears {worker.peers()}\n".encode())
+        os.write(1, f"child hears {worker.peers()}\\n".encode())
         signal.alarm(60)
         signal.pause()
-    os.write(1, f"child is {child}\n".encode())
+    os.write(1, f"child is {child}\\n".encode())
     term.lost.wait()
 
 worker = TokenWorker(group=sys.argv[1], store=sys.argv[2], lease_ttl=1)
@@ -152,7 +153,7 @@ def test_a_split_store_is_reported_by_both(group: str, tmp_path: Path) -> None:
     one, other = (f"sqlite:///{tmp_path}/{name}.db" for name in ("one", "other"))
     with python(WORKER, group, one) as first, python(WORKER, group, other) as second:
         for process, peer in ((first, second), (second, first)):
-            assert f":{peer.popen.pid} uses another store" in process.line("ERROR")
+            assert f":{peer.popen.pid} uses another store" in process.line("ERROR", timeout=2 * CONFIRM)
         found = row(group)
         assert found["split"]
         assert {member["pid"] for member in found["members"]} == {first.popen.pid, second.popen.pid}
@@ -196,7 +197,7 @@ def test_who_does_not_announce_is_not_heard(group: str, worker: Callable[..., To
     assert elected.wait(10)
     loud = worker(group=group, store="memory://peers")
     with listening() as heard:
-        us = [peer for peer in wait_for(heard, "anybody") if peer.group == group]
+        us = wait_for(lambda: [peer for peer in heard() if peer.group == group], "the other")
     assert [peer.leads for peer in us] == [False]
     assert silent.peers() == loud.peers() == ()
     silent.stop()

@@ -62,6 +62,19 @@ def test_it_lists_by_host() -> None:
         assert {service["name"] for service in json.loads(output)[HOST]} == {f"Plain{port}" for port in ports}
 
 
+def test_a_stranger_cannot_command_the_terminal() -> None:
+    """Control characters in names and descriptions are shown as something else, by --list and by --verbose."""
+    with running(POLITICS, "ring", "--port", "0", "--host", HOST, "--verbose") as one, Client() as client:
+        ring = RingFinger([HOST], port_of(one), client=client).lookup_ring_any()
+        ring.write(("name", "Evil", "no reference", "\x1b]0;owned\x07 [/b]\x9b2J\u202e"))
+        with running(POLITICS, "ring", "--list", "--host", f"{HOST}:{port_of(one)}") as listed:
+            code, output = listed.result()
+        assert code == 0
+        for said in (output.splitlines()[1], one.line("registered Evil")):
+            assert "owned" in said
+            assert said.isprintable()
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "said"),
     [

@@ -1,0 +1,86 @@
+"""The registry: a lookup, from announcement to visibility, a call by reference, a loan."""
+
+import contextlib
+import statistics
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+
+from Pyro5.api import Proxy as PyroProxy
+
+from discovery import Registry
+from tests.bench.rings import ECHO, HOST, PYRO, _alternately, _child, _raw_trip, _shown
+
+ROUNDS = 15
+RUBY = 215e-6
+"""Seconds for a read of Ruby's Rinda over DRb, where lookups of Distribunaut go."""
+PROVIDER = f"""
+import threading
+from discovery import Registry
+class Echo:
+    def echo(self, value): return value
+print(Registry("bench", interfaces=["{HOST}"]).register("Echo", Echo(), shared=True), flush=True)
+threading.Event().wait()
+"""
+
+
+def rows() -> Iterator[tuple[str, str, str, str]]:
+    """What was measured, the figure, its ratio, and what it should be."""
+    with contextlib.ExitStack() as stack:
+        url = stack.enter_context(_child(sys.executable, "-c", PROVIDER))
+        cold = statistics.median(_cold(url) for _ in range(ROUNDS))
+        registry = stack.enter_context(Registry(interfaces=[HOST]))
+        echo = registry.lookup(url)
+        pyro = stack.enter_context(PyroProxy(stack.enter_context(_child(sys.executable, "-c", PYRO))))
+        raw, call, alone, warm, found, loan = _alternately(
+            stack.enter_context(_raw_trip(stack.enter_context(_child(sys.executable, "-c", ECHO)))),
+            lambda n: echo.echo(("job", n, "text")),
+            lambda n: pyro.echo(("job", n, "text")),
+            lambda n: registry.lookup(url),
+            lambda n: registry.find("Echo"),
+            _borrowing(registry, url),
+        )
+        seen = sorted(_visible(registry) for _ in range(ROUNDS))
+    yield "warm lookup", _shown(warm), f"Rinda's read takes {RUBY / warm:.0f} as long", "< 10 µs"
+    yield "warm find by name", _shown(found), f"{found / warm:.2f} of a lookup", ""
+    yield "cold lookup, registry included", f"{cold * 1e3:.0f} ms", "", "< 1 s"
+    yield (
+        "registered here, found there",
+        f"{seen[ROUNDS // 2] * 1e3:.1f} ms",
+        f"worst {seen[-1] * 1e3:.1f} ms",
+        "< 50 ms",
+    )
+    yield "call by reference", _shown(call), f"{call / raw:.1f} raw, {call / alone:.2f} Pyro5 alone", "≤ 1.15 Pyro5"
+    yield "borrow and return", _shown(loan), f"{loan / raw:.0f} raw", ""
+
+
+def _cold(url: str) -> float:
+    begun = time.perf_counter()
+    with Registry(interfaces=[HOST]) as registry:
+        registry.lookup(url, timeout=5)
+        return time.perf_counter() - begun
+
+
+def _visible(registry: Registry) -> float:
+    """Seconds from the beginning of `register` until another registry, with a socket of its own, has it."""
+    with Registry(f"seen{time.monotonic_ns()}", interfaces=[HOST]) as other:
+        threading.Event().wait(0.5)  # the first registration listens; what is measured comes after
+        watch = registry.watch((other.app, None, None, None))
+        begun = time.perf_counter()
+        other.register("Seen", url="http://x", shared=True)
+        watch.get(5)
+        return time.perf_counter() - begun
+
+
+def _borrowing(registry: Registry, url: str) -> Callable[[int], None]:
+    def borrow(n: int) -> None:
+        with registry.borrow(url, timeout=5):
+            pass
+
+    return borrow
+
+
+if __name__ == "__main__":
+    for row in rows():
+        print("  ".join(row))

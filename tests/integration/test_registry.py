@@ -1,0 +1,314 @@
+"""Services registered in real processes, found and called from others, by multicast on loopback and through a ring."""
+
+import secrets
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack
+from typing import Any
+
+import pytest
+
+from discovery import (
+    Beacon,
+    ConnectionLost,
+    Distributed,
+    MulticastUnavailable,
+    NoSuchMethod,
+    NoSuchObject,
+    Registry,
+    RequestCanceled,
+    RequestExpired,
+    RingServer,
+    Service,
+    ServiceNotFound,
+    ServiceTaken,
+    distributable,
+    distributed,
+    use_registry,
+)
+from tests.processes import DEADLINE, Process, python, until
+
+LOOPBACK = ["127.0.0.1"]
+PROVIDER = """
+import os, sys, threading
+from discovery import Registry
+class User:
+    def __init__(self, name="anon"):
+        self.name = name
+    def hello(self):
+        return f"hello {self.name} by {os.getpid()}"
+    def nap(self):
+        print("napping", flush=True)
+        threading.Event().wait()
+    @classmethod
+    def pid(cls):
+        return os.getpid()
+    @classmethod
+    def die(cls):
+        os._exit(1)
+ring = sys.argv[3] if sys.argv[3:] else None
+registry = Registry(sys.argv[1], interfaces=["127.0.0.1"], ring=ring)
+print(registry.register(sys.argv[2], User, "Users", shared=True), flush=True)
+registry.serve_forever()
+"""
+MakeRegistry = Callable[..., Registry]
+
+
+@pytest.fixture
+def app() -> str:
+    """An app of our own, since all tests of a machine share its loopback."""
+    return f"app{secrets.token_hex(6)}"
+
+
+@pytest.fixture(params=["multicast", "ring"])
+def ring(request: pytest.FixtureRequest) -> Iterator[str | None]:
+    """Both media: the same calls have the same answers."""
+    if request.param == "multicast":
+        yield None
+    else:
+        with RingServer(port=0, host="127.0.0.1", announce=False) as server:
+            yield f"127.0.0.1:{server.port}"
+
+
+@pytest.fixture
+def make(ring: str | None) -> Iterator[MakeRegistry]:
+    """Registries that are closed at the end."""
+    with ExitStack() as stack:
+
+        def made(app: str = "", **options: Any) -> Registry:
+            return stack.enter_context(Registry(app, interfaces=LOOPBACK, ring=ring, **options))
+
+        yield made
+
+
+@pytest.fixture
+def provider(ring: str | None) -> Callable[[str, str], AbstractContextManager[Process]]:
+    """A process that offers a class under that app and name."""
+    return lambda app, name: python(PROVIDER, app, name, *([ring] if ring else []))
+
+
+class Greeter:
+    def greet(self) -> str:
+        return "hi"
+
+    def fail(self) -> None:
+        raise NoSuchObject("the method's own")
+
+
+def test_a_class_is_found_and_used_from_another_process(make: MakeRegistry, provider: Any, app: str) -> None:
+    """Its class methods, and instances that live there, whichever way they are made; with SIGTERM it is gone."""
+    with provider(app, "User") as process:
+        url = process.line("distributed://")
+        registry = make()
+        user = registry.lookup(url, timeout=DEADLINE)
+        assert user.pid() == process.popen.pid
+        assert user("bob").hello() == user.new("bob").hello() == f"hello bob by {process.popen.pid}"
+        with pytest.raises(NoSuchMethod, match="_private"):
+            registry._client.call(user._address, "_private")
+        service = registry.services((app, None, None, None))[0]
+        assert service == Service(app, "User", str(user._address), "Users")
+        process.popen.send_signal(signal.SIGTERM)
+        until(lambda: registry.services((app, None, None, None)) == [], 3)
+        assert process.popen.wait(DEADLINE) == 0
+
+
+def test_objects_and_any_url_can_be_registered(make: MakeRegistry, app: str) -> None:
+    """An object is called, a url is returned as it is, and both can be unregistered."""
+    owner, other = make(app), make()
+    greet = owner.register("Greeter", Greeter())
+    billing = owner.register("Billing", url="https://10.0.0.9:8443", description="Money")
+    greeter = other.lookup(greet, DEADLINE)
+    assert greeter.greet() == "hi"
+    assert other.lookup(billing, DEADLINE) == "https://10.0.0.9:8443"
+    owner.unregister("Greeter")
+    with pytest.raises(NoSuchObject):
+        greeter.greet()
+    until(lambda: [service.service for service in other.services((app, None, None, None))] == ["Billing"])
+    with pytest.raises(ServiceNotFound, match="Greeter"):
+        owner.unregister("Greeter")
+
+
+def test_a_name_is_unique_unless_it_is_shared(make: MakeRegistry, app: str) -> None:
+    """A second process with the same app and service is refused, and may join when it asks to."""
+    one, two = make(app), make(app)
+    url = one.register("Greeter", Greeter())
+    with pytest.raises(ServiceTaken, match=url):
+        one.register("Greeter", Greeter())
+    with pytest.raises(ServiceTaken, match=url):
+        two.register("Greeter", Greeter())
+    assert two.register("Greeter", Greeter(), shared=True) == url
+    third = make()
+    until(lambda: len(third.services((app, None, None, None))) == 2)
+    assert len({third.lookup(url)._address for _ in range(4)}) == 2
+
+
+def test_of_two_who_register_at_the_same_moment_one_wins(make: MakeRegistry, app: str) -> None:
+    """Whoever loses is told."""
+    lost: list[Exception] = []
+
+    def register(registry: Registry) -> None:
+        try:
+            registry.register("Greeter", Greeter())
+        except ServiceTaken as exc:
+            lost.append(exc)
+
+    threads = [threading.Thread(target=register, args=(make(app),)) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(lost) == 1
+
+
+def test_what_is_not_found_is_explained(make: MakeRegistry, app: str) -> None:
+    """What was searched, where, and what has a similar name."""
+    owner = make(app)
+    owner.register("Greeter", Greeter())
+    with pytest.raises(ServiceNotFound, match=f"(?s)127.0.0.1.*did you mean .*distributed://{app}/Greeter"):
+        owner.lookup(f"distributed://{app}/Greter", timeout=0)
+    with pytest.raises(ServiceNotFound, match="did you mean Greeter"):
+        owner.find("Greetre", timeout=0)
+
+
+def test_a_lookup_waits_for_what_comes(make: MakeRegistry, app: str) -> None:
+    """And has it as soon as it is there."""
+    waiting, owner = make(), make(app)
+    found: list[str] = []
+    thread = threading.Thread(
+        target=lambda: found.append(waiting.lookup(f"distributed://{app}/Greeter", DEADLINE).greet())
+    )
+    thread.start()
+    owner.register("Greeter", Greeter(), shared=True)
+    thread.join(DEADLINE)
+    assert found == ["hi"]
+
+
+def test_a_watch_tells_what_comes_changes_and_goes(make: MakeRegistry, app: str) -> None:
+    """Added, changed when it goes on loan and comes back, removed; then the end."""
+    owner, other = make(app), make()
+    watch = other.watch((app, None, None, None))
+    owner.register("Greeter", Greeter())
+    kinds = [watch.get(DEADLINE).kind]
+    with owner.borrow("Greeter"):
+        kinds.append(watch.get(DEADLINE).kind)
+    kinds.append(watch.get(DEADLINE).kind)
+    owner.unregister("Greeter")
+    kinds.append(watch.get(DEADLINE).kind)
+    assert kinds == ["added", "changed", "changed", "removed"]
+    with pytest.raises(RequestExpired):
+        watch.get(0.01)
+    other.close()
+    with pytest.raises(RequestCanceled):
+        watch.get(DEADLINE)
+    assert list(watch) == []
+
+
+def test_a_service_may_expire(make: MakeRegistry, app: str) -> None:
+    """After so many seconds it is gone by itself."""
+    owner = make(app)
+    owner.register("Greeter", Greeter(), expires=0.2)
+    until(lambda: owner.services((app, None, None, None)) == [])
+
+
+def test_a_killed_provider_is_forgotten_and_another_takes_its_calls(
+    make: MakeRegistry, provider: Any, app: str
+) -> None:
+    """A call that was certainly not sent goes to the next provider; the dead one is never looked up again."""
+    with provider(app, "User") as one, provider(app, "User") as two:
+        url = one.line("distributed://")
+        two.line("distributed://")
+        registry, other = make(), make()
+        for each in (registry, other):
+            until(lambda each=each: len(each.services((app, None, None, None))) == 2)  # type: ignore[misc]
+        proxies = [registry.lookup(url) for _ in range(2)]
+        assert {proxy.pid() for proxy in proxies} == {one.popen.pid, two.popen.pid}
+        one.kill()
+        killed = time.monotonic()
+        assert {proxy.pid() for proxy in proxies} == {two.popen.pid}
+        assert {registry.lookup(url).pid() for _ in range(4)} == {two.popen.pid}
+        until(lambda: len(other.services((app, None, None, None))) == 1, 15 - (time.monotonic() - killed))
+
+
+def test_a_call_that_may_have_been_executed_is_not_repeated(make: MakeRegistry, provider: Any, app: str) -> None:
+    """It says so, even where there is another provider."""
+    with provider(app, "User") as one, provider(app, "User") as two:
+        url = one.line("distributed://")
+        two.line("distributed://")
+        registry = make()
+        until(lambda: len(registry.services((app, None, None, None))) == 2)
+        user = registry.lookup(url)
+        with pytest.raises(ConnectionLost, match="die may have been executed") as caught:
+            user.die()
+        assert caught.value.maybe_executed
+        assert user.pid() in (one.popen.pid, two.popen.pid)
+
+
+def test_a_provider_that_answers_with_an_error_is_not_given_up(make: MakeRegistry, app: str) -> None:
+    """Not even when the error is one that a missing object would give."""
+    owner = make(app)
+    url = owner.register("Greeter", Greeter())
+    greeter = owner.lookup(url)
+    with pytest.raises(NoSuchObject, match="own"):
+        greeter.fail()
+    assert owner.lookup(url, timeout=0).greet() == "hi"
+
+
+def test_the_short_form(make: MakeRegistry, app: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A class registers itself by decoration, before or after the registry is there, and is found as an attribute."""
+    monkeypatch.setattr(distributed, "_registry", None)
+    name = f"Early{app}"
+    early = distributable(type(name, (Greeter,), {"__doc__": "Says hi.\n\nAnd more."}))
+    registry = use_registry(make(app))
+    late = distributable(type(f"Late{app}", (Greeter,), {}))
+    assert getattr(Distributed, early.__name__)().greet() == "hi"
+    assert getattr(Distributed, late.__name__).new().greet() == "hi"
+    assert registry.services((app, name, None, None))[0].description == "Says hi."
+
+
+def test_strangers_are_ignored_and_counted(app: str) -> None:
+    """With a secret only those who have it are heard; without it the malformed harm nobody."""
+    with (
+        Registry(app, interfaces=LOOPBACK, secret="ours") as one,
+        Registry(app, interfaces=LOOPBACK, secret=b"ours") as two,
+        Registry(app, interfaces=LOOPBACK, secret="theirs") as stranger,
+        Registry(app, interfaces=LOOPBACK) as innocent,
+        Beacon(LOOPBACK) as beacon,
+    ):
+        for number in range(100):
+            beacon.announce("service", {"app": app, "name": f"bad{number}", "url": "PYRO:x@127.0.0.1:1", "n": "x"})
+        beacon.announce("service", {"app": app, "name": "Liar", "url": "PYRO:x@127.0.0.1:1", "n": "0"})
+        url = one.register("Greeter", Greeter())
+        stranger.register("Stranger", Greeter())
+        assert two.lookup(url, DEADLINE).greet() == "hi"
+        until(lambda: two.refused >= 102)
+        until(lambda: len(innocent.services((app, None, None, None))) == 3)
+        assert [service.service for service in two.services((app, None, None, None))] == ["Greeter"]
+        with pytest.raises(ConnectionLost, match="cannot connect"):
+            innocent.find("Liar").greet()
+
+
+def test_where_there_is_no_multicast_the_error_says_what_to_do() -> None:
+    """It names the ring, and nothing is asked of the network before the first use."""
+    registry = Registry("app", interfaces=["203.0.113.1"])
+    with pytest.raises(MulticastUnavailable, match=r"203\.0\.113\.1.*Registry\(ring="):
+        registry.find("Anything")
+    registry.close()
+
+
+def test_a_ring_that_comes_back_knows_everything_again(app: str) -> None:
+    """What was registered is written again, and found by those who were there and by those who come."""
+    server = RingServer(port=0, host="127.0.0.1", announce=False).start()
+    ring = f"127.0.0.1:{server.port}"
+    with Registry(app, interfaces=LOOPBACK, ring=ring) as owner, Registry(interfaces=LOOPBACK, ring=ring) as other:
+        url = owner.register("Greeter", Greeter())
+        assert other.lookup(url, DEADLINE).greet() == "hi"
+        server.close()
+        assert other.lookup(url).greet() == "hi"
+        with (
+            RingServer(port=server.port, host="127.0.0.1", announce=False),
+            Registry(interfaces=LOOPBACK, ring=ring) as late,
+        ):
+            assert late.lookup(url, DEADLINE).greet() == "hi"
+            assert other.lookup(url).greet() == "hi"

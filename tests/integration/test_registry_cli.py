@@ -1,0 +1,137 @@
+"""`politics services`, `lookup`, `call` and `borrow`, as processes of their own."""
+
+import json
+import secrets
+import signal
+import sys
+from collections.abc import Iterator
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from discovery import Registry, RingServer
+from tests.processes import DEADLINE, Process, running, until
+
+POLITICS = str(Path(sys.executable).parent / "politics")
+LOOPBACK = "127.0.0.1"
+
+
+class Stock:
+    def count(self, what: str, times: int = 1) -> dict[str, Any]:
+        return {"what": what, "times": times}
+
+    def fail(self) -> None:
+        raise ValueError("on purpose")
+
+    def odd(self) -> object:
+        return {1, 2}
+
+
+@pytest.fixture
+def shop() -> Iterator[Registry]:
+    with Registry(f"shop{secrets.token_hex(6)}", interfaces=[LOOPBACK]) as registry:
+        registry.register("Stock", Stock(), "What there is")
+        yield registry
+
+
+@pytest.fixture
+def url(shop: Registry) -> str:
+    return f"distributed://{shop.app}/Stock"
+
+
+def politics(*words: str) -> AbstractContextManager[Process]:
+    return running(POLITICS, words[0], "--interface", LOOPBACK, *words[1:])
+
+
+def result(*words: str) -> tuple[int, str]:
+    with politics(*words) as process:
+        return process.result()
+
+
+def test_services_are_listed(shop: Registry, url: str) -> None:
+    """For people and for programs, with where they are and whether they are on loan."""
+    code, output = result("services")
+    assert (code, url in output, "What there is" in output) == (0, True, True)
+    with shop.borrow(url):
+        code, output = result("services", "--json")
+    (row,) = (row for row in json.loads(output) if row["url"] == url)
+    assert (row["on_loan"], row["description"], row["address"][:5]) == (True, "What there is", "PYRO:")
+
+
+def test_services_are_watched(shop: Registry, url: str) -> None:
+    """A line for each change; Ctrl-C ends it."""
+    with politics("services", "--watch", "--json") as process:
+        assert json.loads(process.line(url))["change"] == "added"
+        shop.unregister("Stock")
+        assert json.loads(process.line("removed"))["url"] == url
+        process.popen.send_signal(signal.SIGINT)
+        assert process.result()[0] == 130
+
+
+def test_a_lookup_prints_the_address_or_fails(shop: Registry, url: str) -> None:
+    """By url or name; what is not there is exit status 1 and one line, what is no url 2."""
+    where = shop.services((shop.app, None, None, None))[0].url
+    assert result("lookup", url) == (0, where)
+    code, output = result("lookup", url + "s", "--timeout", "0.2")
+    assert (code, output.count("\n"), "did you mean" in output) == (1, 0, True), output
+    code, output = result("lookup", "http://nowhere")
+    assert (code, output.count("\n"), "http://nowhere" in output) == (2, 0, True), output
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "said"),
+    [
+        (["count", "apples"], 0, '{"what": "apples", "times": 1}'),
+        (["count", '"7"', "3"], 0, '{"what": "7", "times": 3}'),
+        (["odd"], 0, '"{1, 2}"'),
+        (["fail"], 1, "ValueError: on purpose"),
+        (["nothing"], 1, "no public method 'nothing'"),
+    ],
+)
+def test_a_method_is_called(url: str, words: list[str], code: int, said: str) -> None:
+    """Arguments are JSON or text, the answer is JSON, an error is one line."""
+    ended, output = result("call", url, *words)
+    assert (ended, said in output, output.count("\n")) == (code, True, 0), output
+
+
+def test_a_command_runs_while_the_loan_holds(shop: Registry, url: str) -> None:
+    """With the address in its environment, under its own exit status; others have to wait, and may do so in vain."""
+    with politics("borrow", url, "--", "sh", "-c", "echo at $POLITICS_SERVICE; sleep 60; exit 7") as borrower:
+        assert "PYRO:" in borrower.line("at ")
+        code, output = result("borrow", url, "--wait", "0", "--", "echo", "never")
+        assert (code, "on loan" in output, "never" in output.replace("politics:", "")) == (75, True, False), output
+        borrower.popen.send_signal(signal.SIGTERM)
+        assert borrower.result()[0] == 128 + signal.SIGTERM
+    with shop.borrow(url, timeout=DEADLINE):
+        pass
+    assert result("borrow", url, "--", "sh", "-c", "exit 7")[0] == 7
+    assert result("borrow", url, "--", "/nowhere/command")[0] == 127
+    assert result("borrow", f"{url}s", "--", "true")[0] == 1
+
+
+def test_a_command_is_stopped_when_its_loan_is_lost(shop: Registry, url: str) -> None:
+    """Asked first, then by force."""
+    script = "trap 'echo asked' TERM; echo up; while :; do sleep 0.1; done"
+    with politics("borrow", url, "--ttl", "2", "--", "sh", "-c", script) as borrower:
+        borrower.line("up")
+        shop.close()
+        borrower.line("asked")
+        assert borrower.result()[0] == 124
+
+
+def test_all_of_it_works_through_a_ring() -> None:
+    """The same commands with --ring, and with a secret in the environment's place."""
+    with (
+        RingServer(port=0, host=LOOPBACK, announce=False) as server,
+        Registry("shop", interfaces=[LOOPBACK], ring=f"{LOOPBACK}:{server.port}", secret="s") as shop,
+    ):
+        url = shop.register("Stock", Stock())
+        options = ["--ring", f"{LOOPBACK}:{server.port}", "--secret", "s"]
+        until(lambda: len(shop.services()) == 1)
+        assert result("call", url, "count", "apples", *options) == (0, '{"what": "apples", "times": 1}')
+        assert result("borrow", *options, url, "--", "true")[0] == 0
+        assert result("lookup", *options[:2], "--secret", "t", url)[0] == 1
+    code, output = result("services", *options)
+    assert (code, output.count("\n"), "no ring" in output) == (1, 0, True), output
