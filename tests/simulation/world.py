@@ -31,7 +31,22 @@ from tests.simulation import threads
 from tests.simulation.threads import Process, SimClock, Thread, Threading
 
 TTL, DRIFT, TIMEOUT, ITERATION = 1.0, 0.01, 0.5, 2.5
-KINDS = ("pause", "pause", "cut", "slow", "loss", "restart", "flush", "evict", "kill", "fork", "ask", "stop", "down")
+KINDS = (
+    "pause",
+    "pause",
+    "cut",
+    "slow",
+    "loss",
+    "restart",
+    "flush",
+    "evict",
+    "kill",
+    "fork",
+    "ask",
+    "stop",
+    "down",
+    "twice",
+)
 LEADER = -1
 
 
@@ -153,6 +168,9 @@ class Link:
                 world.after(world.latency(), thread.resume, ticket, ConnectionResetError)
             else:
                 value = work(store)
+                if world.now < world.twice_until:
+                    again = world.rng.choice([0.01, 0.5, 2.0]) * world.rng.random() * TTL
+                    world.after(again, lambda: work(store) if incarnation == store.incarnation else None)
                 if not world.lost():
                     world.after(world.latency(), answer, value)
 
@@ -180,6 +198,7 @@ class Worker(TokenWorker):
         world.slot_started(term)
         for _ in range(world.rng.randrange(6)):
             term.check()
+            term.remaining()  # looks at the clock, and may be where we are paused: between the check and the effect
             world.effect(term)
             if term.lost.wait(world.rng.uniform(0, 0.3)):
                 term.check()
@@ -194,14 +213,15 @@ class World:
         self.seconds, self.skew = seconds, clock_skew
         self.stores = [Store(), Store()]
         self.store = self.stores[0]
-        self.slow_until = self.loss_until = 0.0
+        self.slow_until = self.loss_until = self.twice_until = 0.0
         self.agenda: list[tuple[float, int, Callable[..., None], tuple[Any, ...]]] = []
         self.order = itertools.count()
         self.pids = itertools.count(100)
         self.claims: list[tuple[Process, Term]] = []
         self.highest_fence = 0
         self.started: dict[int, int] = {}
-        self.terms = self.takeovers = self.refused = self.longest_gap = 0.0
+        self.terms = self.takeovers = self.refused = 0
+        self.longest_gap = 0.0
         self.strikes = 0
         self.broken: Broken | None = None
         self.sink = 0
@@ -349,6 +369,8 @@ class World:
                 self.slow_until = end
             case "loss":
                 self.loss_until = end
+            case "twice":
+                self.twice_until = end
             case "restart" | "flush" | "evict":
                 self.lose(fault)
             case "down":
