@@ -1,6 +1,7 @@
 """Access lists, TLS in both strengths, and everything that a stranger may throw at an open port."""
 
 import random
+import secrets
 import socket
 import struct
 import subprocess
@@ -12,7 +13,8 @@ import Pyro5
 import pytest
 
 from discovery import encoding, wire
-from discovery.errors import BadMessage, ConnectionLost, NoSuchObject, RingNotFound
+from discovery.errors import BadMessage, ConnectionLost, DiscoveryError, NoSuchObject, RingNotFound
+from discovery.registry import Registry
 from discovery.remote import TLS, Access, Address, Client, Server, serve
 from discovery.ring import RingFinger, RingServer
 from tests.processes import DEADLINE, until
@@ -146,6 +148,25 @@ def test_a_ring_with_tls(certificates: Path) -> None:
         assert asked == [("x", 1)]
         with pytest.raises(RingNotFound, match="TLS"):
             RingFinger(["127.0.0.1"], ring.port, client=plain).lookup_ring_any(0.2)
+
+
+def test_a_registry_with_tls_and_one_with_an_access_list(certificates: Path) -> None:
+    """Who has a certificate calls and borrows; who has none, or is not on the list, is told why."""
+    secret, loopback = secrets.token_hex(8), ["127.0.0.1"]
+    with (
+        Registry("owner", interfaces=loopback, secret=secret, tls=tls(certificates, "server", "ours")) as owner,
+        Registry("closed", interfaces=loopback, secret=secret, access=Access("deny all")) as closed,
+        Registry("friend", interfaces=loopback, secret=secret, tls=tls(certificates, "client", "ours")) as friend,
+        Registry("plain", interfaces=loopback, secret=secret) as plain,
+    ):
+        url, shut = owner.register("Echo", Hello()), closed.register("Echo", Hello())
+        assert friend.lookup(url, DEADLINE).echo("x") == "x"
+        with friend.borrow(url, timeout=DEADLINE) as hello:
+            assert hello.echo("y") == "y"
+        with pytest.raises(DiscoveryError, match="TLS"):
+            plain.lookup(url, DEADLINE).echo("x")
+        with pytest.raises(DiscoveryError, match="access list"):
+            plain.lookup(shut, DEADLINE).echo("x")
 
 
 def test_a_client_that_is_slow_with_tls_holds_up_nobody(certificates: Path) -> None:
