@@ -115,7 +115,7 @@ def demo() -> None:
     """Watch three workers elect a leader, lose it, and go on.
 
     They share a queue of files, each of which is spent exactly once. The leader is killed in the middle of a slot, the
-    next one is stopped politely. It takes some 20 seconds, needs no server, and leaves nothing behind.
+    next one is stopped politely. It takes some 12 seconds, needs no server, and leaves nothing behind.
     """
     with tempfile.TemporaryDirectory(prefix="politics-demo-") as name:
         play = Play(Path(name))
