@@ -19,52 +19,37 @@ acting on it. That is what `fence` is for: the place where the effect lands refu
 docs/leases.md says how to choose the times, docs/design.md why this holds.
 """
 
-from election.candidate import Candidate, Leader, Plan, ask_to_resign, look
-from election.clock import Clock, SystemClock
+from election.candidate import Candidate, ask_to_resign, look
 from election.errors import (
-    BadAddress,
     BadPolicy,
-    BadRecord,
+    BadStoreURL,
     ElectionError,
     LeadershipLost,
     NotElected,
     StaleFence,
     StoreUnavailable,
 )
-from election.events import Event, Kind, OnEvent
+from election.events import Event
 from election.fence import FenceGuard
 from election.lease import LeasePolicy
-from election.record import Record, State
-from election.register import Cell, Register, open_register
-from election.rules import View
-from election.term import Note, Term
+from election.register import Register
+from election.stores import open_register
+from election.term import LeaseTerm
 
 __all__ = [
-    "BadAddress",
     "BadPolicy",
-    "BadRecord",
+    "BadStoreURL",
     "Candidate",
-    "Cell",
-    "Clock",
     "ElectionError",
     "Event",
     "FenceGuard",
-    "Kind",
-    "Leader",
     "LeadershipLost",
     "LeasePolicy",
+    "LeaseTerm",
     "NotElected",
-    "Note",
-    "OnEvent",
-    "Plan",
-    "Record",
     "Register",
     "StaleFence",
-    "State",
     "StoreUnavailable",
-    "SystemClock",
-    "Term",
-    "View",
     "ask_to_resign",
     "look",
     "open_register",

@@ -11,15 +11,15 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from election import keeper
+from election import renewer
 from election.clock import Clock, SystemClock
 from election.errors import NotElected, StoreUnavailable
-from election.events import Event, Kind, OnEvent, tell
+from election.events import Event, EventKind, OnEvent, tell
 from election.lease import Lease, LeasePolicy
 from election.record import Record, State, check_name, decode
 from election.register import Register
 from election.rules import Adopt, Ask, Post, Take, View, Wait, next_step
-from election.term import Note, Term, read_note, wall_ms
+from election.term import LeaseTerm, Note, read_note, wall_ms
 
 log = logging.getLogger("election")
 
@@ -63,7 +63,7 @@ class Candidate:
         policy: LeasePolicy | None = None,
         *,
         clock: Clock | None = None,
-        keep: Callable[[Register, Term], None] = keeper.keep,
+        keep: Callable[[Register, LeaseTerm], None] = renewer.keep,
         on_event: OnEvent | None = None,
     ) -> None:
         self.name = check_name(name)
@@ -86,7 +86,7 @@ class Candidate:
         self._unreachable = False
         self._seen_to_lead: int | None = None
 
-    def attempt(self, plan: Plan = lambda _view: {}) -> Term | None:
+    def attempt(self, plan: Plan = lambda _view: {}) -> LeaseTerm | None:
         """Look at the cell once, and lead if it can be taken now.
 
         The first look after a term of our own has resigned is spared: we know what we left behind, and the swap fails
@@ -130,7 +130,7 @@ class Candidate:
         fence = leader.fence if leader else 0
         if fence != self._seen_to_lead:
             self._seen_to_lead = fence
-            event = Event(Kind.LED, self.name, fence) if leader else Event(Kind.LEADERLESS, self.name)
+            event = Event(EventKind.LED, self.name, fence) if leader else Event(EventKind.LEADERLESS, self.name)
             log.debug("%s: %s leads", self.name, record if leader else "nobody", extra=tell(self._on_event, event))
 
     def _record(self, fence: int, state: State, note: Mapping[str, Any]) -> Record:
@@ -155,7 +155,7 @@ class Candidate:
             self.view = self.view.see(record, version, self._clock.now())
         return version is not None
 
-    def _take(self, fence: int, note: Note) -> Term | None:
+    def _take(self, fence: int, note: Note) -> LeaseTerm | None:
         sent = self._clock.now()
         record = self._record(fence, State.HELD, read_note(note, sent))
         data = record.encode()
@@ -168,11 +168,11 @@ class Candidate:
         takeover = before is not None and before.state is State.HELD
         return self._lead(Lease(record, version, sent, self.policy), note, takeover)
 
-    def _lead(self, lease: Lease, note: Note, takeover: bool | None = None) -> Term | None:
+    def _lead(self, lease: Lease, note: Note, takeover: bool | None = None) -> LeaseTerm | None:
         self.view = replace(self.view, attempt=None)
-        term = Term(self._register, self._clock, self.name, lease, self._seq, note, self._leave, self._on_event)
+        term = LeaseTerm(self._register, self._clock, self.name, lease, self._seq, note, self._leave, self._on_event)
         self._seen_to_lead = term.fence
-        event = Event(Kind.ELECTED, self.name, term.fence, takeover=takeover, until=lease.deadline)
+        event = Event(EventKind.ELECTED, self.name, term.fence, takeover=takeover, until=lease.deadline)
         log.debug("%s: elected (fence %d)", self.name, term.fence, extra=tell(self._on_event, event))
         if lease.record.asked:
             term.ask_to_stop("asked to hand over")
@@ -188,7 +188,7 @@ class Candidate:
         *,
         plan: Plan = lambda _view: {},
         stop: threading.Event | None = None,
-    ) -> Term:
+    ) -> LeaseTerm:
         """Wait until this candidate leads, and return its term: `with candidate.campaign() as term: …`.
 
         A store that does not answer is reported once, and waited for.
@@ -221,10 +221,10 @@ class Candidate:
     def _report(self, trouble: StoreUnavailable | None) -> None:
         """Log the moments at which the store stops and starts answering, and nothing in between."""
         if trouble and not self._unreachable:
-            event = Event(Kind.STORE_SILENT, self.name, reason=str(trouble))
+            event = Event(EventKind.STORE_SILENT, self.name, reason=str(trouble))
             log.warning("%s: waiting for the store: %s", self.name, trouble, extra=tell(self._on_event, event))
         elif self._unreachable and not trouble:
-            event = Event(Kind.STORE_ANSWERS, self.name)
+            event = Event(EventKind.STORE_ANSWERS, self.name)
             log.info("%s: the store answers again", self.name, extra=tell(self._on_event, event))
         self._unreachable = trouble is not None
 

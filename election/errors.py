@@ -9,7 +9,7 @@ class BadPolicy(ElectionError, ValueError):
     """A name or a timing that cannot work; the message names it and says what can."""
 
 
-class BadAddress(ElectionError, ValueError):
+class BadStoreURL(ElectionError, ValueError):
     """A store URL that cannot be understood; the message names it and shows one that can."""
 
 

@@ -9,7 +9,7 @@ from typing import Any
 log = logging.getLogger("election")
 
 
-class Kind(enum.StrEnum):
+class EventKind(enum.StrEnum):
     """What has happened."""
 
     ELECTED = "elected"
@@ -47,7 +47,7 @@ class Event:
     `until` is a moment in seconds on the clock of `SystemClock`.
     """
 
-    kind: Kind
+    kind: EventKind
     group: str
     fence: int | None = None
     slot: int | None = None

@@ -3,9 +3,6 @@
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Protocol
-from urllib.parse import parse_qsl, urlsplit
-
-from election.errors import BadAddress
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,45 +51,3 @@ class Register(Protocol):
     def close(self) -> None:
         """Let go of connections and files. A later call opens them again."""
         ...
-
-
-EXAMPLES = "memcached://10.0.0.5:11211, sqlite:////var/lib/politics.db or memory://"
-
-
-def open_register(url: str) -> Register:
-    """The register behind a URL; nothing is connected yet.
-
-    `memcached://host[:port][,host[:port]…]`, `sqlite:///path` (`sqlite:///relative` and `sqlite:////absolute` are both
-    understood, as is `~`), `memory://` (this process only). An option behind `?`: `timeout`, the seconds that one
-    answer of memcached may take (0.5).
-
-    Raises:
-        BadAddress: the URL is none of these; the message names it.
-    """
-    try:
-        parts = urlsplit(url)
-        options = dict(parse_qsl(parts.query, strict_parsing=True)) if parts.query else {}
-    except (ValueError, TypeError, AttributeError) as exc:
-        raise BadAddress(f"{url!r} is no store URL: {exc}; try {EXAMPLES}") from exc
-    # The adapters are imported here so that nobody pays for, or needs, what they do not use.
-    try:
-        if parts.scheme == "memcached":
-            from election.stores.memcached import connect
-
-            timeout = float(options.pop("timeout", "0.5"))
-            register = connect(parts.netloc, timeout)
-        elif parts.scheme == "sqlite":
-            from election.stores.sqlite import SQLiteRegister
-
-            register = SQLiteRegister(parts.netloc + parts.path.removeprefix("/"))
-        elif parts.scheme == "memory":
-            from election.stores.memory import shared
-
-            register = shared(parts.netloc)
-        else:
-            raise ValueError(f"nothing is known of {parts.scheme + '://' if parts.scheme else 'such an address'}")
-        if options:
-            raise ValueError(f"unknown option {', '.join(options)}")
-    except ValueError as exc:
-        raise BadAddress(f"{url!r} is no store URL: {exc}; try {EXAMPLES}") from exc
-    return register

@@ -10,7 +10,7 @@ from typing import Any
 
 from election.clock import Clock
 from election.errors import BadPolicy, BadRecord, ElectionError, LeadershipLost, StoreUnavailable
-from election.events import Event, Kind, OnEvent, tell
+from election.events import Event, EventKind, OnEvent, tell
 from election.lease import Lease
 from election.record import Record, State, decode
 from election.register import Register
@@ -27,7 +27,7 @@ def read_note(note: Note, now: float) -> Mapping[str, Any]:
     return note(now) if callable(note) else note
 
 
-class Term:
+class LeaseTerm:
     """One leader's time in office, from its election until it resigns or can no longer prove that it leads.
 
     All members may be used from any thread. Leaving the `with` block resigns. A forked child's copy is never valid.
@@ -132,7 +132,7 @@ class Term:
             except (StoreUnavailable, BadRecord) as exc:
                 log.warning("%s: could not hand over, others wait out the lease: %s", self.name, exc)
         if not left:
-            tell(self._on_event, Event(Kind.ENDED, self.name, self.fence, reason=self._ended))
+            tell(self._on_event, Event(EventKind.ENDED, self.name, self.fence, reason=self._ended))
 
     def _open(self, lease: Lease) -> None:
         """Swap our record for an open one, if it is still ours or was lost and stands vacant."""
@@ -164,11 +164,11 @@ class Term:
             with self._writing:
                 self._write(self._note)
         except ElectionError as exc:
-            tell(self._on_event, Event(Kind.RENEWAL_FAILED, self.name, self.fence, reason=str(exc)))
+            tell(self._on_event, Event(EventKind.RENEWAL_FAILED, self.name, self.fence, reason=str(exc)))
             raise
         if self.valid:
             took, until = self._clock.now() - begun, self._lease.deadline
-            tell(self._on_event, Event(Kind.RENEWED, self.name, self.fence, seconds=took, until=until))
+            tell(self._on_event, Event(EventKind.RENEWED, self.name, self.fence, seconds=took, until=until))
         return self._lease.renew_at
 
     @property
@@ -217,7 +217,7 @@ class Term:
         self._ended = self._ended or self._asked or reason
         self.lost.wake()
 
-    def __enter__(self) -> "Term":
+    def __enter__(self) -> "LeaseTerm":
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -231,7 +231,7 @@ class Term:
 class LostEvent:
     """An event that is set the moment its term's deadline passes: no thread has to set it."""
 
-    def __init__(self, term: Term) -> None:
+    def __init__(self, term: LeaseTerm) -> None:
         self._term = term
         self._event = threading.Event()
 

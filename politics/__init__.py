@@ -12,14 +12,14 @@
 What is promised of the leader, and what is not, stands in the package `election`.
 """
 
-from election import BadAddress, BadPolicy, ElectionError, LeadershipLost, StoreUnavailable
-from politics.peers import Peer
-from politics.term import Term
-from politics.token_worker import TokenWorker
+from election import BadPolicy, BadStoreURL, ElectionError, LeadershipLost, StoreUnavailable
+from politics.group.peers import Peer
+from politics.worker.term import Term
+from politics.worker.token_worker import TokenWorker
 
 __all__ = [
-    "BadAddress",
     "BadPolicy",
+    "BadStoreURL",
     "ElectionError",
     "LeadershipLost",
     "Peer",

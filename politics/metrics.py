@@ -9,11 +9,13 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 
-from election import Event, Kind, SystemClock
+from election import Event
+from election.clock import SystemClock
+from election.events import EventKind
 
 log = logging.getLogger("politics")
 
-SLOT_RESULTS = {Kind.SLOT_DONE: "done", Kind.SLOT_FAILED: "failed", Kind.SLOT_INTERRUPTED: "interrupted"}
+SLOT_RESULTS = {EventKind.SLOT_DONE: "done", EventKind.SLOT_FAILED: "failed", EventKind.SLOT_INTERRUPTED: "interrupted"}
 LATENCIES = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
 
 
@@ -65,21 +67,21 @@ class Metrics:
     def see(self, event: Event) -> None:
         """Take one event in."""
         match event.kind:
-            case Kind.ELECTED | Kind.RENEWED:
+            case EventKind.ELECTED | EventKind.RENEWED:
                 self._until, self._leaderless_since = event.until or 0.0, None
-                if event.kind is Kind.ELECTED:
+                if event.kind is EventKind.ELECTED:
                     self._terms.inc()
                     self._takeovers.inc(bool(event.takeover))
                 else:
                     self._latency.observe(event.seconds or 0.0)
-            case Kind.RENEWAL_FAILED:
+            case EventKind.RENEWAL_FAILED:
                 self._failures.inc()
-            case Kind.LED:
+            case EventKind.LED:
                 self._until, self._leaderless_since = 0.0, None
-            case Kind.ENDED | Kind.LEADERLESS | Kind.STORE_SILENT:
+            case EventKind.ENDED | EventKind.LEADERLESS | EventKind.STORE_SILENT:
                 self._leaderless_since = self._now() - self._leaderless()
                 self._until = 0.0
-            case Kind.SLOTS_SKIPPED:
+            case EventKind.SLOTS_SKIPPED:
                 self._slots["skipped"].inc(event.count or 0)
             case kind if kind in SLOT_RESULTS:
                 self._slots[SLOT_RESULTS[kind]].inc()

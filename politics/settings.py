@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from platformdirs import user_state_path
 
-from election import BadAddress, Register, open_register
+from election import BadStoreURL, Register, open_register
 
 log = logging.getLogger("politics")
 
@@ -25,16 +25,16 @@ def choose_store(store: str | Register | None = None, servers: Sequence[str] | N
     """The store that is meant: a URL, also for a list of memcached servers (`host:port`); the default without either.
 
     Raises:
-        BadAddress: both are given, or one that cannot be understood.
+        BadStoreURL: both are given, or one that cannot be understood.
     """
     if store is not None and servers is not None:
-        raise BadAddress(f"name one store, not both {store!r} and the servers {servers!r}")
+        raise BadStoreURL(f"name one store, not both {store!r} and the servers {servers!r}")
     if servers is not None:
         if isinstance(servers, str) or not servers or not all(isinstance(server, str) for server in servers):
-            raise BadAddress(f"servers must be a list such as ['10.0.0.5:11211'], not {servers!r}")
+            raise BadStoreURL(f"servers must be a list such as ['10.0.0.5:11211'], not {servers!r}")
         store = "memcached://" + ",".join(servers)
     if store is not None and not isinstance(store, str) and not hasattr(store, "swap"):
-        raise BadAddress(f"store must be a URL or a Register, not {store!r}")
+        raise BadStoreURL(f"store must be a URL or a Register, not {store!r}")
     if store is None:
         store = default_store()
         if not os.environ.get("POLITICS_STORE"):
@@ -47,10 +47,10 @@ def choose_store(store: str | Register | None = None, servers: Sequence[str] | N
 
 
 def open_store(store: str | Register) -> Register:
-    """The register behind a URL, or the one that is given. Raises `BadAddress`."""
+    """The register behind a URL, or the one that is given. Raises `BadStoreURL`."""
     return open_register(store) if isinstance(store, str) else store
 
 
 def find_store(store: str | Register | None = None, servers: Sequence[str] | None = None) -> Register:
-    """Choose and open. Raises `BadAddress`."""
+    """Choose and open. Raises `BadStoreURL`."""
     return open_store(choose_store(store, servers))

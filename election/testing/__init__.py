@@ -1,7 +1,7 @@
 """For tests of what is built on `election`: a clock that jumps, a store that misbehaves, a verifier, scenarios.
 
     clock = FakeClock()
-    keeper = Keeper(clock)
+    keeper = LeaseRenewer(clock)
     store = FaultyStore(clock)
     link = store.link()
     term = Candidate(link, "billing", clock=clock, keep=lambda _register, term: keeper.keep(term)).attempt()

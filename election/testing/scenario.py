@@ -17,10 +17,10 @@ from contextlib import contextmanager
 from election.candidate import Candidate, ask_to_resign
 from election.clock import Clock
 from election.errors import BadRecord, StoreUnavailable
-from election.keeper import Keeper
 from election.lease import LeasePolicy
 from election.record import State, decode
-from election.term import Term
+from election.renewer import LeaseRenewer
+from election.term import LeaseTerm
 from election.testing.fakes import FakeClock, Fault, FaultyStore
 from election.testing.verifier import Claim, Verifier
 
@@ -36,11 +36,11 @@ class _Member:
 
     def __init__(self, number: int, store: FaultyStore, clock: Clock, rate: float, policy: LeasePolicy) -> None:
         self.who, self.link, self.rate, self.clock = str(number), store.link(), rate, clock
-        self.keeper = Keeper(clock)
+        self.keeper = LeaseRenewer(clock)
         self.candidate = Candidate(
             self.link, NAME, policy, clock=clock, keep=lambda _register, term: self.keeper.keep(term)
         )
-        self.term: Term | None = None
+        self.term: LeaseTerm | None = None
         self.alive = self.willing = True
         self.paused = 0
         self.trouble = ""

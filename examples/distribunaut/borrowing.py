@@ -8,7 +8,8 @@ import os
 import subprocess
 import sys
 
-from discovery import Registry, ServiceOnLoan
+from discovery import Registry
+from discovery.errors import ServiceOnLoan
 
 URL = "distributed://hello_app/HelloWorld"
 

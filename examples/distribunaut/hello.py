@@ -8,7 +8,8 @@ import os
 import subprocess
 import sys
 
-from discovery import Distributed, Registry, distributable, use_registry
+from discovery import Distributed, Registry, distributable
+from discovery.registry import use_registry
 
 
 def here(app: str = "") -> Registry:

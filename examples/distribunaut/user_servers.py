@@ -9,7 +9,8 @@ import os
 import subprocess
 import sys
 
-from discovery import Registry, ServiceTaken
+from discovery import Registry
+from discovery.errors import ServiceTaken
 
 
 def here(app: str = "") -> Registry:

@@ -6,7 +6,9 @@ In DRb `allow all` overrides every `deny`, in silence and in either order. Here 
 holds an address decides. A list belongs to its server, not to the process, so all of these can be in one.
 """
 
-from discovery import Access, Client, ConnectionLost, Server
+from discovery import Client, Server
+from discovery.errors import ConnectionLost
+from discovery.remote import Access
 
 
 class HelloWorld:

@@ -5,8 +5,9 @@ python keeping.py [server | client ADDRESS]
 
 import both
 
-from discovery import Server, by_reference, connect
+from discovery import Server, connect
 from discovery.errors import NoSuchObject
+from discovery.remote import by_reference
 
 
 @by_reference

@@ -8,7 +8,9 @@ from pathlib import Path
 
 from certificates import make_authority, make_certificate
 
-from discovery import TLS, Client, ConnectionLost, Server
+from discovery import Client, Server
+from discovery.errors import ConnectionLost
+from discovery.remote import TLS
 
 
 class HelloWorld:

@@ -5,7 +5,8 @@ python users_by_reference.py [server | client ADDRESS]
 
 import both
 
-from discovery import Server, by_reference, connect
+from discovery import Server, connect
+from discovery.remote import by_reference
 
 
 @by_reference

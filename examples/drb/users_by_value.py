@@ -9,8 +9,9 @@ from dataclasses import dataclass
 
 import both
 
-from discovery import Server, by_value, connect
+from discovery import Server, connect
 from discovery.errors import UnknownClass
+from discovery.remote import by_value
 
 
 @dataclass

@@ -3,7 +3,7 @@
 import sys
 
 from discovery import RingFinger
-from discovery.ring import BROADCAST
+from discovery.rings import BROADCAST
 
 
 def main() -> None:

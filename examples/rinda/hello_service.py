@@ -8,8 +8,9 @@ import os
 import sys
 import threading
 
-from discovery import RingFinger, SimpleRenewer, serve
-from discovery.ring import BROADCAST
+from discovery import RingFinger, serve
+from discovery.rings import BROADCAST
+from discovery.tuples import SimpleRenewer
 
 
 class HelloWorld:

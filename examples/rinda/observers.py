@@ -2,7 +2,8 @@
 
 from threading import Thread
 
-from discovery import EventStream, TupleSpace
+from discovery import TupleSpace
+from discovery.tuples import EventStream
 
 
 def observe(stream: EventStream) -> None:

@@ -2,7 +2,8 @@
 
 from time import monotonic
 
-from discovery import SimpleRenewer, TupleSpace
+from discovery import TupleSpace
+from discovery.tuples import SimpleRenewer
 
 
 class LimitedRenewer:

@@ -1,6 +1,7 @@
 """Two rings, each with a tuple that says which it is, and how to choose between them."""
 
-from discovery import RingFinger, RingNotFound, RingServer
+from discovery import RingFinger, RingServer
+from discovery.errors import RingNotFound
 
 
 def main() -> None:

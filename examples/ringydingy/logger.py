@@ -10,8 +10,8 @@ import subprocess
 import sys
 import threading
 
-from discovery import Registration, RingFinger, RingServer, find, services
-from discovery.ring import BROADCAST
+from discovery import RingFinger, RingServer
+from discovery.rings import BROADCAST, Registration, find, services
 
 
 class Logger:

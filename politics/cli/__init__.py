@@ -2,8 +2,9 @@
 
 import sys
 
-from discovery import BadAnnouncement, BadTime, BadURL, DiscoveryError
-from election import BadAddress, BadPolicy, ElectionError
+from discovery import DiscoveryError
+from discovery.errors import BadAnnouncement, BadTime, BadURL
+from election import BadPolicy, BadStoreURL, ElectionError
 from politics.cli import demo, doctor, lock, resign, ring, run, services, status
 from politics.cli.common import app, complain
 
@@ -14,7 +15,7 @@ def main() -> None:
     """Run the command line (the console script `politics`): exit 0 done, 1 failed, 2 wrong usage."""
     try:
         app()
-    except (BadAddress, BadPolicy, BadAnnouncement, BadTime, BadURL) as exc:
+    except (BadStoreURL, BadPolicy, BadAnnouncement, BadTime, BadURL) as exc:
         complain(exc)
         sys.exit(2)
     except (DiscoveryError, ElectionError) as exc:

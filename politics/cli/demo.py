@@ -18,7 +18,7 @@ from rich.live import Live
 from rich.table import Table
 
 from politics.cli.common import app, complain, out
-from politics.demo_worker import Spender
+from politics.cli.demo_worker import Spender
 
 PIECES = 30
 GIVE_UP = 30.0
@@ -50,7 +50,7 @@ class Play:
 
     def start(self, name: str) -> None:
         """Start one worker and a thread that listens to it."""
-        command = [sys.executable, "-m", "politics.demo_worker", str(self.folder)]
+        command = [sys.executable, "-m", "politics.cli.demo_worker", str(self.folder)]
         # A worker reads nothing from the pipe to it, but ends when that does: with us, even if we are killed.
         pipe = subprocess.PIPE
         worker = Worker(name, subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True))

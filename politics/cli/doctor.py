@@ -10,15 +10,15 @@ from typing import Annotated
 
 import typer
 
-from discovery import MulticastUnavailable
+from discovery.errors import MulticastUnavailable
 from election import LeasePolicy, Register
 from election.stores.memcached import MemcachedRegister, ShardedRegister
 from election.stores.sqlite import SQLiteRegister
-from politics import findings, probe
 from politics.cli.common import ServersOption, StoreOption, app, out, register_of
-from politics.findings import Finding, Level
-from politics.membership import listening
-from politics.peers import Peer
+from politics.doctor import findings, probe
+from politics.doctor.findings import Finding, Level
+from politics.group.membership import listening
+from politics.group.peers import Peer
 
 COLOURS = {Level.FINE: "green", Level.ADVICE: "yellow", Level.DANGER: "red"}
 WATCHED = 3.2

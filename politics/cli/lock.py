@@ -10,11 +10,14 @@ from typing import Annotated, Protocol
 
 import typer
 
-from election import Candidate, LeasePolicy, NotElected, State, StoreUnavailable, SystemClock, Term, View
+from election import Candidate, LeasePolicy, LeaseTerm, NotElected, StoreUnavailable
+from election.clock import SystemClock
+from election.record import State
+from election.rules import View
 from election.term import wall_ms
 from politics.cli.common import ServersOption, StoreOption, app, complain, register_of
-from politics.inbox import Inbox
-from politics.job import Job
+from politics.command.job import Job
+from politics.signals import Inbox
 
 # As in sysexits.h, and as timeout(1), env(1) and shells have it.
 STORE_UNAVAILABLE, NOT_ACQUIRED, LEASE_LOST, NOT_EXECUTABLE, NOT_FOUND = 69, 75, 124, 126, 127
@@ -109,7 +112,7 @@ def collected() -> Sequence[int]:
     return [*(n for n in PASSED_ON if signal.getsignal(n) is not signal.SIG_IGN), signal.SIGCHLD]
 
 
-def acquire(name: str, candidates: Sequence[Candidate], wait: float | None, inbox: Inbox) -> Term:
+def acquire(name: str, candidates: Sequence[Candidate], wait: float | None, inbox: Inbox) -> LeaseTerm:
     """The first of these leases that is free; waits `wait` seconds (None: for ever) where holders are alive.
 
     Where there may be none, it goes on until that is certain: a lease's time at most.

@@ -6,7 +6,8 @@ from typing import Annotated
 
 import typer
 
-from election import State, ask_to_resign, look
+from election import ask_to_resign, look
+from election.record import State
 from politics.cli.common import ServersOption, StoreOption, app, complain, out, register_of
 
 

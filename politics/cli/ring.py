@@ -9,10 +9,9 @@ from typing import Annotated, Any
 import typer
 
 from discovery.errors import BadAccessRule, DiscoveryError
-from discovery.registration import ANY_SERVICE, Service, services
 from discovery.remote import TLS, Access, Client, Proxy, address_of
-from discovery.ring import BROADCAST, PORT, RingFinger, RingServer
-from discovery.waiting import EventStream
+from discovery.rings import ANY_SERVICE, BROADCAST, PORT, RingFinger, RingServer, ServiceTuple, services
+from discovery.tuples.requests import EventStream
 from politics.cli.common import app, complain, out
 
 
@@ -92,14 +91,14 @@ def report(events: EventStream) -> None:
             out.print(f"{words[event.kind]} {'  '.join(describe(event.tuple).values())}", markup=False)
 
 
-def describe(service: Service) -> dict[str, str]:
+def describe(service: ServiceTuple) -> dict[str, str]:
     """What there is to say about a service, as `--json` prints it."""
     _, name, target, description = service
     where = str(address_of(target)) if isinstance(target, Proxy) else repr(target)
     return {"name": str(name), "address": where, "description": str(description)}
 
 
-def show(by_host: dict[str, list[Service]], as_json: bool) -> None:
+def show(by_host: dict[str, list[ServiceTuple]], as_json: bool) -> None:
     """Print the services, grouped by host."""
     described = {host: [describe(service) for service in found] for host, found in sorted(by_host.items())}
     if as_json:

@@ -8,12 +8,14 @@ from typing import Annotated, Any
 import typer
 from rich.table import Table
 
-from discovery import LoanLost, Proxy, Registry, Service, ServiceOnLoan, ServiceURL
-from discovery.remote import address_of
+from discovery import Registry
+from discovery.errors import LoanLost, ServiceOnLoan
+from discovery.registry import Service, ServiceURL
+from discovery.remote import Proxy, address_of
 from politics.cli.common import app, complain, out
 from politics.cli.lock import LEASE_LOST, NOT_ACQUIRED, collected, run_while
-from politics.inbox import Inbox
 from politics.settings import interfaces
+from politics.signals import Inbox
 
 LISTEN = 1.0
 """Seconds in which everybody on the network is heard."""

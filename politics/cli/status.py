@@ -11,11 +11,13 @@ import typer
 from rich.live import Live
 from rich.table import Table
 
-from discovery import MulticastUnavailable
-from election import BadRecord, Register, State, StoreUnavailable, look
+from discovery.errors import MulticastUnavailable
+from election import Register, StoreUnavailable, look
+from election.errors import BadRecord
+from election.record import State
 from politics.cli.common import ServersOption, StoreOption, app, complain, out, register_of
-from politics.membership import listening
-from politics.peers import Peer, stores
+from politics.group.membership import listening
+from politics.group.peers import Peer, stores
 from politics.settings import default_store
 
 

@@ -12,7 +12,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from election import Candidate, LeasePolicy, SystemClock, Term, open_register
+from election import Candidate, LeasePolicy, LeaseTerm, open_register
+from election.clock import SystemClock
 
 Row = tuple[str, str, str, str]
 ROUNDS, BATCH = 15, 100
@@ -98,7 +99,7 @@ def lease_rows(port: int) -> Iterator[Row]:
     register = open_register(f"memcached://127.0.0.1:{port}")
     # Nobody keeps these terms: what is measured is the lease alone.
     candidate = Candidate(register, "bench", LeasePolicy(ttl=60), keep=lambda register, term: None)
-    held: list[Term] = [candidate.campaign()]
+    held: list[LeaseTerm] = [candidate.campaign()]
     payload = register.read("bench")
     assert payload is not None
 
@@ -162,7 +163,7 @@ def holding_row(port: int) -> Row:
 WORKER = """
 import sys
 from politics import TokenWorker
-from election import SystemClock
+from election.clock import SystemClock
 class Worker(TokenWorker):
     group, iteration_length = "bench", 3600
     def perform(self, term):

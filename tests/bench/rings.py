@@ -12,7 +12,7 @@ from pathlib import Path
 from Pyro5.api import Proxy as PyroProxy
 
 from discovery.remote import Client, connect
-from discovery.ring import RingFinger
+from discovery.rings import RingFinger
 
 ROUNDS, ROUND = 15, 100
 HOST = "127.0.0.1"
@@ -28,7 +28,7 @@ while data := peer.recv(4096):
 """
 RING = f"""
 import threading
-from discovery.ring import RingServer
+from discovery.rings import RingServer
 print(RingServer(port=0, host="{HOST}", announce=False).start().port, flush=True)
 threading.Event().wait()
 """

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from election import Register, SystemClock, open_register
+from election import Register, open_register
+from election.clock import SystemClock
 from election.testing import FaultyStore
 from tests.memcached import Memcached
 

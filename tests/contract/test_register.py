@@ -8,7 +8,8 @@ from collections.abc import Callable
 
 import pytest
 
-from election import Cell, Register, open_register
+from election import Register, open_register
+from election.register import Cell
 from tests.contract.conftest import Stores
 
 WORKERS, TIMES = 4, 40

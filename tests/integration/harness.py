@@ -13,7 +13,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
-from election import Record, look, open_register
+from election import look, open_register
+from election.record import Record
 from election.testing import Claim, Verifier
 from tests.integration.worker import Diarist, Diary, now
 

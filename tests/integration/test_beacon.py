@@ -12,8 +12,9 @@ import pytest
 from zeroconf import ServiceInfo, Zeroconf
 
 import discovery.beacon
-from discovery import BadAnnouncement, Beacon, MulticastUnavailable, Sighting
-from discovery.beacon import Change
+from discovery import Beacon
+from discovery.beacon import Change, Sighting
+from discovery.errors import BadAnnouncement, MulticastUnavailable
 
 LOOPBACK = ["127.0.0.1"]
 SOON = 10.0

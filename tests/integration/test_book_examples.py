@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from discovery import RingFinger, RingServer, find
+from discovery import RingFinger, RingServer
+from discovery.rings import find
 from tests.processes import DEADLINE, running
 
 EXAMPLES = Path(__file__).parents[2] / "examples"

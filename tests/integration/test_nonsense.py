@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from election import BadAddress, BadPolicy
+from election import BadPolicy, BadStoreURL
 from politics import TokenWorker
 from tests.integration.conftest import MakeStage
 from tests.integration.harness import Stage, wait_for
@@ -79,7 +79,7 @@ def test_a_group_that_cannot_be_is_refused(group: Any) -> None:
 )
 def test_a_store_that_cannot_be_is_refused(options: dict[str, Any], sentence: str) -> None:
     """The message shows what was given and what could have been."""
-    with pytest.raises(BadAddress) as refused:
+    with pytest.raises(BadStoreURL) as refused:
         TokenWorker(group="pork", **options)
     assert sentence in str(refused.value)
 

@@ -18,8 +18,8 @@ from discovery.beacon import LIFETIME
 from election import open_register
 from election.stores.memory import MemoryRegister
 from politics import Peer, TokenWorker
-from politics.membership import listening
-from politics.peers import CONFIRM
+from politics.group.membership import listening
+from politics.group.peers import CONFIRM
 from tests.integration.conftest import MakeStage
 from tests.integration.harness import wait_for
 from tests.memcached import Memcached

@@ -10,24 +10,18 @@ from typing import Any
 
 import pytest
 
-from discovery import (
-    Beacon,
+from discovery import Beacon, Distributed, Registry, RingServer, distributable
+from discovery.errors import (
     ConnectionLost,
-    Distributed,
     MulticastUnavailable,
     NoSuchMethod,
     NoSuchObject,
-    Registry,
     RequestCanceled,
     RequestExpired,
-    RingServer,
-    Service,
     ServiceNotFound,
     ServiceTaken,
-    distributable,
-    distributed,
-    use_registry,
 )
+from discovery.registry import Service, distributed, use_registry
 from tests.processes import DEADLINE, Process, python, until
 
 LOOPBACK = ["127.0.0.1"]

@@ -15,13 +15,15 @@ from pathlib import Path
 
 import pytest
 
-from discovery import BadTime, ConnectionLost, LoanLost, NoSuchObject, Registry, ServiceNotFound, ServiceOnLoan
+from discovery import Registry
+from discovery.errors import BadTime, ConnectionLost, LoanLost, NoSuchObject, ServiceNotFound, ServiceOnLoan
 from tests.processes import DEADLINE, python, until
 
 LOOPBACK = ["127.0.0.1"]
 BORROWER = """
 import sys, threading
-from discovery import Registry, LoanLost
+from discovery import Registry
+from discovery.errors import LoanLost
 url, ttl = sys.argv[1], float(sys.argv[2])
 registry = Registry(interfaces=["127.0.0.1"])
 with registry.borrow(url, ttl=ttl, timeout=None) as counter:

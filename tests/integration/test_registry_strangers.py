@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from discovery import BadAnnouncement, Beacon, Registry, RingServer, ServiceNotFound
+from discovery import Beacon, Registry, RingServer
+from discovery.errors import BadAnnouncement, ServiceNotFound
 from tests.processes import DEADLINE, until
 
 LOOPBACK = ["127.0.0.1"]

@@ -11,7 +11,6 @@ from typing import Any
 
 import pytest
 
-from discovery.client import Call
 from discovery.errors import (
     BadAddress,
     CallTimeout,
@@ -35,6 +34,7 @@ from discovery.remote import (
     connect,
     serve,
 )
+from discovery.remote.client import Call
 from tests.processes import DEADLINE, python, until
 
 

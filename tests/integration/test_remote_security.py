@@ -12,11 +12,10 @@ from pathlib import Path
 import Pyro5
 import pytest
 
-from discovery import encoding, wire
 from discovery.errors import BadMessage, ConnectionLost, DiscoveryError, NoSuchObject, RingNotFound
-from discovery.registry import Registry
-from discovery.remote import TLS, Access, Address, Client, Server, serve
-from discovery.ring import RingFinger, RingServer
+from discovery.registry.registry import Registry
+from discovery.remote import TLS, Access, Address, Client, Server, encoding, serve, wire
+from discovery.rings import RingFinger, RingServer
 from tests.processes import DEADLINE, until
 
 

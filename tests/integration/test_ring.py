@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from discovery import SimpleRenewer, TupleSpace
+from discovery import TupleSpace
 from discovery.errors import (
     BadTemplate,
     BadTime,
@@ -26,10 +26,10 @@ from discovery.errors import (
     RequestExpired,
     RingNotFound,
 )
-from discovery.registration import Registration, find, services
 from discovery.remote import Address, Client, Proxy, default_server, serve
-from discovery.remotespace import RemoteSpace
-from discovery.ring import RingFinger, RingServer
+from discovery.rings import Registration, RingFinger, RingServer, find, services
+from discovery.rings.space import RemoteSpace
+from discovery.tuples import SimpleRenewer
 from tests.processes import DEADLINE, python, until
 
 HOST = "127.0.0.1"
@@ -50,13 +50,13 @@ def ring(server: RingServer) -> Iterator[RemoteSpace]:
 # Another process that finds the ring whose port is its first argument.
 RING = f"""
 import sys, threading
-from discovery.ring import RingFinger
+from discovery.rings import RingFinger
 from discovery.remote import *
 ring = RingFinger(["{HOST}"], int(sys.argv[1])).lookup_ring_any()
 """
 RING_SERVER = f"""
 import sys, threading
-from discovery.ring import RingServer
+from discovery.rings import RingServer
 server = RingServer(port=int(sys.argv[1]), host="{HOST}", announce=False).start()
 print(server.port, flush=True)
 threading.Event().wait()
@@ -251,7 +251,8 @@ def test_renewers_are_asked_across_the_network(server: RingServer, ring: RemoteS
 
 def test_a_tuple_dies_with_the_renewer_of_its_writer(ring: RemoteSpace, server: RingServer) -> None:
     """A writer that is killed cannot be asked, so what it wrote goes."""
-    code = f"{RING}\nfrom discovery import SimpleRenewer\nring.write(('x',), SimpleRenewer(0.2)); print('written')\n"
+    code = f"{RING}\nfrom discovery.tuples import SimpleRenewer\n"
+    code += "ring.write(('x',), SimpleRenewer(0.2)); print('written')\n"
     code += "threading.Event().wait()"
     with python(code, str(server.port)) as writer:
         writer.line("written")
@@ -561,8 +562,8 @@ def test_a_ring_that_hangs_is_not_waited_for() -> None:
 
 SERVICE = f"""
 import sys, threading
-from discovery.registration import Registration
-from discovery.ring import RingFinger
+from discovery.rings import Registration
+from discovery.rings import RingFinger
 class Logger:
     def info(self, text): sys.stdout.write(f"logged {{text}}\\n")  # whole, whatever other threads print
 finger = RingFinger(["{HOST}"], int(sys.argv[1]))

@@ -8,9 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from discovery.registration import Registration
 from discovery.remote import Client
-from discovery.ring import RingFinger
+from discovery.rings import Registration, RingFinger
 from tests.processes import Process, running
 
 POLITICS = str(Path(sys.executable).parent / "politics")

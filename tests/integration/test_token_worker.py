@@ -6,7 +6,8 @@ from itertools import pairwise
 
 import pytest
 
-from election import SystemClock, open_register
+from election import open_register
+from election.clock import SystemClock
 from election.testing import Fault, FaultyStore
 from politics import Term, TokenWorker
 from tests.integration.conftest import MakeStage

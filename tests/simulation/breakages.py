@@ -13,16 +13,17 @@ from unittest.mock import patch
 import election.candidate
 import election.rules
 import election.term
-import politics.token_worker
-from election import Candidate, State, StoreUnavailable, Term
+import politics.worker.token_worker
+from election import Candidate, LeaseTerm, StoreUnavailable
 from election.lease import Lease, LeasePolicy
+from election.record import State
 from election.rules import Lost, Post, Rewrite, Take, View, Wait
-from politics.slots import Slot, Turn, next_turn
+from politics.worker.slots import Slot, Turn, next_turn
 from tests.simulation.threads import Process, world
 from tests.simulation.world import KINDS, Link, Store, World
 
 _next_step, _reconcile, _renewed = election.rules.next_step, election.rules.reconcile, election.rules.renewed
-_swap, _resign, _free_at, _see, _fork = Store.swap, Term.resign, View.free_at, View.see, World.fork
+_swap, _resign, _free_at, _see, _fork = Store.swap, LeaseTerm.resign, View.free_at, View.see, World.fork
 _lead = Candidate._lead
 
 
@@ -68,7 +69,7 @@ def deadline_from_answer(lease: Lease, record: Any, version: Any, sent: float, n
     return _renewed(lease, record, version, now, now)
 
 
-def lead_from_answer(self: Candidate, lease: Lease, note: Any) -> Term | None:
+def lead_from_answer(self: Candidate, lease: Lease, note: Any) -> LeaseTerm | None:
     return _lead(self, replace(lease, sent=self._clock.now()), note)
 
 
@@ -87,7 +88,7 @@ def sighting_ignores_seq(self: View, record: Any, version: Any, received: float)
     return seen
 
 
-def tell_before_disbelieving(self: Term) -> None:
+def tell_before_disbelieving(self: LeaseTerm) -> None:
     with self._writing:
         with contextlib.suppress(StoreUnavailable):
             if self.valid:
@@ -119,7 +120,7 @@ class WaitOverAbsence:
         return Wait(until) if now < until else Take(max(view.fence + 1, wall_ms))
 
 
-def put_back_at_once(self: Term, record: Any) -> Any:
+def put_back_at_once(self: LeaseTerm, record: Any) -> Any:
     return self._register.swap(self.name, record.encode(), None)
 
 
@@ -182,14 +183,16 @@ CAUGHT = (
     Breakage("2", "a late answer revives", 100_000, ((_term, "renewed", late_answer_revives),)),
     Breakage("3", "a challenger waits for 0.7 of a lease", 100_000, ((View, "free_at", free_before_its_time),)),
     Breakage("3", "a renewal does not begin the wait anew", 2_000, ((View, "see", sighting_ignores_seq),)),
-    Breakage("4", "a leader resigns before it stops believing", 2_000, ((Term, "resign", tell_before_disbelieving),)),
+    Breakage(
+        "4", "a leader resigns before it stops believing", 2_000, ((LeaseTerm, "resign", tell_before_disbelieving),)
+    ),
     Breakage("5", "an empty cell is free", 50_000, ((_step, "next_step", missing_is_free),)),
     Breakage("5", "a vacant cell is free at once", 50_000, ((View, "free_at", vacancy_is_free),)),
     Breakage(
         "5",
         "absence is waited out, not a vacancy",
         500_000,
-        ((_step, "next_step", WaitOverAbsence()), (Term, "_post", put_back_at_once)),
+        ((_step, "next_step", WaitOverAbsence()), (LeaseTerm, "_post", put_back_at_once)),
     ),
     Breakage("6", "a lost record is not put back", 100_000, ((_term, "reconcile", never_put_back),)),
     Breakage("7", "a successor takes the fence that it finds", 1_000, ((_step, "next_step", same_fence),)),
@@ -198,7 +201,7 @@ CAUGHT = (
     Breakage("10", "a forked child believes", 20_000, ((World, "fork", child_believes),)),
     Breakage("11", "the clock stands still in a sleeping machine", 50_000, ((Process, "local", clock_sleeps),)),
     Breakage("slots", "a new slot is not told", 2_000, ((Slot, "note", slot_is_not_told),)),
-    Breakage("slots", "a rerun is not announced", 100_000, ((politics.token_worker, "next_turn", rerun_in_silence),)),
+    Breakage("slots", "a rerun is not announced", 100_000, ((politics.worker.token_worker, "next_turn", rerun_in_silence),)),
 )
 
 # These were never caught, in a million steps each. `make simulate` tries them too, and reports if one is.

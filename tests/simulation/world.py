@@ -21,11 +21,12 @@ from unittest.mock import patch
 from greenlet import getcurrent
 
 import election.candidate
-import election.keeper
+import election.renewer
 import election.term
-import politics.token_worker
-from election import Candidate, Cell, StoreUnavailable, Term
-from election.keeper import Keeper
+import politics.worker.token_worker
+from election import Candidate, LeaseTerm, StoreUnavailable
+from election.register import Cell
+from election.renewer import LeaseRenewer
 from politics import TokenWorker
 from tests.simulation import threads
 from tests.simulation.threads import Process, SimClock, Thread, Threading
@@ -217,7 +218,7 @@ class World:
         self.agenda: list[tuple[float, int, Callable[..., None], tuple[Any, ...]]] = []
         self.order = itertools.count()
         self.pids = itertools.count(100)
-        self.claims: list[tuple[Process, Term]] = []
+        self.claims: list[tuple[Process, LeaseTerm]] = []
         self.highest_fence = 0
         self.started: dict[int, int] = {}
         self.terms = self.takeovers = self.refused = 0
@@ -269,7 +270,7 @@ class World:
         threads._world.append(self)
         logging.disable(logging.CRITICAL)
         with contextlib.ExitStack() as stack:
-            for module in (election.term, election.candidate, election.keeper, politics.token_worker):
+            for module in (election.term, election.candidate, election.renewer, politics.worker.token_worker):
                 stack.enter_context(patch.object(module, "threading", Threading))
             stack.enter_context(patch.object(election.term, "time", clock))
             stack.enter_context(patch.object(os, "getpid", lambda: self.current_process().pid))
@@ -326,9 +327,9 @@ class World:
         with self.acting_for(process):
             worker = Worker(store=link, sticky=self.rng.random() < 0.3)
             worker.policy = election.LeasePolicy(ttl=TTL, drift=DRIFT, poll_every=TTL / 5)
-            keeper = Keeper(clock)
+            keeper = LeaseRenewer(clock)
 
-            def keep(_register: object, term: Term) -> None:
+            def keep(_register: object, term: LeaseTerm) -> None:
                 self.claim(process, term)
                 keeper.keep(term)
                 keeper.start()
@@ -400,7 +401,7 @@ class World:
             if calm and self.valid(process, term):
                 self.after(TTL, self.verify_kept, process, term, strikes)
 
-    def verify_kept(self, process: Process, term: Term, strikes: int) -> None:
+    def verify_kept(self, process: Process, term: LeaseTerm, strikes: int) -> None:
         """A lease after its record was lost, the term goes on or was ended by its holder."""
         kept = self.valid(process, term) or term._ended in ("resigned", "asked to hand over") or not process.alive
         if strikes == self.strikes and not kept:
@@ -420,13 +421,13 @@ class World:
         found = self.store.cells.get("job")
         if found:
             record = election.record.decode("job", found[0])
-            if record.state is election.State.HELD:
+            if record.state is election.record.State.HELD:
                 asked = election.candidate.replace(record, asked=True)
                 self.store.swap("job", asked.encode(), found[1])
 
     # The verifier.
 
-    def claim(self, process: Process, term: Term) -> None:
+    def claim(self, process: Process, term: LeaseTerm) -> None:
         """A term begins."""
         self.claims.append((process, term))
         if not self.valid(process, term):
@@ -436,7 +437,7 @@ class World:
             self.broken = Broken(f"fence {term.fence} after {self.highest_fence}")
         self.highest_fence = term.fence
 
-    def valid(self, process: Process, term: Term) -> bool:
+    def valid(self, process: Process, term: LeaseTerm) -> bool:
         """Whether the process would say now that its term is valid; looking at it pauses nobody."""
         thread, self.thread = self.thread, None
         with self.acting_for(process):
@@ -458,7 +459,7 @@ class World:
             # What ended long ago cannot come back unless by a mistake that shows soon.
             self.claims = self.claims[-20:] + [c for c in self.claims[:-20] if c in valid]
 
-    def _true_deadline(self, process: Process, term: Term) -> float:
+    def _true_deadline(self, process: Process, term: LeaseTerm) -> float:
         return (term._lease.deadline - process.offset) / process.rate
 
     def _verify_liveness(self) -> None:

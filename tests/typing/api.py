@@ -6,33 +6,29 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, assert_type
 
 from election import (
-    BadRecord,
     Candidate,
-    Cell,
-    Clock,
     ElectionError,
     Event,
     FenceGuard,
-    Kind,
-    Leader,
     LeadershipLost,
     LeasePolicy,
-    Note,
+    LeaseTerm,
     NotElected,
-    OnEvent,
-    Plan,
-    Record,
     Register,
     StaleFence,
-    State,
     StoreUnavailable,
-    SystemClock,
-    Term,
-    View,
     ask_to_resign,
     look,
     open_register,
 )
+from election.candidate import Leader, Plan
+from election.clock import Clock, SystemClock
+from election.errors import BadRecord
+from election.events import EventKind, OnEvent
+from election.record import Record, State
+from election.register import Cell
+from election.rules import View
+from election.term import Note
 from election.testing import Claim, FakeClock, Fault, FaultyRegister, FaultyStore, Scenario, Verifier
 
 register: Register = open_register("memcached://10.0.0.5:11211,10.0.0.6")
@@ -42,11 +38,11 @@ assert_type(register.names(), Iterable[str] | None)
 
 policy = LeasePolicy(ttl=2, drift=0.001, poll_every=None)
 candidate = Candidate(register, "billing", policy, clock=SystemClock())
-assert_type(candidate.attempt(), Term | None)
+assert_type(candidate.attempt(), LeaseTerm | None)
 assert_type(candidate.view, View)
 
 
-def work(term: Term) -> None:
+def work(term: LeaseTerm) -> None:
     """A leader's work."""
     assert_type(term.fence, int)
     assert_type(term.valid, bool)
@@ -89,7 +85,7 @@ Scenario().run("candidates 3\ntick 1\nleader? 1")
 
 def hear(event: Event) -> None:
     """A hook."""
-    assert_type(event.kind, Kind)
+    assert_type(event.kind, EventKind)
     assert_type(event.fence, int | None)
 
 

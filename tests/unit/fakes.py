@@ -1,8 +1,8 @@
 """A candidate on a fake clock and a fake store, kept by nobody but the test."""
 
-from election import Candidate, LeasePolicy, Term
+from election import Candidate, LeasePolicy, LeaseTerm
 from election.clock import Clock
-from election.keeper import Keeper
+from election.renewer import LeaseRenewer
 from election.testing import FakeClock, FaultyRegister, FaultyStore
 
 NAME = "lease"
@@ -14,7 +14,7 @@ class World:
     def __init__(self, ttl: float = 10.0, age: float = 1e9) -> None:
         self.clock = FakeClock()
         self.store = FaultyStore(self.clock, age)
-        self.keeper = Keeper(self.clock)
+        self.keeper = LeaseRenewer(self.clock)
         self.policy = LeasePolicy(ttl)
 
     def candidate(self, name: str = NAME, link: FaultyRegister | None = None, clock: Clock | None = None) -> Candidate:
@@ -27,7 +27,7 @@ class World:
             keep=lambda _r, t: self.keeper.keep(t),
         )
 
-    def leader(self, name: str = NAME, link: FaultyRegister | None = None) -> Term:
+    def leader(self, name: str = NAME, link: FaultyRegister | None = None) -> LeaseTerm:
         """The term of a new candidate, which must be elected at once."""
         term = self.candidate(name, link).attempt()
         assert term is not None

@@ -3,7 +3,7 @@
 import pytest
 
 from discovery.errors import BadAccessRule
-from discovery.security import TLS, Access
+from discovery.remote.security import TLS, Access
 
 A, B, X = "10.0.0.1", "10.0.0.2", "192.168.1.7"
 

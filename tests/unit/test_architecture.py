@@ -10,13 +10,14 @@ PACKAGES = ("politics", "election", "discovery")
 MODULES = sorted(path.relative_to(ROOT) for package in PACKAGES for path in (ROOT / package).rglob("*.py"))
 PURE = {
     Path(name)
-    for name in ("election/lease.py", "election/record.py", "election/rules.py", "politics/slots.py",
-                 "politics/findings.py", "politics/peers.py", "discovery/template.py", "discovery/url.py")
+    for name in ("election/lease.py", "election/record.py", "election/rules.py", "politics/worker/slots.py",
+                 "politics/doctor/findings.py", "politics/group/peers.py", "discovery/tuples/template.py",
+                 "discovery/registry/url.py")
 }  # fmt: skip
 DOORS = {
     "pymemcache": "election/stores/memcached.py",
     "zeroconf": "discovery/beacon.py",
-    "Pyro5": "discovery/wire.py",
+    "Pyro5": "discovery/remote/wire.py",
     "prometheus_client": "politics/metrics.py",
 }
 FORBIDDEN = {"election": {"discovery", "politics"}, "discovery": {"election", "politics"}, "politics": set[str]()}

@@ -2,8 +2,8 @@
 
 import pytest
 
-from discovery import BadAnnouncement
 from discovery.beacon import MAX_SIZE, Sighting, pack, understand
+from discovery.errors import BadAnnouncement
 
 NAME = "ring-0123456789abcdef._politics._tcp.local."
 

@@ -9,19 +9,18 @@ import pytest
 
 from election import (
     BadPolicy,
-    BadRecord,
     Candidate,
-    Leader,
     LeasePolicy,
+    LeaseTerm,
     NotElected,
-    State,
     StoreUnavailable,
-    Term,
     ask_to_resign,
     look,
     open_register,
 )
-from election.record import decode
+from election.candidate import Leader
+from election.errors import BadRecord
+from election.record import State, decode
 from election.stores.memory import MemoryRegister
 from election.testing import FakeClock, Fault
 from tests.contract.test_register import in_fork
@@ -251,7 +250,7 @@ def test_nudge_wakes_a_campaign() -> None:
     """A standby that is nudged looks at once, however long its polling interval is."""
     register, policy = MemoryRegister(), LeasePolicy(600, poll_every=600)
     leader, standby = Candidate(register, NAME, policy).campaign(), Candidate(register, NAME, policy)
-    won: list[Term] = []
+    won: list[LeaseTerm] = []
     looked = threading.Event()
 
     def plan(_view: object) -> dict[str, int]:

@@ -15,9 +15,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from discovery import encoding
-from discovery.encoding import MAX_DEPTH, Unknown, by_value
 from discovery.errors import BadMessage, CannotTravel, ConnectionLost, DiscoveryError, RemoteError, UnknownClass
+from discovery.remote import encoding
+from discovery.remote.encoding import MAX_DEPTH, Unknown, by_value
 
 
 @by_value

@@ -11,18 +11,19 @@ from typing import Any
 
 import pytest
 
-from election import Candidate, Event, Kind, Term
+from election import Candidate, Event, LeaseTerm
+from election.events import EventKind
 from politics import TokenWorker
 from tests.unit.fakes import NAME, World
 
 
 def candidate(world: World, hook: Callable[[Event], object], link: Any = None) -> Candidate:
     """One that reports to `hook`."""
-    keep: Callable[[Any, Term], None] = lambda _register, term: world.keeper.keep(term)  # noqa: E731
+    keep: Callable[[Any, LeaseTerm], None] = lambda _register, term: world.keeper.keep(term)  # noqa: E731
     return Candidate(link or world.store.link(), NAME, world.policy, clock=world.clock, keep=keep, on_event=hook)
 
 
-def kinds(events: list[Event]) -> list[Kind]:
+def kinds(events: list[Event]) -> list[EventKind]:
     """Of these events."""
     return [event.kind for event in events]
 
@@ -32,16 +33,16 @@ def test_a_term_from_its_election_to_its_end() -> None:
     world, events = World(), list[Event]()
     term = candidate(world, events.append).attempt()
     assert term is not None
-    assert kinds(events) == [Kind.LEADERLESS, Kind.ELECTED]
+    assert kinds(events) == [EventKind.LEADERLESS, EventKind.ELECTED]
     assert events[1].takeover is False
     assert events[1].until == pytest.approx(world.clock.now() + 9.9)
     world.live(7)
-    assert kinds(events[2:]) == [Kind.RENEWED] * 2
+    assert kinds(events[2:]) == [EventKind.RENEWED] * 2
     assert events[-1].until == pytest.approx(world.clock.now() + term.remaining())
     term.ask_to_stop("asked by a test")
     term.resign()
     term.resign()
-    assert kinds(events[4:]) == [Kind.ENDED]
+    assert kinds(events[4:]) == [EventKind.ENDED]
     assert (events[-1].group, events[-1].fence, events[-1].reason) == (NAME, term.fence, "asked by a test")
 
 
@@ -52,10 +53,13 @@ def test_a_standby_hears_who_leads_and_when_nobody_does() -> None:
     standby = candidate(world, events.append)
     for _ in range(3):
         assert standby.attempt() is None
-    assert [(event.kind, event.fence) for event in events] == [(Kind.LED, first.fence)]
+    assert [(event.kind, event.fence) for event in events] == [(EventKind.LED, first.fence)]
     world.clock.advance(10.2)
     assert standby.attempt()
-    assert [(event.kind, event.takeover) for event in events[1:]] == [(Kind.LEADERLESS, None), (Kind.ELECTED, True)]
+    assert [(event.kind, event.takeover) for event in events[1:]] == [
+        (EventKind.LEADERLESS, None),
+        (EventKind.ELECTED, True),
+    ]
 
 
 def test_a_store_that_falls_silent() -> None:
@@ -66,7 +70,7 @@ def test_a_store_that_falls_silent() -> None:
     assert term is not None
     link.cut = True
     world.live(4)
-    assert set(kinds(events[2:])) == {Kind.RENEWAL_FAILED}
+    assert set(kinds(events[2:])) == {EventKind.RENEWAL_FAILED}
     assert "cut" in (events[-1].reason or "")
     other = candidate(world, waiting.append, link)
     with pytest.raises(Exception, match="not elected"):
@@ -74,7 +78,7 @@ def test_a_store_that_falls_silent() -> None:
     link.cut = False
     assert other.campaign(timeout=30)
     assert kinds(waiting) == [
-        Kind.STORE_SILENT, Kind.LED, Kind.STORE_ANSWERS, Kind.LEADERLESS, Kind.ELECTED
+        EventKind.STORE_SILENT, EventKind.LED, EventKind.STORE_ANSWERS, EventKind.LEADERLESS, EventKind.ELECTED
     ]  # fmt: skip
 
 
@@ -97,7 +101,7 @@ def test_a_hook_that_raises_does_no_harm(caplog: pytest.LogCaptureFixture) -> No
 
 def test_an_event_is_frozen_and_knows_its_fields() -> None:
     """It cannot be changed by a hook, and the log gets only what applies."""
-    event = Event(Kind.SLOT_DONE, "pork", fence=7, slot=3, seconds=0.5)
+    event = Event(EventKind.SLOT_DONE, "pork", fence=7, slot=3, seconds=0.5)
     with pytest.raises(dataclasses.FrozenInstanceError):
         event.fence = 8  # type: ignore[misc]
     assert event.fields == {"event": "slot_done", "group": "pork", "fence": 7, "slot": 3, "seconds": 0.5}
@@ -118,12 +122,12 @@ class Worker(TokenWorker):
     def on_event(self, event: Event) -> None:
         """Collect."""
         self.events.append(event)
-        if event.kind is Kind.SLOT_INTERRUPTED:
+        if event.kind is EventKind.SLOT_INTERRUPTED:
             self.enough.set()
 
     def perform(self, term: Any) -> None:
         """One of each."""
-        match [event.kind for event in self.events].count(Kind.SLOT_STARTED):
+        match [event.kind for event in self.events].count(EventKind.SLOT_STARTED):
             case 1:
                 return
             case 2:
@@ -144,9 +148,13 @@ def test_slots_by_their_results(caplog: pytest.LogCaptureFixture) -> None:
     assert worker.enough.wait(10)
     worker.stop()
     slots = [event for event in worker.events if event.slot is not None]
-    assert [event.kind for event in slots if event.kind is not Kind.SLOT_STARTED] == [
-        Kind.SLOT_DONE, Kind.SLOT_FAILED, Kind.SLOT_DONE, Kind.SLOTS_SKIPPED, Kind.SLOT_INTERRUPTED
-    ]  # fmt: skip
+    assert [event.kind for event in slots if event.kind is not EventKind.SLOT_STARTED] == [
+        EventKind.SLOT_DONE,
+        EventKind.SLOT_FAILED,
+        EventKind.SLOT_DONE,
+        EventKind.SLOTS_SKIPPED,
+        EventKind.SLOT_INTERRUPTED,
+    ]
     skipped, interrupted = slots[-3], slots[-1]
     assert (skipped.count or 0) >= 3
     assert "asked to stop" in (interrupted.reason or "")

@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from election import BadPolicy, BadRecord, ElectionError, FenceGuard, StaleFence
+from election import BadPolicy, ElectionError, FenceGuard, StaleFence
+from election.errors import BadRecord
 
 
 @pytest.fixture

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from politics.findings import (
+from politics.doctor.findings import (
     File,
     Finding,
     Level,

@@ -9,8 +9,9 @@ from collections.abc import Callable
 
 import pytest
 
-from election import Candidate, LeasePolicy, SystemClock
-from election.keeper import Keeper, _keepers
+from election import Candidate, LeasePolicy
+from election.clock import SystemClock
+from election.renewer import LeaseRenewer, _keepers
 from election.stores.memory import MemoryRegister
 from tests.unit.fakes import World
 
@@ -25,7 +26,7 @@ def eventually(true: Callable[[], bool], seconds: float = 10) -> None:
 
 def keeper_threads() -> int:
     """How many keepers run in this process."""
-    return sum(thread.name == "election-keeper" for thread in threading.enumerate())
+    return sum(thread.name == "election-renewer" for thread in threading.enumerate())
 
 
 def test_renews_when_due() -> None:
@@ -144,7 +145,7 @@ def test_start_and_exit_race() -> None:
 def test_a_thread_that_cannot_start(monkeypatch: pytest.MonkeyPatch) -> None:
     """A keeper whose thread could not be started tries it again for the next lease."""
     world = World()
-    keeper = Keeper(SystemClock())
+    keeper = LeaseRenewer(SystemClock())
     with monkeypatch.context() as patch:
         patch.setattr(threading.Thread, "start", lambda _self: (_ for _ in ()).throw(RuntimeError("no more threads")))
         with pytest.raises(RuntimeError):

@@ -6,8 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from election import BadPolicy, LeasePolicy, Record, State
+from election import BadPolicy, LeasePolicy
 from election.lease import MAX_TTL, MIN_TTL, Lease
+from election.record import Record, State
 
 
 @pytest.mark.parametrize("ttl", [MIN_TTL, 0.5, 10, MAX_TTL])

@@ -2,7 +2,8 @@
 
 import pytest
 
-from election import Record, State, View
+from election.record import Record, State
+from election.rules import View
 from politics.cli.lock import held
 
 NOW = 1_000_000

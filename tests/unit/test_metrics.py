@@ -4,7 +4,8 @@ from typing import Any
 
 import pytest
 
-from election import Event, Kind
+from election import Event
+from election.events import EventKind
 from politics.metrics import Metrics
 
 
@@ -15,7 +16,7 @@ class Scene:
         self.time = 1000.0
         self.metrics = Metrics("pork", lambda: self.time)
 
-    def see(self, kind: Kind, **fields: Any) -> None:
+    def see(self, kind: EventKind, **fields: Any) -> None:
         """One event."""
         self.metrics.see(Event(kind, "pork", **fields))
 
@@ -34,10 +35,10 @@ def scene() -> Scene:
 
 def test_a_leader_is_one_for_as_long_as_its_lease_proves_it(scene: Scene) -> None:
     """No event has to come for that to end."""
-    scene.see(Kind.ELECTED, fence=7, until=1009.9, takeover=True)
+    scene.see(EventKind.ELECTED, fence=7, until=1009.9, takeover=True)
     assert (scene["is_leader"], scene["fence"], scene["terms_total"], scene["takeovers_total"]) == (1, 7, 1, 1)
     scene.time = 1003.0
-    scene.see(Kind.RENEWED, fence=7, until=1012.9, seconds=0.002)
+    scene.see(EventKind.RENEWED, fence=7, until=1012.9, seconds=0.002)
     assert scene["lease_remaining_seconds"] == pytest.approx(9.9)
     assert scene["renewal_seconds_count"] == 1
     assert scene["renewal_seconds_sum"] == 0.002
@@ -51,16 +52,16 @@ def test_how_long_without_a_leader(scene: Scene) -> None:
     """From the end of our own term, or from when nobody was seen to lead, until somebody is."""
     scene.time = 1005.0
     assert scene["leaderless_seconds"] == 5
-    scene.see(Kind.LED, fence=3)
+    scene.see(EventKind.LED, fence=3)
     assert (scene["leaderless_seconds"], scene["fence"], scene["is_leader"]) == (0, 3, 0)
-    scene.see(Kind.LEADERLESS)
+    scene.see(EventKind.LEADERLESS)
     scene.time = 1007.0
-    scene.see(Kind.STORE_SILENT, reason="down")
+    scene.see(EventKind.STORE_SILENT, reason="down")
     scene.time = 1008.0
     assert scene["leaderless_seconds"] == 3
-    scene.see(Kind.ELECTED, fence=4, until=1017.0)
+    scene.see(EventKind.ELECTED, fence=4, until=1017.0)
     scene.time = 1010.0
-    scene.see(Kind.ENDED, fence=4)
+    scene.see(EventKind.ENDED, fence=4)
     assert scene["is_leader"] == 0
     scene.time = 1012.0
     assert scene["leaderless_seconds"] == 2
@@ -69,10 +70,16 @@ def test_how_long_without_a_leader(scene: Scene) -> None:
 
 def test_slots_and_failures_are_counted(scene: Scene) -> None:
     """Each result by itself; a slot that starts is none yet."""
-    for kind in (Kind.SLOT_STARTED, Kind.SLOT_DONE, Kind.SLOT_DONE, Kind.SLOT_FAILED, Kind.SLOT_INTERRUPTED):
+    for kind in (
+        EventKind.SLOT_STARTED,
+        EventKind.SLOT_DONE,
+        EventKind.SLOT_DONE,
+        EventKind.SLOT_FAILED,
+        EventKind.SLOT_INTERRUPTED,
+    ):
         scene.see(kind, slot=1)
-    scene.see(Kind.SLOTS_SKIPPED, slot=9, count=7)
-    scene.see(Kind.RENEWAL_FAILED, reason="down")
+    scene.see(EventKind.SLOTS_SKIPPED, slot=9, count=7)
+    scene.see(EventKind.RENEWAL_FAILED, reason="down")
     found = {result: scene[f"slots_total:{result}"] for result in ("done", "failed", "interrupted", "skipped")}
     assert found == {"done": 2, "failed": 1, "interrupted": 1, "skipped": 7}
     assert scene["renewals_failed_total"] == 1

@@ -5,14 +5,13 @@ from typing import Any
 
 import pytest
 
-from discovery import Sighting
-from discovery.beacon import LIFETIME
+from discovery.beacon import LIFETIME, Sighting
 from election import Candidate, Register, StoreUnavailable
 from election.stores.memory import MemoryRegister
 from politics import Peer
-from politics.findings import Level, of_peers
-from politics.membership import Membership, _assemblies, note
-from politics.peers import CONFIRM, MAX_REPORTED, Doubts, understand
+from politics.doctor.findings import Level, of_peers
+from politics.group.membership import Membership, _assemblies, note
+from politics.group.peers import CONFIRM, MAX_REPORTED, Doubts, understand
 
 ALICE = Peer("pork", "a1", "alice", 17, "memcached:1", fence=5)
 BOB = Peer("pork", "b1", "bob", 18, "memcached:1")
@@ -136,7 +135,7 @@ def test_an_identity_that_cannot_be_announced_is_hashed(name: str) -> None:
 def test_nudges_are_not_too_many(monkeypatch: pytest.MonkeyPatch) -> None:
     """However fast announcements come in, a store is looked at fifty times a second at most."""
     moment, nudges = [100.0], []
-    monkeypatch.setattr("politics.membership.now", lambda: moment[0])
+    monkeypatch.setattr("politics.group.membership.now", lambda: moment[0])
     member = membership("memory://")
     monkeypatch.setattr(member.candidate, "nudge", lambda: nudges.append(moment[0]))
     for _ in range(100):

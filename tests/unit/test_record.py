@@ -8,8 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from election import BadPolicy, BadRecord, Record, State
-from election.record import MAX_BYTES, check_name, decode
+from election import BadPolicy
+from election.errors import BadRecord
+from election.record import MAX_BYTES, Record, State, check_name, decode
 
 RECORD = Record(fence=7, holder="me", seq=3, ttl_ms=10_000, state=State.HELD, host="here", pid=42, at_ms=5)
 SMALL = st.text(max_size=8)

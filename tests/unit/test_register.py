@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from election import BadAddress, open_register
+from election import BadStoreURL, open_register
 from election.stores.memcached import MemcachedRegister, ShardedRegister
 from election.stores.memory import MemoryRegister
 from election.stores.sqlite import SQLiteRegister
@@ -67,7 +67,7 @@ def test_memory() -> None:
 )  # fmt: skip
 def test_bad_url(url: str) -> None:
     """Anything else is refused with a sentence that names it and shows what would do."""
-    with pytest.raises(BadAddress) as caught:
+    with pytest.raises(BadStoreURL) as caught:
         open_register(url)
     assert repr(url) in str(caught.value)
     assert "sqlite:///" in str(caught.value)

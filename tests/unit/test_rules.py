@@ -7,8 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from election import LeasePolicy, Record, State
+from election import LeasePolicy
 from election.lease import Lease
+from election.record import Record, State
 from election.rules import Adopt, Ask, Lost, Post, Rewrite, Step, Take, View, Wait, next_step, reconcile, renewed
 
 POLICY = LeasePolicy(10, drift=0.01)

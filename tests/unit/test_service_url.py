@@ -2,8 +2,9 @@
 
 import pytest
 
-from discovery import BadURL, Service, ServiceURL
-from discovery.offer import SKEW, Offer, Refused, understand
+from discovery.errors import BadURL
+from discovery.registry import Service, ServiceURL
+from discovery.registry.offer import SKEW, Offer, Refused, understand
 
 SECRET = b"between us"
 OFFER = Offer("service-0123456789abcdef", Service("app", "User", "PYRO:x@10.0.0.1:99", "Users"), "PYRO:d@10.0.0.1:99")

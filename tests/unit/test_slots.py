@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from politics.slots import Slot, Turn, merge, next_turn, read_note
+from politics.worker.slots import Slot, Turn, merge, next_turn, read_note
 
 LENGTH = 10.0
 RUNNING, DONE = Slot(7, 100.0), Slot(7, 100.0, done=True)

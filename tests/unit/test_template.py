@@ -6,8 +6,9 @@ from dataclasses import dataclass
 
 import pytest
 
-from discovery import BadTemplate, Template
-from discovery.template import freeze
+from discovery.errors import BadTemplate
+from discovery.tuples import Template
+from discovery.tuples.template import freeze
 
 Point = namedtuple("Point", "x y")
 

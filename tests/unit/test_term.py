@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 import election.term
-from election import BadPolicy, Candidate, LeadershipLost, LeasePolicy, State, StoreUnavailable, look
+from election import BadPolicy, Candidate, LeadershipLost, LeasePolicy, StoreUnavailable, look
+from election.record import State
 from election.stores.memory import MemoryRegister
 from election.testing import FakeClock, Fault
 from tests.contract.test_register import in_fork

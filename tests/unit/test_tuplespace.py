@@ -8,17 +8,9 @@ from typing import Any
 
 import pytest
 
-from discovery import (
-    BadTemplate,
-    BadTime,
-    BadTuple,
-    Event,
-    Request,
-    RequestCanceled,
-    RequestExpired,
-    SimpleRenewer,
-    TupleSpace,
-)
+from discovery import TupleSpace
+from discovery.errors import BadTemplate, BadTime, BadTuple, RequestCanceled, RequestExpired
+from discovery.tuples import Request, SimpleRenewer, TupleEvent
 from tests.clock import HandClock
 
 SOON = 10.0  # seconds of real time within which a thread must have done what it is about to do
@@ -209,7 +201,7 @@ def test_closing_ends_every_wait(clock: HandClock) -> None:
     space.close()
     with pytest.raises(RequestCanceled, match="closed"):
         request.result()
-    assert list(stream) == [Event("close", None)]
+    assert list(stream) == [TupleEvent("close", None)]
     for call in (space.write, space.read, space.take, lambda fields: space.notify(None, fields)):
         with pytest.raises(RequestCanceled, match="closed"):
             call(("a",))
@@ -559,7 +551,7 @@ def test_renewers_are_asked_in_the_background(busy: TupleSpace) -> None:
     renewer = Answers(0.02, 0.02, 0.02, False)
     busy.write(("renewed",), expires=renewer)
     assert all(renewer.asked.acquire(timeout=SOON) for _ in range(4))
-    assert stream.get(SOON) == Event("delete", ("renewed",))
+    assert stream.get(SOON) == TupleEvent("delete", ("renewed",))
     assert not stuck.alive
     released.set()
 
@@ -617,7 +609,7 @@ def test_a_take_that_is_put_back_is_no_event(space: TupleSpace) -> None:
     with pytest.raises(RequestExpired):
         stream.get(timeout=0)
     held.confirm()
-    assert stream.get() == Event("take", ("a",))
+    assert stream.get() == TupleEvent("take", ("a",))
 
 
 def test_a_listener_that_stops_reading_is_told_what_it_missed(space: TupleSpace) -> None:
@@ -625,11 +617,11 @@ def test_a_listener_that_stops_reading_is_told_what_it_missed(space: TupleSpace)
     stream = space.notify("write", (int,), limit=3)
     for number in range(10):
         space.write((number,))
-    assert stream.get() == Event("write", (7,), missed=7)
-    assert stream.get() == Event("write", (8,))
+    assert stream.get() == TupleEvent("write", (7,), missed=7)
+    assert stream.get() == TupleEvent("write", (8,))
     space.write((10,))
     stream.cancel()
-    assert list(stream) == [Event("write", (9,)), Event("write", (10,)), Event("close", None)]
+    assert list(stream) == [TupleEvent("write", (9,)), TupleEvent("write", (10,)), TupleEvent("close", None)]
     with pytest.raises(RequestCanceled):
         stream.get()
 

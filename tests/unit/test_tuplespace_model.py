@@ -9,7 +9,9 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, invariant, rule
 
-from discovery import Entry, EventStream, Request, RequestExpired, TupleSpace
+from discovery import TupleSpace
+from discovery.errors import RequestExpired
+from discovery.tuples import Entry, EventStream, Request
 from tests.clock import HandClock
 
 NAMES = ("a",)

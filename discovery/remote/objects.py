@@ -1,0 +1,153 @@
+"""What this process serves: which objects, under which addresses, and which of their methods."""
+
+import secrets
+import threading
+from collections.abc import Callable
+from math import inf
+from types import FunctionType
+from typing import Any, TypeVar
+
+from discovery.errors import NoSuchMethod, NoSuchObject
+from discovery.remote.wire import Address
+
+__all__ = ["Shelf", "by_reference", "goes_by_reference", "method"]
+
+T = TypeVar("T")
+
+# Of all servers of this process, so that what one of them serves is known by all, and comes home as itself.
+addresses: dict[int, Address] = {}
+objects: dict[Address, Any] = {}
+
+
+class Shelf:
+    """The objects of one server; those that are only lent, for `keep` seconds after their last use. For any thread."""
+
+    def __init__(self, keep: float, clock: Callable[[], float]) -> None:
+        self._keep, self._clock = keep, clock
+        self._lock = threading.RLock()
+        self._objects: dict[str, Any] = {}
+        self._lent: dict[str, float] = {}  # until when each is kept
+        self._barred: dict[str, Exception] = {}
+        self._next_look = 0.0
+        self.host, self.port = "", 0
+
+    def add(self, target: Any, object_id: str | None = None) -> Address:
+        """Serve an object, by default under an id that nobody can guess; ValueError when the id is taken."""
+        address = Address(object_id or secrets.token_urlsafe(16), self.host, self.port)
+        with self._lock:
+            if address.object_id in self._objects:
+                raise ValueError(f"{self.host}:{self.port} already serves something as {object_id!r}")
+            self._objects[address.object_id] = target
+            addresses[id(target)] = address
+            objects[address] = target
+        return address
+
+    def lend(self, target: Any, keep: float = 0.0) -> Address:
+        """The address of an object, which is served from now on for as long as it is used, or `keep` seconds."""
+        with self._lock:
+            address = addresses.get(id(target))
+            if address is None:
+                address = self.add(target)
+                self._lent[address.object_id] = 0.0
+            self._used(address.object_id, keep)
+            return address
+
+    def alias(self, target: Any) -> Address:
+        """Another address for an object, which nobody hears of when the object is sent."""
+        address = Address(secrets.token_urlsafe(16), self.host, self.port)
+        with self._lock:
+            self._objects[address.object_id] = target
+        return address
+
+    def bar(self, object_id: str, error: Exception | None) -> None:
+        """Refuse calls to an address with this error, until it is barred with None."""
+        with self._lock:
+            if error is None:
+                self._barred.pop(object_id, None)
+            else:
+                self._barred[object_id] = error
+
+    def find(self, object_id: Any) -> Any:
+        """The object with that id, which is thereby used; `NoSuchObject` where there is none."""
+        with self._lock:
+            if object_id in self._barred:
+                raise self._barred[object_id].with_traceback(None)
+            if self._lent.get(object_id, inf) <= self._clock():
+                self._remove(object_id)
+            if object_id not in self._objects:
+                raise NoSuchObject(f"nothing is served as {object_id!r} here, or no longer")
+            self._used(object_id, 0.0)
+            return self._objects[object_id]
+
+    def remove(self, target: Any) -> None:
+        """Serve an object no longer, whatever its ids."""
+        with self._lock:
+            for object_id in [known for known, served in self._objects.items() if served is target]:
+                self._remove(object_id)
+
+    def remove_alias(self, address: Address) -> None:
+        """Refuse an address from now on."""
+        with self._lock:
+            if address.object_id in self._objects:
+                self._remove(address.object_id)
+
+    def clear(self) -> None:
+        """Serve nothing any longer."""
+        with self._lock:
+            for object_id in list(self._objects):
+                self._remove(object_id)
+
+    def let_go(self) -> None:
+        """Forget what was lent and has not been used for a while; to be called now and then, and cheap."""
+        now = self._clock()
+        with self._lock:
+            if now >= self._next_look:
+                self._next_look = now + self._keep
+                for object_id in [lent for lent, until in self._lent.items() if until <= now]:
+                    self._remove(object_id)
+
+    def __len__(self) -> int:
+        return len(self._objects)
+
+    def _remove(self, object_id: str) -> None:
+        address = Address(object_id, self.host, self.port)
+        target = self._objects.pop(object_id)
+        self._barred.pop(object_id, None)
+        self._lent.pop(object_id, None)
+        objects.pop(address, None)
+        if addresses.get(id(target)) == address:
+            del addresses[id(target)]
+
+    def _used(self, object_id: str, keep: float) -> None:
+        if object_id in self._lent:
+            until = self._clock() + max(keep, self._keep)
+            self._lent[object_id] = max(self._lent[object_id], until)
+
+
+def by_reference(cls: type[T]) -> type[T]:
+    """Mark a class: its instances, and those of its subclasses, travel by reference, and are lent when they do."""
+    cls._by_reference = True  # type: ignore[attr-defined]
+    return cls
+
+
+def goes_by_reference(value: Any) -> bool:
+    """Whether a value is served, or of a class that is marked."""
+    return id(value) in addresses or getattr(type(value), "_by_reference", False)
+
+
+def method(target: Any, name: str) -> Callable[..., Any]:
+    """The public method of that name; found in the classes alone, so that asking runs none of the object's code.
+
+    `new` of a class that has no such method makes an instance.
+    """
+    if name == "__call__" and isinstance(target, type | FunctionType):
+        return target
+    kind = target if isinstance(target, type) else type(target)
+    if not name.startswith("_"):
+        found = next((vars(cls)[name] for cls in kind.__mro__ if name in vars(cls)), None)
+        of_class = isinstance(found, classmethod | staticmethod)
+        if of_class or (callable(found) and not isinstance(found, type) and kind is not target):
+            return getattr(target, name)  # type: ignore[no-any-return]
+        if name == "new" and found is None and kind is target:
+            return target
+    raise NoSuchMethod(f"{kind.__qualname__} has no public method {name!r}")

@@ -1,0 +1,149 @@
+"""Finding rings: on hosts that are named, and on the local network."""
+
+import contextlib
+import queue
+import threading
+import time
+from collections.abc import Callable, Generator, Iterator, Sequence
+from typing import overload
+
+from discovery.beacon import Beacon, Change, Sighting
+from discovery.errors import DiscoveryError, MulticastUnavailable, RingNotFound
+from discovery.remote.client import Client
+from discovery.remote.defaults import default_client
+from discovery.remote.wire import Address
+from discovery.rings.server import OBJECT_ID, PORT
+from discovery.rings.space import RemoteSpace
+
+__all__ = ["BROADCAST", "RingFinger"]
+
+BROADCAST = "<broadcast>"
+"""In a list of hosts: all rings on this port that announce themselves on the local network."""
+
+MANY = 100
+"""Addresses that are asked in one search, at most, whatever is announced."""
+
+
+class _Primary:
+    """`finger.primary` is the ring that this finger found first, None before; `RingFinger.primary()` finds one."""
+
+    @overload
+    def __get__(self, finger: None, owner: "type[RingFinger]") -> Callable[..., RemoteSpace]: ...
+    @overload
+    def __get__(self, finger: "RingFinger", owner: "type[RingFinger]") -> RemoteSpace | None: ...
+    def __get__(
+        self, finger: "RingFinger | None", owner: "type[RingFinger]"
+    ) -> RemoteSpace | Callable[..., RemoteSpace] | None:
+        if finger is not None:
+            return finger._primary
+
+        def primary(
+            hosts: Sequence[str] = (BROADCAST, "localhost"), port: int = PORT, timeout: float = 5
+        ) -> RemoteSpace:
+            """The first ring that is found within `timeout` seconds; raises `RingNotFound`."""
+            return owner(hosts, port).lookup_ring_any(timeout)
+
+        return primary
+
+
+class RingFinger:
+    """Finds rings on one port: on the named hosts, and with "<broadcast>" on the local network.
+
+    Named hosts are asked directly, all at once, which works where multicast does not; "host:port" names one on another
+    port. `client` has the settings for the way there (TLS); the spaces that are found use it too. `interfaces` are the
+    addresses of those to listen on for announcements, by default all.
+    """
+
+    primary = _Primary()
+
+    def __init__(
+        self,
+        hosts: Sequence[str] | str = (BROADCAST, "localhost"),
+        port: int = PORT,
+        *,
+        client: Client | None = None,
+        interfaces: Sequence[str] | None = None,
+    ) -> None:
+        self.hosts = [hosts] if isinstance(hosts, str) else list(hosts)
+        self.port, self.interfaces = port, interfaces
+        self.client = client or default_client
+        self._primary: RemoteSpace | None = None
+
+    def lookup_ring_any(self, timeout: float = 5) -> RemoteSpace:
+        """The ring that answers first, which is `primary` from now on. `RingNotFound` after `timeout` seconds."""
+        reasons: list[str] = []
+        with contextlib.closing(self._search(timeout, reasons)) as found:
+            for ring in found:
+                self._primary = ring
+                return ring
+        looked = ", ".join(self.hosts) or "no host at all"
+        because = f" ({'; '.join(reasons)})" if reasons else ""
+        raise RingNotFound(f"no ring on port {self.port} of {looked} within {timeout} s{because}")
+
+    def rings(self, timeout: float = 2) -> Iterator[RemoteSpace]:
+        """Every ring that is found within `timeout` seconds, each once, as they answer; sooner where all hosts have.
+
+        On the local network a second is too short: an announcement is not repeated sooner, whoever asks.
+        """
+        seen = set()
+        for ring in self._search(timeout, []):
+            if ring.identity not in seen:
+                seen.add(ring.identity)
+                yield ring
+
+    def __iter__(self) -> Iterator[RemoteSpace]:
+        return self.rings()
+
+    def __repr__(self) -> str:
+        return f"<RingFinger {self.hosts!r} port {self.port} primary {self._primary!r}>"
+
+    def _search(self, timeout: float, reasons: list[str]) -> Generator[RemoteSpace, None, None]:
+        """The rings that answer, as they do; until `timeout`, or all hosts have answered where only hosts are asked."""
+        deadline = time.monotonic() + timeout
+        patience = max(0.9 * timeout, 0.01)  # so that there is time to hear why one did not answer
+        answers: queue.SimpleQueue[RemoteSpace | Exception] = queue.SimpleQueue()
+        asked: set[Address] = set()
+
+        def ask(address: Address) -> None:
+            try:
+                identity = self.client.call(address, "identity", within=patience)
+                answers.put(RemoteSpace(self.client, address, str(identity)))
+            except (DiscoveryError, OSError) as exc:
+                answers.put(exc)
+
+        def start(address: Address) -> None:
+            if address not in asked and len(asked) < MANY:
+                asked.add(address)
+                threading.Thread(target=ask, args=(address,), name=f"finger {address.host}", daemon=True).start()
+
+        def heard(change: Change, sighting: Sighting) -> None:
+            if change != "removed" and sighting.properties.get("port") == str(self.port):
+                for host in sighting.addresses:
+                    start(Address(OBJECT_ID, host, self.port))
+
+        for host in self.hosts:
+            if host != BROADCAST:
+                start(self._address(host))
+        with contextlib.ExitStack() as stack:
+            if BROADCAST in self.hosts:
+                try:
+                    stack.enter_context(Beacon(self.interfaces)).browse("ring", heard)
+                except MulticastUnavailable as exc:
+                    reasons.append(str(exc))
+            told = 0
+            while told < len(asked) or BROADCAST in self.hosts:
+                try:
+                    found = answers.get(timeout=max(0.0, deadline - time.monotonic()))
+                except queue.Empty:
+                    return
+                told += 1
+                if isinstance(found, RemoteSpace):
+                    yield found
+                else:
+                    reasons.append(str(found))
+
+    def _address(self, host: str) -> Address:
+        name, colon, port = host.rpartition(":")
+        if colon and port.isdecimal() and (":" not in name or name.startswith("[")):
+            return Address(OBJECT_ID, name.strip("[]"), int(port))
+        return Address(OBJECT_ID, host, self.port)

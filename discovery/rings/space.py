@@ -1,0 +1,325 @@
+"""A tuple space in another process: what its server shows of it (`Board`), and the same calls as if it were here."""
+
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from types import TracebackType
+from typing import Any
+
+from discovery.errors import CannotTravel, ConnectionLost, RequestCanceled, RequestExpired
+from discovery.remote.client import Call, Client, RemoteStream
+from discovery.remote.objects import by_reference
+from discovery.remote.server import Pending, Stream
+from discovery.remote.wire import Address
+from discovery.tuples.entry import Entry, Expiry, answer
+from discovery.tuples.requests import EventStream, Request, TupleEvent, TupleEventKind
+from discovery.tuples.space import TupleSpace
+from discovery.tuples.template import Fields, Stored, Template, freeze
+
+__all__ = ["Board", "RemoteEntry", "RemoteEvents", "RemoteRequest", "RemoteSpace"]
+
+PATIENCE = 15.0
+"""Seconds beyond its own timeout that a request may take, before its server is given up."""
+
+MOST_EVENTS = 10_000
+"""Events that wait for one listener, at most, whatever it asks for."""
+
+
+class RemoteSpace:
+    """A tuple space in another process, with the methods of a local one and their meaning. For any thread.
+
+    Every method raises `ConnectionLost` when the server cannot be reached or dies, also one that waits, and
+    `CannotTravel` for what cannot be sent: plain data and dataclasses travel by value, what is served by reference.
+
+    What a `take` promises over a network: the server holds the tuple, unseen by others, until this process has
+    confirmed that it has it; if the connection breaks before, the tuple is back in its place. So nothing is lost when a
+    taker dies, and nobody gets what another has. If the connection breaks while the confirmation is on its way, nobody
+    here can know whether it arrived: then `ConnectionLost` has `maybe_executed` set and the tuple as its `value`.
+    """
+
+    def __init__(self, client: Client, address: Address, identity: str = "") -> None:
+        self.address, self.identity = address, identity
+        self._client = client
+
+    def write(self, fields: Fields, expires: Expiry = None) -> "RemoteEntry":
+        """As `TupleSpace.write`. A renewer stays here, and is asked from there, on a thread of our server's."""
+        renewer = self._lent(expires)
+        return RemoteEntry(self, self._call("write", _plain(freeze(fields)), renewer), fields)
+
+    def write_all(self, tuples: Iterable[Fields], expires: float | None = None) -> "list[RemoteEntry]":
+        """Writes many tuples in one message, in their order, all of them or, when one is none, not any."""
+        many = [_plain(freeze(fields)) for fields in tuples]
+        numbers = self._call("write_all", many, expires)
+        return [RemoteEntry(self, number, fields) for number, fields in zip(numbers, many, strict=True)]
+
+    def read(self, template: Fields, timeout: float | None = None) -> Any:
+        """As `TupleSpace.read`."""
+        return self.reading(template, timeout).result()
+
+    def take(self, template: Fields, timeout: float | None = None) -> Any:
+        """As `TupleSpace.take`; see the class for what is promised when something fails."""
+        with self.taking(template, timeout) as taken:
+            return taken
+
+    def move(self, port: Callable[[Any], object], template: Fields, timeout: float | None = None) -> Any:
+        """As `TupleSpace.move`: the server lets go of the tuple once `port(tuple)` has returned, here.
+
+        If this process dies in `port`, the tuple is back in the space: it is handed on at least once.
+        """
+        with self.taking(template, timeout) as taken:
+            port(taken)
+            return taken
+
+    def read_all(self, template: Fields) -> list[Any]:
+        """As `TupleSpace.read_all`; `CannotTravel` when all of it does not fit into one message."""
+        found: list[Any] = self._call("read_all", _sendable(template))
+        return found
+
+    def notify(
+        self, kind: TupleEventKind | None, template: Fields, expires: float | None = None, *, limit: int = 1000
+    ) -> "RemoteEvents":
+        """As `TupleSpace.notify`. What is not fetched waits at the server, which drops the oldest, and says so.
+
+        The `limit` is at most 10,000.
+        """
+        return RemoteEvents(self._client.stream(self.address, "notify", [kind, _sendable(template), expires, limit]))
+
+    def reading(self, template: Fields, timeout: float | None = None) -> "RemoteRequest":
+        """`read` as a request that has been sent and can be cancelled."""
+        return self._request("reading", template, timeout)
+
+    def taking(self, template: Fields, timeout: float | None = None) -> "RemoteRequest":
+        """`take` as such a request: the server holds the tuple until it is confirmed, cancelled, or we die."""
+        return self._request("taking", template, timeout)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, RemoteSpace) and (self.identity, self.address) == (other.identity, other.address)
+
+    def __hash__(self) -> int:
+        return hash(self.address)
+
+    def __repr__(self) -> str:
+        return f"<RemoteSpace {self.address.host}:{self.address.port}>"
+
+    def _call(self, method: str, *args: Any) -> Any:
+        return self._client.call(self.address, method, args)
+
+    def _request(self, method: str, template: Fields, timeout: float | None) -> "RemoteRequest":
+        within = None if timeout is None or type(timeout) not in (int, float) else timeout + PATIENCE
+        return RemoteRequest(Call(self._client, self.address, method, [_sendable(template), timeout], within=within))
+
+    def _lent(self, expires: Expiry) -> Any:
+        if expires is None or isinstance(expires, int | float):
+            return expires
+        if not hasattr(type(expires), "renew"):
+            return expires  # the server says what is wrong with it, or asks the proxy that it is
+        return _Lent(expires, self._client)
+
+
+class RemoteRequest:
+    """A `read` or `take` that has been sent. As a context manager it confirms at the end of the block, and cancels when
+    the block raises. `result` and `confirm` are for one thread; `cancel` may come from another."""
+
+    def __init__(self, call: Call) -> None:
+        self._call = call
+
+    def result(self) -> Any:
+        """The tuple; waits for it. Raises `RequestExpired`, `RequestCanceled`, `BadTemplate` or `ConnectionLost`."""
+        try:
+            return self._call.result()
+        except ConnectionLost as exc:
+            exc.maybe_executed = False  # nothing is taken before we confirm
+            raise
+
+    def confirm(self) -> None:
+        """The tuple has arrived: a taken one is now gone. Where that is uncertain, `ConnectionLost` has it."""
+        if self._call.held:
+            self._call.confirm()
+
+    def cancel(self) -> None:
+        """Stops waiting, or gives back what the server holds for us."""
+        self._call.cancel()
+
+    def __enter__(self) -> Any:
+        return self.result()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, exc: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if kind is None:
+            self.confirm()
+        else:
+            self.cancel()
+
+
+class RemoteEntry:
+    """A tuple that was written into a remote space: what its writer holds of it. Each method is a call."""
+
+    def __init__(self, space: RemoteSpace, number: int, fields: Fields) -> None:
+        self._space, self._number, self._fields = space, number, fields
+
+    @property
+    def alive(self) -> bool:
+        """As `Entry.alive`."""
+        return bool(self._space._call("entry", self._number, "alive", None))
+
+    def renew(self, expires: Expiry) -> bool:
+        """As `Entry.renew`."""
+        return bool(self._space._call("entry", self._number, "renew", self._space._lent(expires)))
+
+    def cancel(self) -> bool:
+        """As `Entry.cancel`."""
+        return bool(self._space._call("entry", self._number, "cancel", None))
+
+    def __repr__(self) -> str:
+        return f"<RemoteEntry {self._fields!r} in {self._space!r}>"
+
+
+class RemoteEvents:
+    """The events of a remote space, as `EventStream`; for one thread, `cancel` for any."""
+
+    def __init__(self, stream: RemoteStream) -> None:
+        self._stream = stream
+        self._events: list[TupleEvent] = []
+        self.closed = False
+
+    def get(self, timeout: float | None = None) -> TupleEvent:
+        """The next event. Raises `RequestExpired` if none comes within so many seconds, `RequestCanceled` once `close`
+        has been fetched, and `ConnectionLost`."""
+        if self.closed:
+            raise RequestCanceled("the stream is closed")
+        if not self._events:
+            try:
+                batch = self._stream.next_batch(timeout)
+            except TimeoutError:
+                raise RequestExpired(f"no event in {timeout} s") from None
+            self._events = [TupleEvent(*event) for event in reversed(batch or [["close", None]])]
+        event = self._events.pop()
+        if event.kind == "close":
+            self.closed = True
+            self._stream.close()
+        return event
+
+    def __iter__(self) -> Iterator[TupleEvent]:
+        while not self.closed:
+            yield self.get()
+
+    def cancel(self) -> bool:
+        """Ends the stream with `close`. False if it had ended."""
+        ended = self.closed
+        self._stream.close()
+        return not ended
+
+
+class Board:
+    """What a server shows of a tuple space: nothing but these methods."""
+
+    def __init__(self, space: TupleSpace, identity: str) -> None:
+        self._space, self._identity = space, identity
+        self._entries: dict[int, Entry] = {}
+        self._lock = threading.Lock()
+
+    def identity(self) -> str:
+        """Which ring this is, by whatever address it was found."""
+        return self._identity
+
+    def write(self, fields: Fields, expires: Any) -> int:
+        """The number under which `entry` knows it."""
+        entry = self._space.write(fields, expires)
+        with self._lock:
+            self._entries[entry.number] = entry
+            if len(self._entries) > 2 * len(self._space) + 64:  # most of them are gone
+                self._entries = {number: old for number, old in self._entries.items() if old.alive}
+        return entry.number
+
+    def write_all(self, tuples: list[Fields], expires: float | None) -> list[int]:
+        """All of them, or not any."""
+        checked = [freeze(fields) for fields in tuples]
+        return [self.write(fields, expires) for fields in checked]
+
+    def reading(self, template: Fields, timeout: float | None) -> "_Waiting":
+        return _Waiting(self._space.reading(template, timeout))
+
+    def taking(self, template: Fields, timeout: float | None) -> "_Waiting":
+        return _Waiting(self._space.taking(template, timeout))
+
+    def read_all(self, template: Fields) -> list[Stored]:
+        return [_plain(stored) for stored in self._space.read_all(template)]
+
+    def notify(self, kind: TupleEventKind | None, template: Fields, expires: float | None, limit: int) -> "_Listening":
+        return _Listening(self._space.notify(kind, template, expires, limit=min(limit, MOST_EVENTS)))
+
+    def entry(self, number: int, what: str, expires: Any) -> bool:
+        """Whether an entry is alive, or what renewing or cancelling it did; False for one that is long gone."""
+        entry = self._entries.get(number)
+        if entry is None:
+            return False
+        return {"alive": lambda: entry.alive, "renew": lambda: entry.renew(expires), "cancel": entry.cancel}[what]()
+
+
+class _Waiting(Pending):
+    """A request of the space, answered to a client that may die meanwhile."""
+
+    def __init__(self, request: Request) -> None:
+        self._request = request
+        self.held, self.ready = request.takes, request.state != "waiting"
+
+    def wait(self) -> Any:
+        return _plain(self._request.result())
+
+    def cancel(self) -> None:
+        self._request.cancel()
+
+    def confirm(self) -> None:
+        self._request.confirm()
+
+    def put_back(self) -> None:
+        self._request.cancel()
+
+
+class _Listening(Stream):
+    """A stream of the space, fetched by a client."""
+
+    def __init__(self, stream: EventStream) -> None:
+        self._stream = stream
+
+    def next_batch(self) -> list[Any] | None:
+        try:
+            batch = [self._stream.get()]
+            while batch[-1].kind != "close":
+                batch.append(self._stream.get(0))
+        except RequestExpired:
+            pass  # that is all for now
+        except RequestCanceled:
+            return None
+        return [[event.kind, event.tuple and _plain(event.tuple), event.missed] for event in batch]
+
+    def cancel(self) -> None:
+        self._stream.cancel()
+
+
+@by_reference
+class _Lent:
+    """A renewer, lent to the server for as long as it says that it wants to be asked again."""
+
+    def __init__(self, renewer: Any, client: Client) -> None:
+        self._renewer, self._client = renewer, client
+
+    def renew(self, stored: Stored) -> float:
+        seconds, again = answer(self._renewer, stored)
+        if again is not None:
+            self._client.lend(self, keep=2 * seconds + PATIENCE)
+        return seconds
+
+
+def _plain(stored: Stored) -> Stored:
+    """A named tuple is a tuple to whoever is far away."""
+    return tuple(stored) if isinstance(stored, tuple) else stored
+
+
+def _sendable(template: Fields) -> Stored:
+    """A template that means the same at the other side."""
+    pattern = Template(template).pattern
+    for wanted in pattern.values() if isinstance(pattern, dict) else pattern:
+        if callable(getattr(type(wanted), "matches", None)):
+            raise CannotTravel(f"{wanted!r} cannot be sent: a pattern of one's own only matches where it is")
+    return _plain(pattern)

@@ -1,0 +1,160 @@
+"""Finding without scanning: tuples by template, and templates by tuple. Pure.
+
+Both answer with candidates, oldest first, that contain every match; whoever asks still checks each of them.
+Ordered dictionaries throughout: a plain one walks over everything already removed to find its first item.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections import OrderedDict
+from collections.abc import Iterable, Iterator
+from itertools import chain
+from operator import attrgetter
+from typing import Any, Generic, Protocol, TypeVar
+
+from discovery.tuples.template import Shape, Stored, Template, hashable, shape
+
+
+class HasTuple(Protocol):
+    @property
+    def number(self) -> int: ...
+    @property
+    def stored(self) -> Stored: ...
+
+
+class HasTemplate(Protocol):
+    @property
+    def number(self) -> int: ...
+    @property
+    def template(self) -> Template: ...
+
+
+T = TypeVar("T", bound=HasTuple)
+W = TypeVar("W", bound=HasTemplate)
+_UNHASHABLE = object()  # the key of every value that has no hash
+_number = attrgetter("number")
+
+
+class _Table(Generic[T]):
+    """The tuples of one shape, and for each field that was ever asked for by a literal, the tuples by value."""
+
+    def __init__(self) -> None:
+        self.all: OrderedDict[int, T] = OrderedDict()
+        self.fields: dict[Any, dict[Any, OrderedDict[int, T]]] = {}
+
+    def file(self, field: Any, item: T) -> None:
+        value = item.stored[field]
+        self.fields[field].setdefault(value if hashable(value) else _UNHASHABLE, OrderedDict())[item.number] = item
+
+    def unfile(self, field: Any, item: T) -> None:
+        value = item.stored[field]
+        key = value if hashable(value) else _UNHASHABLE
+        bucket = self.fields[field][key]
+        del bucket[item.number]
+        if not bucket:
+            del self.fields[field][key]
+
+    def by_value(self, field: Any, value: Any) -> list[OrderedDict[int, T]]:
+        if field not in self.fields:
+            self.fields[field] = {}
+            for item in self.all.values():
+                self.file(field, item)
+        values = self.fields[field]
+        # What has no hash may equal what has one, as {1} equals frozenset({1}).
+        return [bucket for bucket in (values.get(value), values.get(_UNHASHABLE)) if bucket]
+
+
+class TupleIndex(Generic[T]):
+    """Tuples, found by template. A field is indexed from the first template that has a literal in it."""
+
+    def __init__(self) -> None:
+        self._tables: dict[Shape, _Table[T]] = {}
+
+    def __iter__(self) -> Iterator[T]:
+        return chain.from_iterable(table.all.values() for table in self._tables.values())
+
+    def __len__(self) -> int:
+        return sum(len(table.all) for table in self._tables.values())
+
+    def add(self, item: T) -> None:
+        """`item.number` is higher than that of everything added before."""
+        table = self._tables.setdefault(shape(item.stored), _Table())
+        table.all[item.number] = item
+        for field in table.fields:
+            table.file(field, item)
+
+    def remove(self, item: T) -> None:
+        kind = shape(item.stored)
+        table = self._tables[kind]
+        del table.all[item.number]
+        for field in table.fields:
+            table.unfile(field, item)
+        if not table.all:
+            del self._tables[kind]
+
+    def candidates(self, template: Template) -> Iterable[T]:
+        """Through the literal that leaves the fewest; every tuple of the shape where there is none."""
+        table = self._tables.get(template.shape)
+        if table is None:
+            return ()
+        best: list[OrderedDict[int, T]] = [table.all]
+        for field, value in template.literals:
+            best = min(best, table.by_value(field, value), key=lambda buckets: sum(map(len, buckets)))
+        return _merged([bucket.values() for bucket in best])
+
+
+class TemplateIndex(Generic[W]):
+    """Things that wait, found by the tuple that has come. Each is filed under its template's first literal."""
+
+    def __init__(self) -> None:
+        self._tables: dict[Shape, dict[Any, dict[Any, OrderedDict[int, W]]]] = {}
+        self._size = 0
+
+    def __len__(self) -> int:
+        return self._size
+
+    def __iter__(self) -> Iterator[W]:
+        for table in self._tables.values():
+            for values in table.values():
+                for bucket in values.values():
+                    yield from bucket.values()
+
+    def add(self, item: W) -> None:
+        field, value = _first_literal(item.template)
+        table = self._tables.setdefault(item.template.shape, {})
+        table.setdefault(field, {}).setdefault(value, OrderedDict())[item.number] = item
+        self._size += 1
+
+    def remove(self, item: W) -> None:
+        field, value = _first_literal(item.template)
+        table = self._tables[item.template.shape]
+        del table[field][value][item.number]
+        self._size -= 1
+        if not table[field][value]:
+            del table[field][value]
+        if not table[field]:
+            del table[field]
+        if not table:
+            del self._tables[item.template.shape]
+
+    def candidates(self, stored: Stored) -> Iterable[W]:
+        """Everything whose template may match, in the order in which it was added."""
+        buckets: list[Iterable[W]] = []
+        for field, values in self._tables.get(shape(stored), {}).items():
+            value = None if field is None else stored[field]
+            if hashable(value):
+                buckets += [values[value].values()] if value in values else []
+            else:
+                buckets += [bucket.values() for bucket in values.values()]
+        return _merged(buckets)
+
+
+def _first_literal(template: Template) -> tuple[Any, Any]:
+    return template.literals[0] if template.literals else (None, None)
+
+
+def _merged(buckets: list[Any]) -> Iterable[Any]:
+    if len(buckets) == 1:
+        return buckets[0]  # type: ignore[no-any-return]
+    return heapq.merge(*buckets, key=_number)

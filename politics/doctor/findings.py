@@ -1,0 +1,344 @@
+"""What `politics doctor` makes of what was measured. Pure: measurements in, findings out."""
+
+import enum
+import itertools
+import re
+import statistics
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from politics.group.peers import Peer, stores
+
+MIN_VERSION = (1, 6, 10)
+MAX_GROUPS = 10  # that are named on one line
+DRIFT = 0.01
+# Kinds of file system, as /proc/mounts names them, whose locks do not reach, or do not reach in time, other machines.
+NETWORKED = {
+    "9p", "afs", "beegfs", "ceph", "cifs", "fuse.ceph-fuse", "fuse.glusterfs", "fuse.s3fs", "fuse.sshfs", "gfs2",
+    "glusterfs", "gpfs", "lustre", "ncpfs", "nfs", "nfs4", "ocfs2", "smb3", "smbfs", "virtiofs", "vboxsf",
+}  # fmt: skip
+
+
+DIRECTLY = "name the memcached server itself: what stands before it may turn to another one when it is down"
+# What `stats` counts when an item is dropped, beside flushes.
+DROPS = ("evictions", "store_no_memory", "store_too_large", "slab_reassign_busy_deletes")
+
+
+class Level(enum.StrEnum):
+    """How much a finding matters."""
+
+    FINE = "fine"
+    ADVICE = "advice"
+    """Elections are slower or rarer than they could be; the promise holds."""
+    DANGER = "danger"
+    """Two leaders may be possible, or none is."""
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One line: what was looked at, what was found, and what to do about it."""
+
+    level: Level
+    subject: str
+    text: str
+    remedy: str = ""
+
+
+def fine(subject: str, text: str) -> Finding:
+    """All is well."""
+    return Finding(Level.FINE, subject, text)
+
+
+def advice(subject: str, text: str, remedy: str) -> Finding:
+    """It could be better."""
+    return Finding(Level.ADVICE, subject, text, remedy)
+
+
+def danger(subject: str, text: str, remedy: str) -> Finding:
+    """The promise is at stake."""
+    return Finding(Level.DANGER, subject, text, remedy)
+
+
+@dataclass(frozen=True, slots=True)
+class Machine:
+    """This machine: whether the clock that we use counts through sleep, and for how many seconds it has slept.
+
+    `slept` is None where that cannot be known. `interfaces` says of each network interface, but the loopback, whether a
+    multicast datagram that we send to ourselves through it arrives.
+    """
+
+    clock: str
+    counts_sleep: bool
+    slept: float | None
+    interfaces: Mapping[str, bool] = field(default_factory=dict)
+
+
+def of_machine(machine: Machine) -> Iterator[Finding]:
+    """The clock, sleep, and multicast."""
+    if machine.counts_sleep:
+        yield fine("clock", f"leases are timed by {machine.clock}, which counts while the machine sleeps")
+    else:
+        yield danger(
+            "clock",
+            f"leases are timed by {machine.clock}, which may stand still while the machine sleeps",
+            "keep this machine awake, or run on Linux or macOS",
+        )
+    if machine.slept is not None and machine.slept > 1:
+        yield advice(
+            "sleep",
+            f"this machine has slept for {machine.slept:.0f} s since it started: a leader loses its lease meanwhile",
+            "let machines that are to lead not sleep",
+        )
+    works = [name for name, heard in machine.interfaces.items() if heard]
+    deaf = [name for name, heard in machine.interfaces.items() if not heard]
+    if works:
+        yield fine("multicast", f"works on {', '.join(works)}")
+    if deaf or not works:
+        yield advice(
+            "multicast",
+            f"does not work on {', '.join(deaf)}" if deaf else "there is no interface that is up and does multicast",
+            "allow UDP port 5353 to 224.0.0.251 there, or do without peers and services; leases do not need it",
+        )
+
+
+def of_peers(peers: Sequence[Peer], ours: Mapping[str, str], error: str = "") -> Iterator[Finding]:
+    """The workers that are heard; `ours` says which store we would look in for a group, where that answers."""
+    if error:
+        yield advice("peers", f"cannot be heard: {error}", "nothing, if each member is known to name the same store")
+        return
+    groups: dict[str, list[Peer]] = {}
+    for peer in peers:
+        groups.setdefault(peer.group, []).append(peer)
+    heard = ", ".join(f"{group} ({len(members)})" for group, members in sorted(groups.items())[:MAX_GROUPS])
+    more = f" and {len(groups) - MAX_GROUPS} more groups" if len(groups) > MAX_GROUPS else ""
+    yield fine("peers", f"{len(peers)} are heard: {heard}{more}" if peers else "no worker is heard")
+    for group, members in sorted(groups.items()):
+        named = sorted(stores(members))
+        if len(named) > 1:
+            places = "; ".join(f"{store}: {_places(members, store)}" for store in named)
+            yield danger(
+                f"peers of {group}",
+                f"use {len(named)} stores, and each has a leader of its own: {places}",
+                "name one store for all, or give them different groups",
+            )
+        elif named and ours.get(group, named[0]) != named[0]:
+            yield advice(
+                f"peers of {group}",
+                f"use another store than the one looked at: {_places(members, named[0])}",
+                "before a worker of that group is started with this store, name theirs",
+            )
+
+
+def _places(members: Sequence[Peer], store: str) -> str:
+    return ", ".join(f"{peer.host}:{peer.pid}" for peer in members if peer.store == store)
+
+
+@dataclass(frozen=True, slots=True)
+class Tick:
+    """A second began on the store's clock: its `uptime` became `second`, on our clock between `after` and `before`."""
+
+    second: int
+    after: float
+    before: float
+
+
+@dataclass(frozen=True, slots=True)
+class Server:
+    """One memcached server, or whatever answers in its place.
+
+    `error`: why nothing could be measured; `reached`: whether something listens there. `processes`: the `pid`, and the
+    start by its wall clock, that several connections were told. `meta`: what is wrong with the meta commands. `ours`:
+    how many items are ours, None where they are too many to look.
+    `behind`: seconds that its wall clock is behind ours.
+    """
+
+    address: str
+    error: str = ""
+    reached: bool = True
+    round_trips: tuple[float, ...] = ()
+    version: str = ""
+    processes: tuple[tuple[str, int], ...] = ()
+    meta: str = ""
+    stats: Mapping[str, str] = field(default_factory=dict)
+    settings: Mapping[str, str] = field(default_factory=dict)
+    ours: int | None = None
+    ticks: tuple[Tick, ...] = ()
+    behind: float = 0.0
+
+    def stat(self, name: str) -> int:
+        """A counter; 0 if the server does not tell."""
+        text = self.stats.get(name, "")
+        return int(text) if text.isdecimal() else 0
+
+
+def of_server(server: Server, ttl: float) -> Iterator[Finding]:
+    """All about one memcached server, for leases of `ttl` seconds."""
+    subject = f"memcached {server.address}"
+    if not server.reached:
+        yield danger(subject, f"does not answer: {server.error}", "start it, or correct the address; nobody can lead")
+        return
+    if server.error:
+        yield danger(subject, f"something listens, but does not answer as memcached does: {server.error}", DIRECTLY)
+        return
+    yield from _speed(server, ttl, subject)
+    yield from _identity(server, subject)
+    if server.stats:
+        yield from _memory(server, subject)
+        yield from _losses(server, ttl, subject)
+    yield from _clock(server, subject)
+
+
+def _speed(server: Server, ttl: float, subject: str) -> Iterator[Finding]:
+    median = statistics.median(server.round_trips)
+    text = f"answers in {median * 1000:.2f} ms (median of {len(server.round_trips)})"
+    if median > ttl / 30:
+        yield advice(subject, f"{text}, much for a lease of {ttl:g} s", "use a nearer server or a longer lease")
+    else:
+        yield fine(subject, text)
+
+
+def _identity(server: Server, subject: str) -> Iterator[Finding]:
+    number = re.match(r"(\d+)\.(\d+)\.(\d+)", server.version)
+    if not number or not {"pid", "uptime", "curr_items", "cmd_flush"} <= server.stats.keys():
+        yield danger(subject, f"is not memcached itself: it calls itself {server.version!r}", DIRECTLY)
+    elif server.settings.get("proxy_enabled", "no") not in ("no", "0"):
+        yield danger(subject, "runs as a proxy", DIRECTLY)
+    elif (several := _different(server.processes)) > 1:
+        yield danger(subject, f"is {several} different servers behind one address", DIRECTLY)
+    elif tuple(map(int, number.groups())) < MIN_VERSION:
+        yield danger(subject, f"is version {server.version}", "use 1.6.10 or later")
+    else:
+        yield fine(subject, f"is version {server.version}, up for {_span(server.stat('uptime'))}")
+    if server.meta:
+        yield danger(subject, f"does not do the meta commands as memcached does: {server.meta}", "use 1.6.10 or later")
+
+
+def _different(processes: tuple[tuple[str, int], ...]) -> int:
+    """How many processes these are. One process's start is told as whole seconds of two clocks, so it may vary."""
+    pairs = itertools.pairwise(sorted(processes))
+    return 1 + sum(pid != other or begun > start + 2 for (pid, start), (other, begun) in pairs)
+
+
+def _memory(server: Server, subject: str) -> Iterator[Finding]:
+    used, limit = server.stat("bytes"), server.stat("limit_maxbytes")
+    ours = "an unknown number" if server.ours is None else str(server.ours)
+    items = f"{ours} of its {server.stat('curr_items')} items are ours"
+    full = f"{used / limit:.0%} of its memory is used" if limit else "its memory has no limit"
+    if limit and used > 0.8 * limit and server.settings.get("evictions") == "off":
+        yield advice(subject, f"{full}, and then renewals fail; {items}", "give it more memory (-m)")
+    elif limit and used > 0.8 * limit and not server.stat("evictions"):
+        yield advice(subject, f"{full}, and then it evicts; {items}", "give it more memory (-m)")
+    else:
+        yield fine(subject, f"{full}; {items}")
+
+
+def _losses(server: Server, ttl: float, subject: str) -> Iterator[Finding]:
+    dropped, flushes, uptime = sum(map(server.stat, DROPS)), server.stat("cmd_flush"), server.stat("uptime")
+    slow = "so each first election waits one lease"
+    # What was stored when the counters were set back is still there; it is counted as an item, but not as stored.
+    if server.stat("total_items") < server.stat("curr_items"):
+        yield danger(
+            subject,
+            "its counters were set back (stats reset), which hides lost leases",
+            "restart it, and never use stats reset",
+        )
+    if dropped:
+        yield advice(
+            subject,
+            f"has dropped {dropped} items for want of room, {slow}",
+            "give it more memory (-m), or leases a server of their own with -M, and restart it",
+        )
+    if flushes:
+        yield advice(subject, f"was flushed {flushes} times, {slow}", "find out who calls flush_all, and restart it")
+    if uptime <= ttl * (1 + DRIFT) + 2:
+        yield advice(
+            subject,
+            f"has been up for {_span(uptime)} only, so a first election waits one lease of {ttl:g} s",
+            "nothing: it passes",
+        )
+    elif not dropped and not flushes:
+        yield fine(subject, "has lost nothing since it started, so a first election is immediate")
+
+
+def _clock(server: Server, subject: str) -> Iterator[Finding]:
+    if len(server.ticks) > 1:
+        slowest, fastest = rate(server.ticks[0], server.ticks[-1])
+        if slowest > 1 + DRIFT or fastest < 1 - DRIFT:
+            yield danger(
+                subject,
+                f"its clock runs at {slowest:.3f} to {fastest:.3f} times the speed of ours; {DRIFT:.0%} is allowed for",
+                "find out which of both machines keeps time badly",
+            )
+        else:
+            off = max(abs(slowest - 1), abs(fastest - 1))
+            yield fine(subject, f"its clock runs as fast as ours, within {off:.1%} (the measurement's error)")
+    if abs(server.behind) > 60:
+        yield advice(
+            subject,
+            f"its wall clock and ours differ by {_span(abs(server.behind))}",
+            "run NTP on both: fences and status use wall clocks, leases do not",
+        )
+
+
+def rate(first: Tick, last: Tick) -> tuple[float, float]:
+    """How fast the store's clock runs compared with ours, at least and at most."""
+    seconds = last.second - first.second
+    return seconds / (last.before - first.after), seconds / max(last.after - first.before, 1e-9)
+
+
+@dataclass(frozen=True, slots=True)
+class File:
+    """An SQLite store. `error`: why it cannot be used; `filesystem`: its kind, empty if that cannot be known."""
+
+    path: str
+    error: str = ""
+    filesystem: str = ""
+    old_enough: bool = True
+    leases: int = 0
+    round_trips: tuple[float, ...] = ()
+
+
+def of_file(file: File, ttl: float) -> Iterator[Finding]:
+    """All about an SQLite store, for leases of `ttl` seconds."""
+    subject = f"sqlite {file.path}"
+    if file.error:
+        yield danger(subject, f"cannot be used: {file.error}", "make it a file that this user can write")
+        return
+    median = statistics.median(file.round_trips)
+    yield fine(subject, f"can be written, and answers in {median * 1000:.2f} ms (median of {len(file.round_trips)})")
+    yield fine(subject, f"keeps {file.leases} leases, of this machine only")
+    if file.filesystem in NETWORKED:
+        yield danger(
+            subject,
+            f"lies on a network file system ({file.filesystem}), whose locks cannot be relied on",
+            "use a local disk for the processes of one machine, memcached for several",
+        )
+    elif file.filesystem == "overlay":
+        yield advice(
+            subject,
+            "lies in a container's own layer: other containers have another one, and so a leader each",
+            "mount a volume that they share, or use memcached",
+        )
+    if not file.old_enough:
+        yield advice(
+            subject, f"is younger than a lease of {ttl:g} s, so a first election waits one", "nothing: it passes"
+        )
+
+
+def of_choice(kind: str, named: bool) -> Iterator[Finding]:
+    """What kind of store was chosen (`memory`, `sqlite`, `memcached`), and whether anybody named it."""
+    if kind == "memory":
+        yield danger("store", "memory:// is one process's own: each process leads", "use it in tests only")
+    elif not named:
+        yield advice(
+            "store",
+            "none is named, so a file of this user elects a leader of this machine, and each machine has its own",
+            "for several machines, name one: --store, --servers, $POLITICS_STORE or the worker's class",
+        )
+
+
+def _span(seconds: float) -> str:
+    for unit, size in (("d", 86400), ("h", 3600), ("min", 60)):
+        if seconds >= 2 * size:
+            return f"{seconds / size:.0f} {unit}"
+    return f"{seconds:.0f} s"

@@ -1,0 +1,211 @@
+"""Measurements for `politics doctor`: thin, and without an opinion."""
+
+import contextlib
+import os
+import secrets
+import socket
+import struct
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+from election import Register, StoreUnavailable
+from election.clock import SystemClock
+from election.stores.memcached import MemcachedRegister
+from election.stores.sqlite import SQLiteRegister
+from politics.doctor.findings import File, Machine, Server, Tick
+from politics.group.peers import Peer
+
+ROUND_TRIPS = 21
+CONNECTIONS = 4
+MAX_LISTED = 20_000
+# Site-local, and sent with a time to live of 0: it never leaves the machine.
+MULTICAST = "239.255.71.71"
+IFF_UP, IFF_LOOPBACK, IFF_MULTICAST = 0x1, 0x8, 0x1000
+
+now = SystemClock().now
+
+
+def machine() -> Machine:
+    """This machine."""
+    boottime = getattr(time, "CLOCK_BOOTTIME", None)
+    slept = time.clock_gettime(boottime) - time.monotonic() if boottime is not None else None
+    clock = "CLOCK_BOOTTIME" if boottime is not None else "CLOCK_MONOTONIC"
+    macos = os.uname().sysname == "Darwin"
+    return Machine(clock, boottime is not None or macos, slept, {name: _hears_itself(name) for name in _interfaces()})
+
+
+def _interfaces() -> Iterator[str]:
+    """The interfaces that are up and claim to do multicast, but the loopback; on Linux, elsewhere none is known."""
+    for _, name in socket.if_nameindex():
+        with contextlib.suppress(OSError):
+            flags = int(Path(f"/sys/class/net/{name}/flags").read_text(), 16)
+            if flags & IFF_UP and flags & IFF_MULTICAST and not flags & IFF_LOOPBACK:
+                yield name
+
+
+def _hears_itself(interface: str) -> bool:
+    """Whether a datagram to a multicast group arrives that we have joined on this interface."""
+    where = struct.pack("=4s4si", socket.inet_aton(MULTICAST), bytes(4), socket.if_nametoindex(interface))
+    message = secrets.token_bytes(8)
+    try:
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as ours:
+            ours.bind(("", 0))
+            ours.setsockopt(socket.IPPROTO_IP, socket.IP_ADD_MEMBERSHIP, where)
+            ours.setsockopt(socket.IPPROTO_IP, socket.IP_MULTICAST_IF, where)
+            ours.setsockopt(socket.IPPROTO_IP, socket.IP_MULTICAST_TTL, 0)
+            ours.settimeout(0.2)
+            ours.sendto(message, (MULTICAST, ours.getsockname()[1]))
+            return ours.recv(64) == message
+    except OSError:
+        return False
+
+
+def identities(register: Register, peers: Sequence[Peer]) -> dict[str, str]:
+    """Which store this is, for each group of these peers; nothing where it does not answer."""
+    found = {}
+    for group in {peer.group for peer in peers}:
+        with contextlib.suppress(StoreUnavailable):
+            found[group] = register.shard(group).identity()
+    return found
+
+
+def file(register: SQLiteRegister, ttl: float) -> File:
+    """An SQLite store; looking at it makes it, as its first user would."""
+    path = str(register.path)
+    try:
+        leases = len(list(register.names()))
+        trips = tuple(_timed(lambda: _write(register)) for _ in range(ROUND_TRIPS))
+        return File(path, "", _filesystem(register.path), register.remembers(ttl), leases, trips)
+    except StoreUnavailable as exc:
+        return File(path, str(exc.__cause__ or exc))
+
+
+def _write(register: SQLiteRegister) -> None:
+    # It fits no version, and so changes nothing; but it needs the right to write.
+    register.swap("politics doctor", b"", "no version")
+
+
+def _filesystem(path: Path) -> str:
+    """The kind of file system that `path` lies on."""
+    try:
+        mounts = [line.split()[1:3] for line in Path("/proc/mounts").read_text().splitlines()]
+    except OSError:
+        return ""
+    around = [(len(place), kind) for place, kind in mounts if path.resolve().is_relative_to(place)]
+    # Of several that are mounted in one place, the last one counts.
+    return max(reversed(around), key=lambda mount: mount[0], default=(0, ""))[1]
+
+
+class _Link:
+    """A connection on which memcached's text protocol is spoken, by hand: what answers may be something else."""
+
+    def __init__(self, register: MemcachedRegister) -> None:
+        self.socket = socket.create_connection((register.host, register.port), register.timeout)
+        self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self._lines = self.socket.makefile("rb")
+
+    def ask(self, command: bytes) -> bytes:
+        """The one line that answers it."""
+        self.socket.sendall(command + b"\r\n")
+        return self._line()
+
+    def ask_for_many(self, command: bytes, prefix: bytes) -> list[bytes]:
+        """The lines that answer it, up to END, without their prefix."""
+        line, lines = self.ask(command), []
+        while line != b"END":
+            if not line.startswith(prefix):
+                raise ValueError(f"{command.decode()} is answered {line[:60]!r}")
+            lines.append(line.removeprefix(prefix))
+            line = self._line()
+        return lines
+
+    def stats(self, command: bytes = b"stats") -> dict[str, str]:
+        """What `stats` says."""
+        lines = self.ask_for_many(command, b"STAT ")
+        return dict(line.decode(errors="replace").partition(" ")[::2] for line in lines)
+
+    def _line(self) -> bytes:
+        line = self._lines.readline(65536)
+        if not line.endswith(b"\n"):
+            raise ConnectionError("it closed the connection")
+        return line.rstrip()
+
+
+def server(register: MemcachedRegister, seconds: float) -> Server:
+    """One memcached server, watched for `seconds`."""
+    address = f"{register.host}:{register.port}"
+    with contextlib.ExitStack() as stack:
+        try:
+            links = [_Link(register) for _ in range(CONNECTIONS)]
+        except OSError as exc:
+            return Server(address, str(exc), reached=False)
+        for link in links:
+            stack.enter_context(link.socket)
+        try:
+            return _measure(address, links, seconds)
+        except (OSError, ValueError, KeyError) as exc:
+            return Server(address, str(exc))
+
+
+def _measure(address: str, links: list[_Link], seconds: float) -> Server:
+    link = links[0]
+    version = link.ask(b"version").decode(errors="replace").removeprefix("VERSION ")
+    trips = tuple(_timed(lambda: link.ask(b"version")) for _ in range(ROUND_TRIPS))
+    meta = _meta(links[1])
+    try:
+        found = [each.stats() for each in links[:1] + links[2:]]
+        stats, settings = found[0], link.stats(b"stats settings")
+        processes = tuple((each["pid"], int(each["time"]) - int(each["uptime"])) for each in found)
+        behind = time.time() - int(stats["time"]) - 0.5
+        ours = _ours(link) if int(stats["curr_items"]) <= MAX_LISTED else None
+        ticks = tuple(_ticks(link, seconds))
+    except (OSError, ValueError, KeyError):
+        # A proxy answers `stats` in another way, or not at all.
+        return Server(address, round_trips=trips, version=version, meta=meta)
+    return Server(address, "", True, trips, version, processes, meta, stats, settings, ours, ticks, behind)
+
+
+def _ours(link: _Link) -> int | None:
+    """How many items are ours; None if the server does not list them, or is listing them to somebody else."""
+    try:
+        return sum(key.startswith(b"politics") for key in link.ask_for_many(b"lru_crawler metadump all", b"key="))
+    except ValueError:
+        return None
+
+
+def _ticks(link: _Link, seconds: float) -> Iterator[Tick]:
+    """The moments at which the server's `uptime` changes."""
+    end, earlier, sent = now() + seconds, None, 0.0
+    while (asked := now()) < end:
+        uptime = int(link.stats()["uptime"])
+        if earlier is not None and uptime != earlier:
+            yield Tick(uptime, sent, now())
+        earlier, sent = uptime, asked
+        time.sleep(0.002)
+
+
+def _meta(link: _Link) -> str:
+    """What is wrong with the meta commands that leases use; empty if nothing is."""
+    key = b"politics-doctor-" + secrets.token_hex(8).encode()
+    try:
+        made = link.ask(b"ms %b 1 c T10 ME\r\n1" % key)
+        version = int(made.removeprefix(b"HD c"))
+        steps = [
+            ("no operation", link.ask(b"mn"), b"MN"),
+            ("create again", link.ask(b"ms %b 1 c T10 ME\r\n2" % key), b"NS"),
+            ("compare another version", link.ask(b"ms %b 1 c T10 C%d\r\n3" % (key, version + 1)), b"EX"),
+            ("compare and swap", link.ask(b"ms %b 1 c T10 C%d\r\n4" % (key, version)), b"HD c"),
+            ("delete", link.ask(b"md %b" % key), b"HD"),
+        ]
+    except (OSError, ValueError) as exc:
+        return str(exc)
+    return "; ".join(
+        f"{what} is answered {answer[:40]!r}" for what, answer, right in steps if not answer.startswith(right)
+    )
+
+
+def _timed(action: Callable[[], object]) -> float:
+    begun = time.perf_counter()
+    action()
+    return time.perf_counter() - begun
