@@ -1,8 +1,8 @@
-"""A leader that was paused too long tries to write, and the places that it writes to refuse.
+"""A leader that was paused too long tries to write. The database and the file refuse.
 
     python examples/fenced_writes.py
 
-Two accountants race for one lease. The first is paused in the middle of its work, here by renewing nothing, so that
+Two accountants compete for one lease. The first is paused in the middle of its work (here it just does not renew), so
 the second takes over. Then the first wakes up, still believes that it leads, and writes.
 """
 
@@ -16,14 +16,14 @@ guard = FenceGuard("accounts")
 
 
 def book_in_table(db: sqlite3.Connection, fence: int, text: str) -> None:
-    """The check and the effect are one transaction: both happen, or neither."""
+    """Check the fence and book in one transaction: both happen, or neither."""
     with db:
         guard.check(db, fence)
         db.execute("INSERT INTO bookings VALUES (?, ?)", (fence, text))
 
 
 def book_in_file(folder: Path, fence: int, text: str) -> None:
-    """The check and the effect happen under one lock."""
+    """Check the fence and book under one lock."""
     with guard.locked(folder, fence), (folder / "bookings.txt").open("a") as file:
         file.write(f"{fence} {text}\n")
 

@@ -1,21 +1,21 @@
-"""A job for each night, on several machines, done once: cron that survives the machine it runs on.
+"""A nightly job that several machines share and that runs once: cron that survives the loss of a machine.
 
     python examples/nightly_report.py --store memcached://10.0.0.5:11211     # the same on each machine
     python examples/nightly_report.py --show                                 # what has been written
 
 Three decisions make it safe.
 
-1. *The slot says who looks, the date says what is due.* The leader looks once a minute whether the report of the last
-   night exists. So a night is made up for after all machines were down, and no machine's clock decides who works.
-2. *A new leader raises the mark before it begins.* The archive keeps the highest fence it has seen.
-3. *The write carries the fence, and the archive refuses a smaller one*, in the same transaction as the write. A leader
-   that was paused in the middle, for as long as you like, wakes up, believes that it still leads, and cannot harm.
+1. *The slot decides who looks, and the date decides what is due.* Once a minute the leader looks whether the report of
+   the last night exists. So a missed night is made up for when the machines are back. No clock decides who works.
+2. *A new leader raises the mark before it begins.* The mark is the highest fence that the archive has seen.
+3. *The write contains the fence, and the archive refuses a smaller one*, in the same transaction as the write. A leader
+   may be paused in the middle for any time. When it wakes up it still believes that it leads, but it can do no harm.
 
-The archive is an SQLite file here so that you can try this on one machine. With several machines it has to be the one
-place that they all write to, your database say: the table `mark` and the same two statements are all it takes.
+The archive is an SQLite file so that you can try this on one machine. With several machines, use a database that all of
+them reach. You need the table `mark` and the same two statements there.
 
-`$NIGHTLY_ARCHIVE` names the file (nightly.db), `$NIGHTLY_AT` the hour from which on a night's report is due (02:00),
-`$NIGHTLY_PACE` the seconds that each of its chapters takes to write (2).
+`$NIGHTLY_ARCHIVE` names the file (nightly.db). `$NIGHTLY_AT` is the time of day from which a night's report is due
+(02:00). `$NIGHTLY_PACE` is the number of seconds that each chapter takes to write (2).
 """
 
 import argparse
@@ -31,11 +31,11 @@ CHAPTERS = ("income", "spending", "pork")
 
 
 class StaleFence(LeadershipLost):
-    """The archive has seen a later leader; this one's slot counts as interrupted."""
+    """The archive has seen a later leader. The slot of this leader counts as interrupted."""
 
 
 class Archive:
-    """Where the effect lands: one report for each night, and the highest fence that was ever here."""
+    """Receives the effects: one report for each night. It also keeps the highest fence that it has seen."""
 
     def __init__(self, path: str) -> None:
         self.db = sqlite3.connect(path, timeout=5, isolation_level=None)
@@ -44,7 +44,7 @@ class Archive:
         self.db.execute("CREATE TABLE IF NOT EXISTS reports (night TEXT PRIMARY KEY, text TEXT, fence INTEGER)")
 
     def raise_mark(self, fence: int) -> None:
-        """Shut out every earlier leader.
+        """Refuse every earlier leader from now on.
 
         Raises:
             StaleFence: a later leader has been here.
@@ -53,7 +53,7 @@ class Archive:
             raise StaleFence(f"the archive refuses the fence {fence}: a later leader has been here")
 
     def write(self, night: str, text: str, fence: int) -> None:
-        """Keep a night's report: it and the check of the fence happen together or not at all.
+        """Store a night's report. The check of the fence and the write happen together or not at all.
 
         Raises:
             StaleFence: a later leader has been here.
@@ -68,11 +68,11 @@ class Archive:
         self.db.execute("COMMIT")
 
     def has(self, night: str) -> bool:
-        """Whether that night's report is there."""
+        """Return whether the report of that night exists."""
         return self.db.execute("SELECT 1 FROM reports WHERE night = ?", (night,)).fetchone() is not None
 
     def reports(self) -> list[tuple[str, str, int]]:
-        """All of them: night, text, and the fence of the leader that wrote it."""
+        """Return all reports: night, text, and the fence of the leader that wrote the report."""
         return self.db.execute("SELECT night, text, fence FROM reports ORDER BY night").fetchall()
 
     def close(self) -> None:
@@ -81,12 +81,12 @@ class Archive:
 
 
 def open_archive() -> Archive:
-    """The archive that the environment names."""
+    """Open the archive that the environment names."""
     return Archive(os.environ.get("NIGHTLY_ARCHIVE", "nightly.db"))
 
 
 def last_night(now: datetime, at: time) -> str:
-    """The latest date whose report is due at `now`."""
+    """Return the latest date whose report is due at `now`."""
     return str((now - timedelta(hours=at.hour, minutes=at.minute)).date())
 
 
@@ -98,7 +98,7 @@ class NightlyReport(TokenWorker):
     sticky = True
 
     def perform(self, term: Term) -> None:
-        """Write last night's report if nobody has."""
+        """Write last night's report if it does not exist."""
         with contextlib.closing(open_archive()) as archive:
             night = last_night(datetime.now(), time.fromisoformat(os.environ.get("NIGHTLY_AT", "02:00")))
             if archive.has(night):
@@ -110,7 +110,7 @@ class NightlyReport(TokenWorker):
 
 
 def compose(night: str, term: Term) -> str:
-    """The text of a report. It takes its time, and stops as soon as this is no longer the leader."""
+    """Return the text of a report. This takes some seconds, and stops as soon as the leadership is lost."""
     lines = [f"Report of {night}"]
     for chapter in CHAPTERS:
         term.lost.wait(float(os.environ.get("NIGHTLY_PACE", "2")))  # the work

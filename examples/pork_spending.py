@@ -4,13 +4,14 @@
     python examples/pork_spending.py            # in several terminals; then kill the one that spends
     politics run examples/pork_spending.py:PorkSpendingTokenWorker      # the same, under a service manager
 
-The leases are in memcached at 127.0.0.1:11211 unless `--servers` or `--store` says otherwise, the queue is in the
-folder `$PORK_FOLDER`, else `pork`. The shape is that of the example that came with the Ruby gem Politics.
+The leases are in memcached at 127.0.0.1:11211, unless `--servers` or `--store` says otherwise. The queue is in the
+folder `$PORK_FOLDER`, or in `pork` if that is not set. The example has the same structure as the one that came with the
+Ruby gem Politics.
 
-Each piece is spent exactly once, even if the leader is killed at any moment, because to spend a piece *is* one rename
-from `queue` to `spent`. The operating system does it wholly or not at all, and only one process can do it to a file:
-a leader that is killed has either spent the piece or left it in the queue. The lease is not needed for that. It sees
-to it that one daemon works while the others stand by.
+Each piece is spent exactly once, even if the leader is killed at any moment. To spend a piece is one rename of a file
+from `queue` to `spent`. The operating system does this completely or not at all, and only one process can rename a
+file. So a leader that is killed has either spent the piece or left it in the queue. This does not need the lease. The
+lease makes sure that one daemon works while the others stand by.
 """
 
 import argparse
@@ -24,7 +25,7 @@ from politics import Term, TokenWorker
 
 
 class PorkSpendingQueue:
-    """A directory of `*.pork` files, each of which holds an amount of money."""
+    """A directory of `*.pork` files. Each file contains an amount of money."""
 
     def __init__(self, folder: Path | None = None) -> None:
         root = folder or Path(os.environ.get("PORK_FOLDER", "pork"))
@@ -33,34 +34,34 @@ class PorkSpendingQueue:
             path.mkdir(parents=True, exist_ok=True)
 
     def start_spending(self, pieces: int = 100) -> None:
-        """Fill the queue: so many pieces of random size."""
+        """Fill the queue with this many pieces of random size."""
         fill = time.time_ns()
         for number in range(pieces):
             path = self.queue / f"{fill}-{number:03}"
             path.write_text(str(random.randint(1_000, 1_000_000)))
-            path.rename(path.with_suffix(".pork"))  # only now can `pop` see it, with all of its content
+            path.rename(path.with_suffix(".pork"))  # only now can `pop` see it, with its whole content
 
     def pop(self, spender: str) -> str | None:
-        """Remove the piece with the smallest name and return its amount; None if there is none."""
+        """Remove the piece with the smallest name and return its amount, or None if the queue is empty."""
         for path in sorted(self.queue.glob("*.pork")):
             try:
                 amount = path.read_text()
                 path.rename(self.spent / f"{path.stem}-{spender}.pork")
             except FileNotFoundError:
-                continue  # somebody else was faster
+                continue  # another process was faster
             return amount
         return None
 
 
 class PorkSpendingTokenWorker(TokenWorker):
-    """Spends five pieces a slot, a tenth of the slot apart: one each second."""
+    """Spends five pieces per slot, with a tenth of the slot between them: one per second."""
 
     group = "pork_spending_token_worker"
     iteration_length = 10
     servers = ("127.0.0.1:11211",)
 
     def perform(self, term: Term) -> None:
-        """Spend this slot's pork."""
+        """Spend up to five pieces."""
         pork = PorkSpendingQueue()
         for _ in range(5):
             term.check()

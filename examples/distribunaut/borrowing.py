@@ -1,7 +1,7 @@
-"""A service that is ours alone for a while: others are told so, and it comes back even if its borrower dies.
+"""Borrow a service: others are refused meanwhile, and the service is free again even if its borrower dies.
 
 python borrowing.py provider        in one terminal
-python borrowing.py borrower        in another; or both at once, with nothing
+python borrowing.py borrower        in another terminal; without an argument it runs both
 """
 
 import os
@@ -15,7 +15,7 @@ URL = "distributed://hello_app/HelloWorld"
 
 
 def here(app: str = "") -> Registry:
-    """A registry of this machine; a plain `Registry(app)` is for the whole network."""
+    """Return a registry for this machine only. A plain `Registry(app)` is for the whole network."""
     return Registry(app, interfaces=["127.0.0.1"], secret=os.environ.get("POLITICS_SECRET", ""))
 
 
@@ -41,7 +41,7 @@ def borrower() -> None:
             except ServiceOnLoan as exc:
                 print(f"meanwhile, looked up: {exc}")
             try:
-                hello.say_hi()  # by whoever had looked it up before
+                hello.say_hi()  # through a proxy that was looked up before the loan
             except ServiceOnLoan as exc:
                 print(f"meanwhile, called: {exc}")
         print(f"after: {registry.lookup(URL, timeout=5).say_hi()}")

@@ -1,7 +1,7 @@
-"""Hello, world, by name: a class is offered by one process, and used by another that does not have it.
+"""Hello, world, by name: one process offers a class, and another process, which does not have it, uses it.
 
 python hello.py provider        in one terminal
-python hello.py user            in another; or both at once, with nothing
+python hello.py user            in another terminal; without an argument it runs both
 """
 
 import os
@@ -13,7 +13,7 @@ from discovery.registry import use_registry
 
 
 def here(app: str = "") -> Registry:
-    """A registry of this machine; a plain `Registry(app)` is for the whole network."""
+    """Return a registry for this machine only. A plain `Registry(app)` is for the whole network."""
     return Registry(app, interfaces=["127.0.0.1"], secret=os.environ.get("POLITICS_SECRET", ""))
 
 

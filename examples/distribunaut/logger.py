@@ -1,7 +1,7 @@
-"""One logger for everybody: its class is offered, and called as a class, or for the one instance that it has.
+"""One logger for all processes: a client calls the class, or the only instance that the class has.
 
 python logger.py server        in one terminal
-python logger.py client        in another; or both at once, with nothing
+python logger.py client        in another terminal; without an argument it runs both
 """
 
 import logging
@@ -13,12 +13,12 @@ from discovery import Registry
 
 
 def here(app: str = "") -> Registry:
-    """A registry of this machine; a plain `Registry(app)` is for the whole network."""
+    """Return a registry for this machine only. A plain `Registry(app)` is for the whole network."""
     return Registry(app, interfaces=["127.0.0.1"], secret=os.environ.get("POLITICS_SECRET", ""))
 
 
 class Logger:
-    """Whoever asks for a new one is given the same."""
+    """`new` always returns the same instance."""
 
     _log = logging.getLogger("distributed")
 

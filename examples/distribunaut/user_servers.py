@@ -1,7 +1,7 @@
-"""Two servers that offer the same class; they name themselves, and are told apart by URL.
+"""Two servers that offer the same class. They choose their names, and clients tell them apart by URL.
 
 python user_servers.py server        in two terminals
-python user_servers.py client        in a third; or all of them at once, with nothing
+python user_servers.py client        in a third; without an argument the program runs all of them
 """
 
 import contextlib
@@ -14,7 +14,7 @@ from discovery.errors import ServiceTaken
 
 
 def here(app: str = "") -> Registry:
-    """A registry of this machine; a plain `Registry(app)` is for the whole network."""
+    """Return a registry for this machine only. A plain `Registry(app)` is for the whole network."""
     return Registry(app, interfaces=["127.0.0.1"], secret=os.environ.get("POLITICS_SECRET", ""))
 
 
@@ -29,7 +29,7 @@ class User:
 
 
 def serve_users(number: int) -> Registry:
-    """Offers users as `user_server_…`, with that number or, where somebody else has it, with the next."""
+    """Offer users as `user_server_NUMBER`, or with the next number if this one is in use."""
     registry = here(f"user_server_{number}")
     User.app = registry.app
     try:
@@ -55,7 +55,7 @@ def client() -> None:
         print(first("Alice").where())
         print(second("Bob").where())
         for name in ("Carol", "Dave"):
-            print(registry.find("User")(name).where())  # any of them: each in turn
+            print(registry.find("User")(name).where())  # the servers in turn
         for service in registry.services((None, "User", None, None)):
             print(f"distributed://{service.app}/{service.service}: {service.description}")
 

@@ -1,9 +1,9 @@
-"""Who may connect: one server for each list of rules, and whether this machine gets in.
+"""Who may connect: one server for each list of rules, and whether it admits this machine.
 
 python access_list.py
 
-In DRb `allow all` overrides every `deny`, in silence and in either order. Here the rule for the smallest network that
-holds an address decides. A list belongs to its server, not to the process, so all of these can be in one.
+In DRb `allow all` silently overrides every `deny`, in either order. Here the rule for the smallest network that has the
+address decides. A list belongs to its server, not to the process. So one process can have all of these servers.
 """
 
 from discovery import Client, Server
@@ -20,8 +20,8 @@ LISTS = (
     "deny all allow 127.0.0.1",
     "deny all allow 10.0.0.0/8",
     "deny 127.0.0.1",
-    "allow all deny 127.0.0.1",  # the trap: DRb lets us in by this one
-    "deny 127.0.0.1 allow all",  # and by this one
+    "allow all deny 127.0.0.1",  # the trap: DRb admits us with this list
+    "deny 127.0.0.1 allow all",  # and with this one
     "deny 127.0.0.0/8 allow 127.0.0.1",
 )
 

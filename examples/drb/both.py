@@ -1,6 +1,6 @@
-"""What the programs of this folder share: the two halves of each run together, or in a terminal each.
+"""Shared by the programs of this folder: run server and client together, or each in its own terminal.
 
-python hello.py                     both; the server is a process of its own
+python hello.py                     both; the server is a separate process
 python hello.py server              prints its address, and serves until Ctrl-C
 python hello.py client ADDRESS      in another terminal
 """
@@ -13,7 +13,7 @@ from collections.abc import Callable
 
 
 def run(server: Callable[[], str], client: Callable[[str], None]) -> None:
-    """Run what the command line says. `server` begins to serve and returns the address that `client` is given."""
+    """Run what the command line says. `server` starts to serve and returns the address. `client` gets this address."""
     match sys.argv[1:]:
         case ["server"]:
             print(server(), flush=True)

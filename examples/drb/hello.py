@@ -1,4 +1,4 @@
-"""Hello, world: an object in one process, called from another. No interface is declared anywhere.
+"""Hello, world: call an object in another process. You declare no interface.
 
 python hello.py [server | client ADDRESS]
 """
@@ -21,7 +21,7 @@ def server() -> str:
 
 def client(address: str) -> None:
     hello = connect(address)
-    print(hello)  # a proxy, which says where its object is
+    print(hello)  # a proxy, which shows the address of its object
     print(hello.say_hello())
 
 

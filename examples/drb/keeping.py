@@ -1,6 +1,9 @@
-"""How long a reference is good for: what is served, until the server ends it; what is lent, for a while after its use.
+"""How long a reference is valid: until the server closes, or for some time after its last use.
 
 python keeping.py [server | client ADDRESS]
+
+An object that you serve is valid until the server closes. An object of a class that is marked `@by_reference`, which a
+method returned, is valid for `keep` seconds after its last use.
 """
 
 import both
@@ -23,16 +26,16 @@ class Notes:
     now = 0.0
 
     def new(self, text: str) -> Note:
-        return Note(text)  # nobody here keeps it; the server does, for as long as it is used
+        return Note(text)  # only the server keeps it, as long as it is used
 
     def wait(self, seconds: float) -> None:
-        self.now += seconds  # so that nobody has to
+        self.now += seconds  # so that the example need not really wait
 
 
 def server() -> str:
     notes = Notes()
-    server = Server("127.0.0.1", keep=600, clock=lambda: notes.now)  # without a clock of our own it takes a real one
-    return server.serve(notes, "HW:notes")  # a name of our choice, which others can guess
+    server = Server("127.0.0.1", keep=600, clock=lambda: notes.now)  # without `clock` it uses a real one
+    return server.serve(notes, "HW:notes")  # an id that we chose, so others can guess it
 
 
 def client(address: str) -> None:

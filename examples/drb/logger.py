@@ -1,4 +1,4 @@
-"""A logger for many processes: the served object is Python's own, and the lines appear where the server is.
+"""A logger for many processes: it is Python's standard logger, and the lines appear in the server's process.
 
 python logger.py [server | client ADDRESS]
 """

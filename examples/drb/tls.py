@@ -1,4 +1,4 @@
-"""TLS in both strengths: the server proves who it is, and then the client has to as well.
+"""TLS in both strengths: first only the server proves its identity, then the client must do so too.
 
 python tls.py
 """

@@ -1,9 +1,9 @@
-"""What a hostile client can reach: the public methods of what is served, and nothing else.
+"""What a hostile client can reach: the public methods of served objects, and nothing else.
 
 python unsafe_evaluation.py [server | client ADDRESS]
 
-In Ruby every object has `instance_eval`, so whoever could connect could run a program. Here nothing has to be turned
-off for that: no object has a method that evaluates anything, unless you write one.
+In Ruby every object has `instance_eval`. So everybody who could connect could run a program. Here you need not turn
+anything off: no object has a method that evaluates code, unless you write one.
 """
 
 import both
@@ -28,10 +28,10 @@ def server() -> str:
 
 
 def client(address: str) -> None:
-    # A proxy would refuse a private name by itself. A hostile client would not ask a proxy:
+    # A proxy would refuse a private name itself. A hostile client would not use a proxy:
     vault, burglar = Address.parse(address), Client()
     for name, arguments in (
-        ("knock", ["__import__('os').getpid()"]),  # is a text, and stays one
+        ("knock", ["__import__('os').getpid()"]),  # is a text, and is not evaluated
         ("_open", []),
         ("combination", []),
         ("eval", ["self.combination"]),

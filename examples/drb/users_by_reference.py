@@ -1,4 +1,4 @@
-"""Users that travel by reference: what a client does to one happens at the server, and the next client sees it.
+"""Users sent by reference: a client changes a user at the server, and the next client sees the change.
 
 python users_by_reference.py [server | client ADDRESS]
 """
@@ -38,7 +38,7 @@ def client(address: str) -> None:
     user = users.find(1)
     print(f"found {user.username()}")
     try:
-        user.username = "somebody else"  # attributes stay where they are: only methods can be called from afar
+        user.username = "somebody else"  # only methods can be used from another process
     except AttributeError as exc:
         print(f"cannot be set: {exc}")
     user.rename("somebody else")

@@ -1,8 +1,8 @@
-"""Users that travel by value: a client that does not know their class can read them, and call nothing.
+"""Users sent by value: a client that does not know their class can read their fields, but call no method.
 
 python users_by_value.py [server | client ADDRESS]
 
-Then the client names the class. What it gets is a copy, and what it changes there, nobody else sees.
+Then the client names the class with `by_value`. It gets a copy. Changes to the copy do not reach the server.
 """
 
 from dataclasses import dataclass
@@ -38,13 +38,13 @@ def server() -> str:
 def client(address: str) -> None:
     users = connect(address)
     user = users.find(1)
-    print(user)  # says that it is something unknown, of which class, and what is in it
+    print(user)  # an `Unknown`, which shows the class's name and the fields
     try:
         user.greeting()
     except UnknownClass as exc:
         print(f"the call fails: {exc}")
 
-    by_value(User)  # usually a decorator of the class; here it comes late, to show what happens without
+    by_value(User)  # usually a decorator; here it comes late to show the case without it
     user = users.find(1)
     user.username = "somebody else"
     print(f"the copy says: {user.greeting()}")

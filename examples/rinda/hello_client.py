@@ -1,4 +1,4 @@
-"""Find the service of hello_service.py in a ring, and call it where it is."""
+"""Find the service of hello_service.py in a ring, and call it."""
 
 import sys
 

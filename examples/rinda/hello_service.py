@@ -1,7 +1,8 @@
-"""A service that writes itself into a ring, and answers until it is stopped.
+"""A service that writes itself into a ring, and answers calls until you stop it.
 
 politics ring &  python hello_service.py &  python hello_client.py
-Hosts to look for a ring on may follow (localhost:7647); otherwise it is the local network and this machine.
+You can add the hosts on which to look for a ring (localhost:7647). Without them the service looks on the local network
+and on this machine.
 """
 
 import os
@@ -21,7 +22,7 @@ class HelloWorld:
 def main() -> None:
     ring = RingFinger(sys.argv[1:] or [BROADCAST, "localhost"]).lookup_ring_any()
     hello = HelloWorld()
-    serve(hello)  # so it travels by reference
+    serve(hello)  # so it is sent by reference
     ring.write(("name", "HelloWorld", hello, "says hello"), SimpleRenewer(30))  # gone within 30 s of this process
     print(f"HelloWorld is in {ring}")
     threading.Event().wait()

@@ -1,4 +1,4 @@
-"""Three loggers, found by templates that each fix another field; the oldest match is the one that is read."""
+"""Find three loggers with templates that each fix another field. A read returns the oldest match."""
 
 import re
 from collections.abc import Callable
@@ -17,7 +17,7 @@ def main() -> None:
         space.write(("Audit", "vault", logger("vault"), "keeps everything"))
 
         for template in (
-            ("Logger", None, None, None),  # two would do: be more specific
+            ("Logger", None, None, None),  # two loggers match: make the template more specific
             ("Logger", "console", None, None),
             (None, None, None, "keeps everything"),
             (None, re.compile("^v"), Callable, str),
@@ -25,7 +25,7 @@ def main() -> None:
             _, _, log, description = space.read(template)
             log(description)
 
-        # The same with names for the fields: easier to read, and a template has the same names.
+        # The same with named fields, which is easier to read. A template must have the same names.
         space.write({"name": "Logger", "log": logger("named"), "level": 3})
         space.read({"name": "Logger", "log": None, "level": range(1, 5)})["log"]("level 1 to 4")
 

@@ -1,4 +1,4 @@
-"""Every service in a ring: what it is called, what it says of itself, and where it lives."""
+"""List every service in a ring: its name, its description and its address."""
 
 import sys
 

@@ -1,11 +1,11 @@
-"""Two rings, each with a tuple that says which it is, and how to choose between them."""
+"""Choose between two rings. Each contains a tuple that says which ring it is."""
 
 from discovery import RingFinger, RingServer
 from discovery.errors import RingNotFound
 
 
 def main() -> None:
-    here = "127.0.0.1"  # leave it away to share them with the whole network
+    here = "127.0.0.1"  # leave it out to share the rings with the whole network
     with RingServer(port=0, host=here) as first, RingServer(port=0, host=here) as second:
         first.space.write(("ring", "first"))
         second.space.write(("ring", "second"))
@@ -16,7 +16,7 @@ def main() -> None:
         assert finger.primary is not None
         print(f"by its port: {finger.primary.read(('ring', None))[1]}")
 
-        # The same ring under two names counts once.
+        # A ring that is found under several names counts once.
         finger = RingFinger(["localhost", "127.0.0.1", f"localhost:{second.port}"], port=first.port)
         print(f"all: {sorted(ring.read(('ring', None))[1] for ring in finger)}")
 

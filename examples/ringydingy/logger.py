@@ -1,8 +1,8 @@
-"""A logger that one line registers with a ring, and that is found by the name of its class.
+"""A logger: one line registers it in a ring, and clients find it by the name of its class.
 
 politics ring &  python logger.py service &  python logger.py client
-Hosts to look for a ring on may follow (localhost:7647); otherwise it is the local network and this machine. Without
-anything all three are run here. The service stays registered while rings come and go.
+You can add the hosts on which to look for a ring (localhost:7647). Without them the program looks on the local network
+and on this machine. Without any argument it runs all three. The service stays registered while rings start and stop.
 """
 
 import os
