@@ -9,10 +9,11 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from math import inf
 from typing import Any
 
+from discovery.errors import BadTemplate
 from discovery.tuples.entry import Entry, Expiry, answer, first_answer, seconds_or_forever
 from discovery.tuples.requests import EventStream, Request
 from discovery.tuples.state import Item, SpaceState, TupleEventKind
@@ -214,6 +215,15 @@ class TupleSpace:
         with self._locked as now:
             self._state.renewed(item, renewer, seconds, again, now)
 
+    def _deliver(self) -> None:
+        """Hand events to their streams. The lock is held, so that every stream has them in their order."""
+        events, self._state.events = self._state.events, []
+        for stream, event in events:
+            if event.kind == "close":
+                stream.end(event)
+            else:
+                stream.put(event)
+
     def _wake_keeper(self) -> None:
         """See to it that the background thread looks again in time. The lock is held."""
         if self._background and self._state.next_look < self._keeper_wakes and not self._state.closed:
@@ -264,13 +274,14 @@ class _Locked:
 
     def __exit__(self, *exc: object) -> None:
         space, state = self._space, self._space._state
-        answered, state.answered = state.answered, []
-        failed, state.failed = state.failed, []
+        answered: Sequence[Request] = ()
+        failed: Sequence[tuple[EventStream, BadTemplate]] = ()
         try:
-            if state.events:  # handed on under the lock, so that every stream has them in order
-                events, state.events = state.events, []
-                for stream, event in events:
-                    stream.put(event) if event.kind != "close" else stream.end(event)
+            if state.answered or state.failed:
+                answered, state.answered = state.answered, []
+                failed, state.failed = state.failed, []
+            if state.events:
+                space._deliver()
             space._wake_keeper()
         finally:
             space._lock.release()

@@ -125,7 +125,8 @@ class SpaceState(Generic[W, L]):
         item.number, item.listed = next(self._numbers), True
         self.items.add(item)
         self._tell("write", item.stored)
-        self._live(item, now, seconds, renewer)
+        if seconds != inf:  # for ever is how an item begins
+            self._live(item, now, seconds, renewer)
         self._offer(item, now)
 
     def renew(self, item: Item, seconds: float, renewer: Any, now: float) -> bool:
