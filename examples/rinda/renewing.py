@@ -1,4 +1,4 @@
-"""How long tuples live: a number of seconds, for ever, or for as long as a renewer says."""
+"""How long tuples live: a number of seconds, for ever, or as long as a renewer says."""
 
 from time import monotonic
 
@@ -7,7 +7,7 @@ from discovery.tuples import SimpleRenewer
 
 
 class LimitedRenewer:
-    """Five lives of a twentieth of a second; it looks at the tuple for which it is asked."""
+    """Gives a tuple five lives of a twentieth of a second each. `renew` gets the tuple that it is asked about."""
 
     def __init__(self) -> None:
         self.lives = 5
