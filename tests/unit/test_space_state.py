@@ -107,6 +107,18 @@ def test_settling_lets_everything_expire_that_is_due(state: State) -> None:
     assert len(state.items) == 0
 
 
+def test_who_has_left_is_not_due_again(state: State) -> None:
+    """The deadline of a listener, a waiter or a tuple that is gone before it means nothing."""
+    listener, waiter, item = listen(state, None, seconds=3), ask(state, "b", seconds=3), write(state, "a", seconds=3)
+    state.cancel(waiter, 1)
+    state.withdraw(item, 1)
+    state.leave(listener)
+    state.events.clear()
+    state.answered.clear()
+    state.settle(3)
+    assert (state.events, state.answered, state.next_look) == ([], [], inf)
+
+
 def test_it_says_which_renewers_are_to_be_asked(state: State) -> None:
     """Shortly before the time is up; the answer counts from the old end, and from now where it came too late."""
     item = write(state, "a", seconds=20, renewer="somebody")
@@ -135,6 +147,10 @@ def test_an_answer_that_is_out_of_date_is_ignored(state: State) -> None:
     for asked in (item, withdrawn):
         state.renewed(asked, "somebody", 1, None, 19)
     assert (item.expires, withdrawn.listed) == (119, False)
+    state.renew(item, 20, "another", 19)
+    state.settle(38)
+    state.renewed(item, "somebody", 1, None, 38)
+    assert item.expires == 39
 
 
 def test_whose_template_raises_is_failed_or_closed(state: State) -> None:
