@@ -1,86 +1,75 @@
-"""What this process has heard of the services on the network: looked up without asking anybody."""
+"""What this process has heard of the services on the network. Looking something up here asks nobody."""
 
 from __future__ import annotations
 
 import difflib
-import queue
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable
 from itertools import count
 from typing import Literal, NamedTuple
 
-from discovery.errors import RequestCanceled, RequestExpired, ServiceNotFound, ServiceOnLoan
+from discovery.errors import ServiceNotFound, ServiceOnLoan
 from discovery.registry.offer import Offer, Service
 from discovery.tuples.entry import Entry
 from discovery.tuples.space import TupleSpace
+from discovery.tuples.stream import Stream
 from discovery.tuples.template import Fields, Template
 
 PENDING = 10_000
-"""Changes that wait for a slow watcher, at most; then the oldest are dropped."""
+"""How many changes wait for a slow watcher, at most. Then the oldest are dropped."""
+
+ChangeKind = Literal["added", "changed", "removed"]
 
 
 class ServiceChange(NamedTuple):
-    """What happened to a service: `changed` is going on loan and coming back from it."""
+    """What happened to a service. It is `changed` when it goes on loan and when it comes back.
 
-    kind: Literal["added", "changed", "removed"]
+    `missed` counts the changes before this one that nobody fetched in time.
+    """
+
+    kind: ChangeKind
     service: Service
     on_loan: bool
+    missed: int = 0
 
 
-class Watch:
-    """The changes that match a template, first those services that are known already. For any thread."""
+class Watch(Stream[ServiceChange]):
+    """The changes of services that match a template. It begins with the services that are known already.
 
-    def __init__(self, template: Fields) -> None:
-        self._template = Template(template)
-        self._changes: queue.Queue[ServiceChange | None] = queue.Queue(PENDING)
+    See `Stream` for how to fetch them, and for what happens if you do not.
+    """
 
-    def get(self, timeout: float | None = None) -> ServiceChange:
-        """The next change. Raises `RequestExpired` after `timeout` seconds, `RequestCanceled` once it is closed."""
-        try:
-            change = self._changes.get(timeout=timeout)
-        except queue.Empty:
-            raise RequestExpired(f"no change in {timeout} s") from None
-        if change is None:
-            self._put(None)
-            raise RequestCanceled("the watch is closed")
-        return change
-
-    def __iter__(self) -> Iterator[ServiceChange]:
-        while True:
-            try:
-                yield self.get()
-            except RequestCanceled:
-                return
+    def __init__(self, template: Fields, drop: Callable[[Watch], object]) -> None:
+        super().__init__(PENDING)
+        self._template, self._drop = Template(template), drop
 
     def close(self) -> None:
-        """Ends it: whoever waits in `get` gets `RequestCanceled`."""
-        self._put(None)
+        """End it. What has come is still delivered; then `get` raises `RequestCanceled`, also where it waits."""
+        self.end()
+        self._drop(self)
 
     def tell(self, change: ServiceChange) -> None:
-        """Hand on a change, if it matches."""
+        """Add a change, if it matches."""
         if self._template.matches(change.service):
-            self._put(change)
+            self.put(change)
 
-    def _put(self, change: ServiceChange | None) -> None:
-        while True:
-            try:
-                return self._changes.put_nowait(change)
-            except queue.Full:
-                self._changes.get_nowait()
+    def __repr__(self) -> str:
+        return f"<Watch of {self._template.pattern!r}, {'closed' if self.closed else 'open'}>"
 
 
 class View:
-    """All offers that were heard, and a tuple space of those that can be had now. For any thread."""
+    """All offers that were heard, and a tuple space of those that are free now. For any thread."""
 
     def __init__(self) -> None:
         self.free = TupleSpace()
         self._offers: dict[str, tuple[Offer, Entry | None]] = {}
         self._watches: list[Watch] = []
-        self._turns = count()
+        self._closed = False
+        self._picks = count()
         self._lock = threading.Lock()
 
     def put(self, offer: Offer) -> None:
-        """An offer was heard, for the first time or again; one that is older than what is known is ignored."""
+        """Take in an offer that was heard, for the first time or again. One older than what is known is ignored."""
         with self._lock:
             known, entry = self._offers.get(offer.name, (None, None))
             if known is not None and (offer.turn < known.turn or offer == known):
@@ -91,7 +80,7 @@ class View:
             self._tell("changed" if known else "added", offer)
 
     def drop(self, name: str) -> None:
-        """An offer is there no more."""
+        """Forget an offer that is there no more."""
         with self._lock:
             offer, entry = self._offers.pop(name, (None, None))
             if entry is not None:
@@ -100,38 +89,47 @@ class View:
                 self._tell("removed", offer)
 
     def pick(self, template: Fields, timeout: float | None) -> Service:
-        """One that is free and matches, each in turn; waits for one. Raises `RequestExpired`."""
+        """Return a free service that matches, another one each time. Wait for one up to `timeout` seconds.
+
+        Raises:
+            RequestExpired: there was none in time.
+        """
         found = self.free.read_all(template)
         if not found:
             service: Service = self.free.read(template, timeout)
             return service
-        chosen: Service = found[next(self._turns) % len(found) if len(found) > 1 else 0]
+        chosen: Service = found[next(self._picks) % len(found) if len(found) > 1 else 0]
         return chosen
 
     def offers(self, template: Fields) -> list[Offer]:
-        """All that match, those on loan too."""
+        """Return all offers that match, those on loan too."""
         wanted = Template(template)
         with self._lock:
             return [offer for offer, _ in self._offers.values() if wanted.matches(offer.service)]
 
     def watch(self, template: Fields) -> Watch:
-        """See `Watch`."""
-        watch = Watch(template)
+        """Return the changes from now on, after one `added` for each service that is known. See `Watch`."""
+        watch = Watch(template, self._unwatch)
         with self._lock:
             for offer, _ in self._offers.values():
                 watch.tell(ServiceChange("added", offer.service, offer.on_loan))
-            self._watches.append(watch)
+            if self._closed:
+                watch.end()
+            else:
+                self._watches.append(watch)
         return watch
 
     def close(self) -> None:
-        """Ends every watch and every lookup that waits."""
+        """End every watch and every lookup that waits."""
         self.free.close()
         with self._lock:
-            for watch in self._watches:
-                watch.close()
+            self._closed = True
+            watches, self._watches = self._watches, []
+        for watch in watches:
+            watch.end()
 
     def missing(self, template: tuple[str | None, str, None, None], wanted: str, where: str) -> ServiceNotFound:
-        """The error that says why nothing was found."""
+        """Return the error that says why nothing was found."""
         if self.offers(template):
             return ServiceOnLoan(f"{wanted} is on loan")
         known = {f"distributed://{offer.service.app}/{offer.service.service}" for offer in self.offers((None,) * 4)}
@@ -141,6 +139,11 @@ class View:
         hint = f"; did you mean {' or '.join(near)}?" if near else ""
         return ServiceNotFound(f"no {wanted} among the {len(known)} services that were heard of on {where}{hint}")
 
-    def _tell(self, kind: Literal["added", "changed", "removed"], offer: Offer) -> None:
+    def _unwatch(self, watch: Watch) -> None:
+        with self._lock:
+            if watch in self._watches:
+                self._watches.remove(watch)
+
+    def _tell(self, kind: ChangeKind, offer: Offer) -> None:
         for watch in self._watches:
             watch.tell(ServiceChange(kind, offer.service, offer.on_loan))

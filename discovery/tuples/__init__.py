@@ -1,7 +1,7 @@
 """Tuple spaces: tuples that are written, matched by template, and that may expire.
 
-A tuple is *alive* until its expiry has passed on the clock of the process that keeps the space. Where a renewer keeps
-it, it is alive until the renewer does not answer or says no.
+A tuple is *alive* until its expiry has passed on the clock of the process that keeps the space. A tuple that has a
+renewer is alive until the renewer says no, or does not answer in time.
 """
 
 from discovery.tuples.entry import Entry, Expiry, Renewer, SimpleRenewer

@@ -1,4 +1,4 @@
-"""What is due when. Pure: the time comes in as an argument."""
+"""What is due, and when. Pure: the time comes in as an argument."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ T = TypeVar("T", bound=Hashable)
 
 
 class Deadlines(Generic[T]):
-    """A heap in which a deadline can be moved or dropped at the price of setting one.
+    """A heap of deadlines. Moving or dropping one costs no more than setting one.
 
-    Moved and dropped ones stay in the heap until they are half of it, so a thing that is renewed for ever, or taken
-    long before it would have expired, does not pile up.
+    Old deadlines of moved and dropped items stay in the heap until they are half of it. Then they are removed, so an
+    item that is renewed again and again does not pile up.
     """
 
     def __init__(self) -> None:
@@ -23,7 +23,7 @@ class Deadlines(Generic[T]):
         self._count = 0
 
     def set(self, item: T, when: float) -> None:
-        """Replaces the item's deadline; infinity means none."""
+        """Set or replace the item's deadline; infinity means none."""
         if when == inf:
             return self.drop(item)
         self._when[item] = when
@@ -32,16 +32,17 @@ class Deadlines(Generic[T]):
         return self._tidy()
 
     def drop(self, item: T) -> None:
+        """Remove the item's deadline, if it has one."""
         if self._when.pop(item, None) is not None:
             self._tidy()
 
     @property
     def next(self) -> float:
-        """When something is due, at the earliest; infinity when nothing is. May be too early, never too late."""
+        """When the next item is due, infinity if none is. It may be too early, never too late."""
         return self._heap[0][0] if self._heap else inf
 
     def pop(self, now: float) -> T | None:
-        """One thing that is due, the earliest first, which then has no deadline any more."""
+        """Return an item that is due, the earliest first, and remove its deadline. Return None if none is due."""
         while self._heap and self._heap[0][0] <= now:
             when, _, item = heapq.heappop(self._heap)
             if self._when.get(item) == when:

@@ -1,25 +1,23 @@
-"""A written tuple and how long it lives."""
+"""A written tuple, and how long it lives."""
 
 from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
 from math import inf, isnan
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import Any, Literal, Protocol
 
 from discovery.errors import BadTime
+from discovery.tuples.state import Item
 from discovery.tuples.template import Stored
-
-if TYPE_CHECKING:
-    from discovery.tuples.space import TupleSpace
 
 
 class Renewer(Protocol):
     """Decides how long a tuple lives, again and again: `renew() -> seconds | None | False`.
 
     Seconds are added to the tuple's life, None lets it live for ever, False lets it end. Raising lets it end too. A
-    `renew` that takes an argument is given the tuple. It is asked on the writer's thread when the tuple is written, and
-    from then on, on a thread of its own, shortly before the time is up; until it has answered, an expired tuple is
+    `renew` that takes an argument is given the tuple. It is called on the writer's thread when the tuple is written,
+    and after that on a thread of its own, shortly before the time is up. Until it has answered, an expired tuple is
     not seen.
     """
 
@@ -33,45 +31,52 @@ Expiry = float | Renewer | None
 
 
 class SimpleRenewer:
-    """Keeps a tuple alive while the process that wrote it can be asked, which happens every so many seconds."""
+    """Keeps a tuple alive as long as its writer's process answers. It is asked every so many `seconds`."""
 
     def __init__(self, seconds: float = 180) -> None:
         self.seconds = seconds_or_forever(seconds)
 
     def renew(self) -> float:
-        """The same number of seconds each time."""
+        """Return the same number of seconds each time."""
         return self.seconds
 
     def __repr__(self) -> str:
         return f"SimpleRenewer({self.seconds:g})"
 
 
-class Entry:
-    """A tuple that was written: what its writer holds of it."""
+class Owner(Protocol):
+    """What an entry needs of its space."""
 
-    __slots__ = ("asking", "expires", "held", "lead", "listed", "number", "renewer", "space", "stored")
+    now: Callable[[], float]
 
-    def __init__(self, space: TupleSpace, number: int, stored: Stored) -> None:
-        self.space, self.number, self.stored = space, number, stored
-        self.expires, self.lead = inf, 0.0
-        self.renewer: Renewer | None = None
-        self.listed, self.held, self.asking = True, False, False
+    def _renew(self, entry: Entry, expires: Expiry) -> bool: ...
+    def _withdraw(self, entry: Entry) -> bool: ...
+
+
+class Entry(Item):
+    """A tuple that you wrote. `TupleSpace.write` returns it."""
+
+    __slots__ = ("space",)
+
+    def __init__(self, space: Owner, stored: Stored) -> None:
+        super().__init__(stored)
+        self.space = space
 
     @property
     def alive(self) -> bool:
-        """Whether the tuple is in the space, not expired; one that a take holds and may still put back is alive."""
+        """Whether the tuple is in the space and has not expired. A tuple that a take may still put back is alive."""
         return self.listed and self.expires > self.space.now()
 
     def renew(self, expires: Expiry) -> bool:
-        """Lets the tuple live so many seconds from now, or as `TupleSpace.write` says. False where it is gone."""
+        """Let the tuple live so many seconds from now, or as `TupleSpace.write` says. Return False if it is gone."""
         return self.space._renew(self, expires)
 
     def cancel(self) -> bool:
-        """Removes the tuple, which is a `delete`. False where it is gone or a take holds it: it never comes back."""
-        return self.space._withdraw(self)
+        """Remove the tuple, which is a `delete`.
 
-    def _due(self) -> None:
-        self.space._entry_due(self)
+        Return False if it is gone, or if a take holds it; that take then cannot put it back.
+        """
+        return self.space._withdraw(self)
 
     def __repr__(self) -> str:
         left = "for ever" if self.expires == inf else f"{self.expires - self.space.now():.1f} s left"
@@ -79,7 +84,11 @@ class Entry:
 
 
 def seconds_or_forever(value: Any) -> float:
-    """Seconds, with infinity for None. Raises `BadTime` for anything else, a bool and a negative number included."""
+    """Return a number of seconds, infinity for None.
+
+    Raises:
+        BadTime: for anything else, a bool and a negative number included.
+    """
     if value is None:
         return inf
     if isinstance(value, bool) or not isinstance(value, (int, float)) or isnan(value) or value < 0:
@@ -88,24 +97,19 @@ def seconds_or_forever(value: Any) -> float:
 
 
 def first_answer(expires: Expiry, stored: Stored) -> tuple[float, Renewer | None]:
-    """How long a tuple lives at first, and who is asked then. What a renewer raises is the caller's."""
+    """Return how long a tuple lives at first, and who is asked then. What a renewer raises is passed on."""
     if expires is not None and not isinstance(expires, (int, float)) and hasattr(expires, "renew"):
         return answer(expires, stored)
     return seconds_or_forever(expires), None
 
 
 def answer(renewer: Renewer, stored: Stored) -> tuple[float, Renewer | None]:
-    """Asks a renewer: the seconds it gives, and itself unless it gave None or False and need not be asked again."""
+    """Ask a renewer. Return its seconds, and the renewer again unless it said None or False and is asked no more."""
     given = renewer.renew(stored) if _wants_the_tuple(renewer.renew) else renewer.renew()
     if given is False:
         return 0.0, None
     seconds = seconds_or_forever(given)
     return seconds, None if seconds in (0, inf) else renewer
-
-
-def lead(seconds: float) -> float:
-    """How long before the time is up a renewer is asked, so that its answer is there in time."""
-    return min(1.0, seconds / 10)
 
 
 def _wants_the_tuple(renew: Callable[..., Any]) -> bool:

@@ -1,7 +1,7 @@
-"""Finding without scanning: tuples by template, and templates by tuple. Pure.
+"""Find tuples by template, and templates by tuple, without a scan. Pure.
 
-Both answer with candidates, oldest first, that contain every match; whoever asks still checks each of them.
-Ordered dictionaries throughout: a plain one walks over everything already removed to find its first item.
+Both indexes return candidates, oldest first. Every match is among them, but the caller must still check each one.
+All dictionaries are ordered ones: to find its first item, a plain one walks over everything that was removed.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ _number = attrgetter("number")
 
 
 class _Table(Generic[T]):
-    """The tuples of one shape, and for each field that was ever asked for by a literal, the tuples by value."""
+    """The tuples of one shape. For each field that a template had a literal in, it has the tuples by value."""
 
     def __init__(self) -> None:
         self.all: OrderedDict[int, T] = OrderedDict()
@@ -66,7 +66,7 @@ class _Table(Generic[T]):
 
 
 class TupleIndex(Generic[T]):
-    """Tuples, found by template. A field is indexed from the first template that has a literal in it."""
+    """Tuples, found by template. A field gets its index when the first template has a literal in it."""
 
     def __init__(self) -> None:
         self._tables: dict[Shape, _Table[T]] = {}
@@ -78,7 +78,7 @@ class TupleIndex(Generic[T]):
         return sum(len(table.all) for table in self._tables.values())
 
     def add(self, item: T) -> None:
-        """`item.number` is higher than that of everything added before."""
+        """Add an item. Its `number` must be higher than those of all items before it."""
         table = self._tables.setdefault(shape(item.stored), _Table())
         table.all[item.number] = item
         for field in table.fields:
@@ -94,7 +94,7 @@ class TupleIndex(Generic[T]):
             del self._tables[kind]
 
     def candidates(self, template: Template) -> Iterable[T]:
-        """Through the literal that leaves the fewest; every tuple of the shape where there is none."""
+        """Return the items that may match, by the literal that leaves the fewest; without one, all of that shape."""
         table = self._tables.get(template.shape)
         if table is None:
             return ()
@@ -105,7 +105,7 @@ class TupleIndex(Generic[T]):
 
 
 class TemplateIndex(Generic[W]):
-    """Things that wait, found by the tuple that has come. Each is filed under its template's first literal."""
+    """Things that wait, found by the tuple that came. Each is filed under its template's first literal."""
 
     def __init__(self) -> None:
         self._tables: dict[Shape, dict[Any, dict[Any, OrderedDict[int, W]]]] = {}
@@ -139,7 +139,7 @@ class TemplateIndex(Generic[W]):
             del self._tables[item.template.shape]
 
     def candidates(self, stored: Stored) -> Iterable[W]:
-        """Everything whose template may match, in the order in which it was added."""
+        """Return the items whose template may match, in the order in which they were added."""
         buckets: list[Iterable[W]] = []
         for field, values in self._tables.get(shape(stored), {}).items():
             value = None if field is None else stored[field]

@@ -1,27 +1,32 @@
-"""What waits on a tuple space: a request for one tuple, and a stream of events."""
+"""What a user of a tuple space holds while waiting: a request for one tuple, and a stream of events."""
 
 from __future__ import annotations
 
 import logging
 import threading
-from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import Any, Protocol
 
-from discovery.errors import RequestCanceled, RequestExpired
-from discovery.tuples.template import Stored, Template
+from discovery.tuples.state import Listener, RequestState, TupleEvent, TupleEventKind, Waiter
+from discovery.tuples.stream import Stream
+from discovery.tuples.template import Template
 
-if TYPE_CHECKING:
-    from discovery.tuples.entry import Entry
-    from discovery.tuples.space import TupleSpace
+__all__ = ["EventStream", "Request", "RequestState", "TupleEvent", "TupleEventKind"]
 
-TupleEventKind = Literal["write", "take", "delete", "close"]
-RequestState = Literal["waiting", "held", "done", "failed"]
 log = logging.getLogger("discovery")
 
 
-class Request:
+class Owner(Protocol):
+    """What requests and streams need of their space."""
+
+    def _confirm(self, request: Request) -> None: ...
+    def _cancel(self, request: Request) -> bool: ...
+    def _call_back(self, request: Request, callback: Callable[[Request], object]) -> bool: ...
+    def _close_stream(self, stream: EventStream) -> bool: ...
+
+
+class Request(Waiter):
     """One `read` or `take` that may have to wait, made by `TupleSpace.reading` and `taking`.
 
     A take happens in two steps. Once it is answered the tuple is *held*: nobody else sees it, and it keeps its place.
@@ -31,25 +36,26 @@ class Request:
         with space.taking(("job", None)) as job:
             work(job)  # if this raises, the job is there for the next taker
 
-    Threads need not wait: `add_done_callback` tells.
+    You need not block a thread: `add_done_callback` tells you of the answer.
     """
 
-    def __init__(self, space: TupleSpace, number: int, template: Template, takes: bool) -> None:
-        self.number, self.template, self.takes = number, template, takes
-        self.state: RequestState = "waiting"
-        self.entry: Entry | None = None
-        self.answer: Any = None
-        self.error: Exception | None = None
+    __slots__ = ("_space", "answered", "callbacks")
+
+    def __init__(self, space: Owner, template: Template, takes: bool) -> None:
+        super().__init__(template, takes)
         self.answered: threading.Event | None = None  # there is none where the answer came at once
-        self.callbacks: list[Callable[[Request], object]] = []
+        self.callbacks: tuple[Callable[[Request], object], ...] = ()
         self._space = space
 
     def wait(self, seconds: float | None = None) -> bool:
-        """Whether there is an answer, good or bad, within so many seconds of real time; the request goes on waiting."""
+        """Wait up to so many seconds of real time, and return whether there is an answer, good or bad.
+
+        The request goes on waiting if there is none.
+        """
         return self.answered is None or self.answered.wait(seconds)
 
     def result(self) -> Any:
-        """The tuple; waits for it. Raises `RequestExpired`, `RequestCanceled`, or `BadTemplate`."""
+        """Wait for the tuple and return it. Raises `RequestExpired`, `RequestCanceled` or `BadTemplate`."""
         try:
             self.wait()
         except BaseException:  # Ctrl-C: what may just have been given to this request goes back
@@ -60,25 +66,28 @@ class Request:
         return self.answer
 
     def confirm(self) -> None:
-        """The tuple has arrived: a taken one is now gone. Raises `RequestCanceled` if it has been put back."""
+        """Remove the tuple that was taken for good. Raises `RequestCanceled` if it has been put back."""
         self._space._confirm(self)
         if self.error is not None:
             raise self.error.with_traceback(None)
 
     def cancel(self) -> bool:
-        """Stops waiting, or puts back the tuple that is held. False where it is too late for either."""
+        """Stop waiting, or put back the tuple that is held. Return False if it is too late for either."""
         return self._space._cancel(self)
 
     def add_done_callback(self, callback: Callable[[Request], object]) -> None:
-        """Calls `callback(self)` once, when there is an answer: at once if there is one already, else on the thread
-        that brought it (a writer's, the canceller's, or the space's own), holding no lock. What it raises is logged."""
+        """Call `callback(self)` once, when there is an answer.
+
+        It runs at once if there is an answer already; otherwise on the thread that brings it: a writer's, the
+        canceller's, or the space's own. No lock is held meanwhile. What the callback raises is logged.
+        """
         if not self._space._call_back(self, callback):
             self._call(callback)
 
     def _announce(self) -> None:
         if self.answered is not None:
             self.answered.set()
-        callbacks, self.callbacks = self.callbacks, []
+        callbacks, self.callbacks = self.callbacks, ()
         for callback in callbacks:
             self._call(callback)
 
@@ -97,70 +106,24 @@ class Request:
         else:
             self.cancel()
 
-    def _due(self) -> None:
-        self._space._finish(self, "failed", RequestExpired(f"no tuple matched {self.template.pattern!r} in time"))
-
     def __repr__(self) -> str:
         return f"<Request to {'take' if self.takes else 'read'} {self.template.pattern!r}, {self.state}>"
 
 
-class TupleEvent(NamedTuple):
-    """Something happened to a tuple. `missed` events before this one were dropped because nobody fetched them."""
+class EventStream(Stream[TupleEvent], Listener):
+    """The events that match a template, made by `TupleSpace.notify`. The last of them is `close`.
 
-    kind: TupleEventKind
-    tuple: Any
-    missed: int = 0
-
-
-class EventStream:
-    """The events that match a template, in the order in which they happened, the last of them `close`.
-
-    Iterate over it, or `get` them one by one, from any thread. At most `limit` wait to be fetched; after that the
-    oldest are dropped, and the next event fetched says how many in `missed`.
+    See `Stream` for how to fetch them, and for what happens if you do not.
     """
 
-    def __init__(
-        self, space: TupleSpace, number: int, kind: TupleEventKind | None, template: Template, limit: int
-    ) -> None:
-        self.number, self.kind, self.template = number, kind, template
+    def __init__(self, space: Owner, kind: TupleEventKind | None, template: Template, limit: int) -> None:
+        Stream.__init__(self, limit)
+        Listener.__init__(self, kind, template)
         self._space = space
-        self._events: deque[TupleEvent] = deque(maxlen=limit)
-        self._missed = 0
-        self.closed = False
-        self._ready = threading.Condition()
-
-    def get(self, timeout: float | None = None) -> TupleEvent:
-        """The next event. Raises `RequestExpired` if none comes within so many seconds of real time, and
-        `RequestCanceled` once `close` has been fetched."""
-        with self._ready:
-            if not self._ready.wait_for(lambda: self._events or self.closed, timeout):
-                raise RequestExpired(f"no event for {self.template.pattern!r} in {timeout} s")
-            if not self._events:
-                raise RequestCanceled("the stream is closed")
-            event, missed, self._missed = self._events.popleft(), self._missed, 0
-            return event._replace(missed=missed)
-
-    def __iter__(self) -> Iterator[TupleEvent]:
-        while True:
-            event = self.get()
-            yield event
-            if event.kind == "close":
-                return
 
     def cancel(self) -> bool:
-        """Ends the stream with `close`. False if it had ended."""
+        """End the stream with `close`. Return False if it had ended."""
         return self._space._close_stream(self)
-
-    def _put(self, kind: TupleEventKind, stored: Stored | None) -> None:
-        with self._ready:
-            if len(self._events) == self._events.maxlen:
-                self._missed += 1
-            self._events.append(TupleEvent(kind, dict(stored) if isinstance(stored, dict) else stored))
-            self.closed = kind == "close"
-            self._ready.notify_all()
-
-    def _due(self) -> None:
-        self._space._end(self)
 
     def __repr__(self) -> str:
         what = self.kind or "every event"

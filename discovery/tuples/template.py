@@ -1,7 +1,7 @@
-"""Which tuples a template matches. Pure: it decides, and touches neither clock nor network.
+"""Which tuples a template matches. Pure: no clock and no network.
 
-The idea is Linda's (Gelernter, 1985) by way of Ruby's Rinda: a template has the shape of the tuples that it matches,
-and says for each field what may stand there.
+The idea is Linda's (Gelernter, 1985) by way of Ruby's Rinda. A template has the shape of the tuples that it matches,
+and says for each field what may be there.
 """
 
 from __future__ import annotations
@@ -18,7 +18,11 @@ Shape = int | frozenset[str]
 
 
 def freeze(fields: Fields, error: type[BadTuple | BadTemplate] = BadTuple) -> Stored:
-    """A copy that later changes to `fields` do not reach; a named tuple stays what it is."""
+    """Return a copy that later changes to `fields` do not reach. A named tuple stays what it is.
+
+    Raises:
+        BadTuple: (or the `error` that you name) for anything but a sequence or a mapping with string keys.
+    """
     if isinstance(fields, tuple):
         return fields
     if isinstance(fields, Mapping) and all(isinstance(key, str) for key in fields):
@@ -29,17 +33,17 @@ def freeze(fields: Fields, error: type[BadTuple | BadTemplate] = BadTuple) -> St
 
 
 def thaw(stored: Stored) -> Stored:
-    """What a reader may change as it likes, without changing the tuple in the space."""
+    """Return what a reader may change without changing the tuple in the space."""
     return dict(stored) if isinstance(stored, dict) else stored
 
 
 def shape(stored: Stored) -> Shape:
-    """What must agree before fields are compared: the size of a sequence, the keys of a mapping."""
+    """Return what must agree before fields are compared: the size of a sequence, the keys of a mapping."""
     return frozenset(stored) if isinstance(stored, dict) else len(stored)
 
 
 def hashable(value: Any) -> bool:
-    """Whether an index can find `value` by its hash."""
+    """Return whether an index can find `value` by its hash."""
     try:
         hash(value)
     except TypeError:
@@ -48,7 +52,7 @@ def hashable(value: Any) -> bool:
 
 
 class Template:
-    """What a tuple must look like: the same size, or for a mapping the same keys, and each field as its pattern says.
+    """What a tuple must look like: it has the same size, or for a mapping the same keys, and each field fits.
 
     | pattern | matches |
     |---|---|
@@ -56,10 +60,11 @@ class Template:
     | a type | its instances, and itself; `int` does not match a bool |
     | a `range` | the whole numbers in it, `2.0` included; no bool |
     | a compiled regular expression | a str (or bytes) in which it is found anywhere |
-    | an object with `matches(value)` | whatever that says |
+    | an object with `matches(value)` | what that method says |
     | anything else, a literal | what equals it: `1` matches `1.0`, but a bool matches only itself |
 
-    Raises `BadTemplate` when it is made of anything but a sequence or a mapping with string keys.
+    Raises:
+        BadTemplate: it is made of anything but a sequence or a mapping with string keys.
     """
 
     __slots__ = ("_tests", "literals", "pattern", "shape")
@@ -80,11 +85,15 @@ class Template:
             self._tests.append((field, test))
 
     def matches(self, stored: Stored) -> bool:
-        """Whether the tuple has this shape and each field fits. Raises `BadTemplate` when a pattern itself raises."""
+        """Return whether the tuple has this shape and each field fits.
+
+        Raises:
+            BadTemplate: a pattern itself raised.
+        """
         return shape(stored) == self.shape and self.fits(stored)
 
     def fits(self, stored: Stored) -> bool:
-        """`matches` for a tuple that is known to have this shape."""
+        """Return what `matches` does, for a tuple that is known to have this shape."""
         for field, test in self._tests:
             try:
                 if not test(stored[field]):
@@ -99,7 +108,7 @@ class Template:
 
 
 def _description(wanted: Any) -> Callable[[Any], bool] | None:
-    """The test of a pattern that describes values; None for a literal."""
+    """Return the test of a pattern that describes values, None for a literal."""
     if isinstance(wanted, type):
         if wanted is int:
             return lambda value: value is int or (isinstance(value, int) and not isinstance(value, bool))

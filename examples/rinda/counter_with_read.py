@@ -1,4 +1,4 @@
-"""Ten threads count to a hundred and do not get there: while one has read and not yet written, others read too."""
+"""Ten threads count to a hundred and do not get there: between a read and a write of one thread, others read too."""
 
 import time
 from threading import Thread

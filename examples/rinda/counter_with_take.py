@@ -1,4 +1,4 @@
-"""Ten threads count to a hundred: whoever takes the counter is alone with it, and the others wait until it is back."""
+"""Ten threads count to a hundred. A thread that takes the counter has it alone; the others wait until it is back."""
 
 import time
 from threading import Thread

@@ -1,4 +1,4 @@
-"""A queue of jobs that survives the failure of whoever works: a job is gone once it is done, not when it is begun."""
+"""A queue of jobs that survives a failing worker: a job leaves the queue when it is done, not when it is begun."""
 
 from discovery import TupleSpace
 

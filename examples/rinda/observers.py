@@ -1,4 +1,4 @@
-"""Observers of what happens to a tuple: it is taken, written back, left to expire; then the observation ends."""
+"""Observe what happens to a tuple: it is written, taken, written back, and expires. Then the stream ends."""
 
 from threading import Thread
 
@@ -18,7 +18,7 @@ def main() -> None:
         space.write(("service", "hello"))
         service = space.take(("service", None))
         space.write(service, expires=0.1)
-        space.write(("client", "hello"))  # matches no observer's template
+        space.write(("client", "hello"))  # does not match the observer's template
         observer.join()
 
 

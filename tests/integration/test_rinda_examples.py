@@ -51,13 +51,14 @@ def test_observers_hear_everything_in_order() -> None:
 
 def test_tuples_live_as_long_as_they_were_given() -> None:
     """The limited one five times, the numeric one its time; the eternal and the simple one are still there."""
-    *lived, limited, numeric, left = lines("renewing")
+    *said, eternal, simple = lines("renewing")
+    assert (eternal, simple) == ("eternal is still there", "simple is still there")
+    lived = [line for line in said if "lives on" in line]
     assert lived == [f"limited lives on, {number} left" for number in (4, 3, 2, 1, 0)]
-    for name, seconds, line in (("limited", 0.25, limited), ("numeric", 0.8, numeric)):
-        said = re.fullmatch(rf"{name} is gone after (\d\.\d\d) s", line)
-        assert said is not None
-        assert float(said[1]) >= seconds
-    assert left == "still there: eternal simple"
+    gone = dict(re.findall(r"(\w+) is gone after (\d+\.\d\d) s", "\n".join(said)))  # a slow machine may swap them
+    assert gone.keys() == {"limited", "numeric"}
+    assert float(gone["limited"]) >= 0.25
+    assert float(gone["numeric"]) >= 0.8
 
 
 def test_a_job_that_fails_is_tried_again() -> None:

@@ -65,7 +65,7 @@ threading.Event().wait()
 
 def waiting(server: RingServer) -> int:
     """How many requests wait at the space."""
-    return len(server.space._takers) + len(server.space._readers)
+    return len(server.space._state.takers) + len(server.space._state.readers)
 
 
 def test_write_read_take(ring: RemoteSpace) -> None:
@@ -228,9 +228,9 @@ def test_events_stop_at_the_server_when_the_listener_dies(server: RingServer) ->
     code = RING + "events = ring.notify('write', ('x',)); print('listening', flush=True); events.get()"
     with python(code, str(server.port)) as listener:
         listener.line("listening")
-        assert len(server.space._streams) == 1
+        assert len(server.space._state.listeners) == 1
         listener.kill()
-        until(lambda: len(server.space._streams) == 0)
+        until(lambda: len(server.space._state.listeners) == 0)
 
 
 def test_renewers_are_asked_across_the_network(server: RingServer, ring: RemoteSpace) -> None:
@@ -351,7 +351,7 @@ def test_wrong_calls_harm_nobody(ring: RemoteSpace, server: RingServer, method: 
     with pytest.raises(Exception):  # noqa: B017, PT011 - whatever fits; it comes from the other side
         ring._client.call(ring.address, method, arguments)
     assert ring.take(("good",), 0) == ("good",)
-    assert (len(server.space), waiting(server), len(server.space._streams)) == (0, 0, 0)
+    assert (len(server.space), waiting(server), len(server.space._state.listeners)) == (0, 0, 0)
 
 
 TAKER = (

@@ -650,6 +650,6 @@ def test_nothing_is_left_of_what_was_taken_expired_or_given_up(space: TupleSpace
     for cancel in wait:
         cancel()
     assert len(space) == 0
-    assert not space._entries._tables
-    assert not space._takers._tables
-    assert len(space._deadlines._heap) <= 64
+    assert not space._state.items._tables
+    assert not space._state.takers._tables
+    assert len(space._state.deadlines._heap) <= 64

@@ -1,17 +1,20 @@
-"""A tuple space against a model of it that is slow and obvious: lists, searched from the front."""
+"""A tuple space, and its pure state alone, against a model that is slow and obvious: lists, searched from the front."""
 
 from dataclasses import dataclass, field
 from itertools import count
 from math import inf
 from typing import Any
 
+import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, invariant, rule
 
 from discovery import TupleSpace
-from discovery.errors import RequestExpired
-from discovery.tuples import Entry, EventStream, Request
+from discovery.errors import RequestCanceled, RequestExpired
+from discovery.tuples import TupleEvent
+from discovery.tuples.state import Item, Listener, SpaceState, Waiter
+from discovery.tuples.template import Template, freeze
 from tests.clock import HandClock
 
 NAMES = ("a",)
@@ -96,6 +99,115 @@ class Model:
                         found[0].state = "held"
 
 
+class BareSpace:
+    """A `SpaceState` behind the methods of a `TupleSpace` that are tried here, with nothing in between."""
+
+    def __init__(self, now: Any) -> None:
+        self._now = now
+        self._state: SpaceState[BareRequest, BareStream] = SpaceState()
+
+    @property
+    def state(self) -> "SpaceState[BareRequest, BareStream]":
+        """The state as it is now, after its events have gone to their streams."""
+        self._state.settle(self._now())
+        for stream, event in self._state.events:
+            stream.events.append(event)
+        self._state.events.clear()
+        return self._state
+
+    def write(self, fields: Any, seconds: float | None) -> "BareEntry":
+        entry = BareEntry(self, freeze(fields))
+        self.state.write(entry, forever(seconds), None, self._now())
+        return entry
+
+    def request(self, template: Any, seconds: float | None, takes: bool) -> "BareRequest":
+        request = BareRequest(self, Template(template), takes)
+        self.state.ask(request, forever(seconds), self._now())
+        return request
+
+    def reading(self, template: Any, seconds: float | None) -> "BareRequest":
+        return self.request(template, seconds, False)
+
+    def taking(self, template: Any, seconds: float | None) -> "BareRequest":
+        return self.request(template, seconds, True)
+
+    def read(self, template: Any, seconds: float) -> Any:
+        return self.reading(template, seconds).result()
+
+    def take(self, template: Any, seconds: float) -> Any:
+        request = self.taking(template, seconds)
+        answer = request.result()
+        request.confirm()
+        return answer
+
+    def read_all(self, template: Any) -> list[Any]:
+        return self.state.find_all(Template(template), self._now())
+
+    def notify(self, kind: Any, template: Any, seconds: float | None) -> "BareStream":
+        stream = BareStream(self, kind, Template(template))
+        self.state.listen(stream, forever(seconds), self._now())
+        return stream
+
+    def sweep(self) -> None:
+        assert not self.state.to_ask
+
+    def __len__(self) -> int:
+        return len(self.state.items)
+
+
+class BareEntry(Item):
+    def __init__(self, space: BareSpace, stored: Any) -> None:
+        super().__init__(stored)
+        self.space = space
+
+    @property
+    def alive(self) -> bool:
+        return self.listed and self.expires > self.space._now()
+
+    def renew(self, seconds: float | None) -> bool:
+        return self.space.state.renew(self, forever(seconds), None, self.space._now())
+
+    def cancel(self) -> bool:
+        return self.space.state.withdraw(self, self.space._now())
+
+
+class BareRequest(Waiter):
+    def __init__(self, space: BareSpace, template: Template, takes: bool) -> None:
+        super().__init__(template, takes)
+        self.space = space
+
+    def cancel(self) -> bool:
+        return self.space.state.cancel(self, self.space._now())
+
+    def confirm(self) -> None:
+        self.space.state.confirm(self)
+
+    def result(self) -> Any:
+        if self.error is not None:
+            raise self.error
+        return self.answer
+
+
+class BareStream(Listener):
+    def __init__(self, space: BareSpace, kind: Any, template: Template) -> None:
+        super().__init__(kind, template)
+        self.space = space
+        self.events: list[TupleEvent] = []
+
+    def cancel(self) -> bool:
+        return self.space.state.leave(self)
+
+    def get(self, timeout: float) -> TupleEvent:
+        assert self.space.state.events == []
+        if not self.events:
+            raise RequestExpired
+        return self.events.pop(0)
+
+
+def forever(seconds: float | None) -> float:
+    return inf if seconds is None else seconds
+
+
 def values(*more: Any) -> st.SearchStrategy[Any]:
     return st.sampled_from(VALUES + more)
 
@@ -117,6 +229,8 @@ seconds = st.sampled_from([None, 0, 1, 2, 3])
 class SpaceMachine(RuleBasedStateMachine):
     """Everything that can be done to a space, done to both."""
 
+    kind: Any = staticmethod(lambda clock: TupleSpace(clock, background=False))
+
     tuples: Bundle[Thing] = Bundle("tuples")
     requests: Bundle[Thing] = Bundle("requests")
     streams: Bundle[Thing] = Bundle("streams")
@@ -124,7 +238,7 @@ class SpaceMachine(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.clock = HandClock()
-        self.space = TupleSpace(self.clock, background=False)
+        self.space = self.kind(self.clock)
         self.model = Model()
 
     @rule(target=tuples, fields=written, expires=seconds)
@@ -212,18 +326,24 @@ class SpaceMachine(RuleBasedStateMachine):
             assert self.space.read_all(template) == [thing.fields for thing in self.model.visible(template)]
         assert len(self.space) == sum(thing.state != "gone" for thing in self.model.tuples)
         for thing in self.model.tuples:
-            entry: Entry = thing.real
-            assert entry.alive is (thing.state != "gone" and thing.due > self.model.now)
+            assert thing.real.alive is (thing.state != "gone" and thing.due > self.model.now)
         for thing in self.model.requests:
-            request: Request = thing.real
-            assert request.state == ("failed" if thing.state == "gone" else thing.state)
-            assert thing.got is None or request.answer == thing.got.fields
+            assert thing.real.state == ("failed" if thing.state == "gone" else thing.state)
+            assert thing.got is None or thing.real.answer == thing.got.fields
         for thing in self.model.streams:
-            stream: EventStream = thing.real
             while thing.events:
-                assert stream.get(timeout=0)[:2] == thing.events.pop(0)
-            assert not stream._events
+                assert thing.real.get(timeout=0)[:2] == thing.events.pop(0)
+            with pytest.raises((RequestExpired, RequestCanceled)):
+                thing.real.get(timeout=0)
+
+
+class StateMachine(SpaceMachine):
+    """The same, done to the pure state."""
+
+    kind = BareSpace
 
 
 TestSpaceAgainstModel = SpaceMachine.TestCase
-TestSpaceAgainstModel.settings = settings(max_examples=400, stateful_step_count=40, deadline=None)
+TestSpaceAgainstModel.settings = settings(max_examples=250, stateful_step_count=40, deadline=None)
+TestStateAgainstModel = StateMachine.TestCase
+TestStateAgainstModel.settings = settings(max_examples=250, stateful_step_count=40, deadline=None)

@@ -1,0 +1,131 @@
+"""What a registry's view knows, and what its watches hear of it."""
+
+import threading
+from dataclasses import replace
+
+import pytest
+
+from discovery.errors import RequestCanceled, RequestExpired
+from discovery.registry import view as view_module
+from discovery.registry.offer import Offer, Service
+from discovery.registry.view import ServiceChange, View, Watch
+
+SOON = 10.0  # seconds of real time within which a thread must have done what it is about to do
+ANY = (None, None, None, None)
+
+
+def offer(name: str, on_loan: bool = False) -> Offer:
+    """An offer of a service of this name."""
+    return Offer(name, Service("app", name, f"http://{name}", ""), "", on_loan)
+
+
+@pytest.fixture
+def view() -> View:
+    return View()
+
+
+def test_a_watch_begins_with_what_is_known_and_tells_of_each_change(view: View) -> None:
+    """Added, changed on a loan and on a return, removed; and of other services nothing."""
+    first, lent = offer("a"), offer("a").changed(on_loan=True)
+    view.put(first)
+    watch = view.watch(("app", "a", None, None))
+    view.put(offer("b"))
+    view.put(lent)
+    view.put(first)  # older than what is known
+    view.put(lent.changed(on_loan=False))
+    view.drop("a")
+    assert [watch.get(0) for _ in range(4)] == [
+        ServiceChange("added", first.service, False),
+        ServiceChange("changed", first.service, True),
+        ServiceChange("changed", first.service, False),
+        ServiceChange("removed", first.service, False),
+    ]
+    with pytest.raises(RequestExpired):
+        watch.get(0)
+
+
+def test_a_closed_watch_delivers_what_it_has_and_then_always_raises(view: View) -> None:
+    """What came before `close` is delivered, what comes after it never, however often it is asked for."""
+    watch = view.watch(ANY)
+    view.put(offer("a"))
+    watch.close()
+    watch.close()
+    view.put(offer("b"))
+    assert watch.get(0).service.service == "a"
+    for name in ("c", "d"):
+        with pytest.raises(RequestCanceled):
+            watch.get(0)
+        view.put(offer(name))
+    with pytest.raises(RequestCanceled):
+        watch.get(0)
+    assert list(watch) == []
+
+
+def test_a_closed_watch_is_dropped_by_its_view(view: View) -> None:
+    """Watches that come and go leave nothing behind, and the others stay."""
+    kept, closed = view.watch(ANY), [view.watch(ANY) for _ in range(3)]
+    for watch in closed:
+        watch.close()
+    assert view._watches == [kept]
+    view.put(offer("a"))
+    assert kept.get(0).kind == "added"
+
+
+def test_a_watch_of_a_closed_view_has_ended(view: View) -> None:
+    """Closing the view ends the watches that there are and those that come later."""
+    early = view.watch(ANY)
+    view.close()
+    for watch in (early, view.watch(ANY)):
+        with pytest.raises(RequestCanceled):
+            watch.get(SOON)
+    assert view._watches == []
+
+
+def test_closing_wakes_who_waits(view: View) -> None:
+    """A thread that waits in `get` gets RequestCanceled when another closes the watch, and iterating ends."""
+    watch, ended = view.watch(ANY), threading.Semaphore(0)
+
+    def wait() -> None:
+        with pytest.raises(RequestCanceled):
+            watch.get()
+        ended.release()
+
+    def iterate() -> None:
+        assert list(watch) == []
+        ended.release()
+
+    threads = [threading.Thread(target=work) for work in (wait, iterate)]
+    for thread in threads:
+        thread.start()
+    watch.close()
+    assert all(ended.acquire(timeout=SOON) for _ in threads)
+    for thread in threads:
+        thread.join()
+
+
+def test_a_slow_watcher_is_told_what_it_missed(view: View, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of five changes it gets the last two, and with the first of them the number that was dropped."""
+    monkeypatch.setattr(view_module, "PENDING", 2)
+    watch = view.watch(ANY)
+    for name in "abcde":
+        view.put(offer(name))
+    assert watch.get(0) == ServiceChange("added", offer("d").service, False, missed=3)
+    assert watch.get(0) == ServiceChange("added", offer("e").service, False)
+
+
+def test_a_watch_shows_what_it_is(view: View) -> None:
+    """Its repr says what it watches, and whether it has ended."""
+    watch = view.watch(("app", None, None, None))
+    assert isinstance(watch, Watch)
+    assert repr(watch) == "<Watch of ('app', None, None, None), open>"
+    watch.close()
+    assert repr(watch) == "<Watch of ('app', None, None, None), closed>"
+
+
+def test_an_older_state_of_an_offer_is_ignored(view: View) -> None:
+    """An announcement that is still under way does not turn the view back."""
+    new = replace(offer("a"), on_loan=True, turn=3)
+    view.put(new)
+    view.put(replace(new, on_loan=False, turn=2))
+    assert view.offers(ANY) == [new]
+    assert view.free.read_all(ANY) == []
