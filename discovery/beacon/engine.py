@@ -13,6 +13,7 @@ import itertools
 import logging
 import math
 import random
+import socket
 from collections.abc import Callable, Iterable, Sequence
 
 from zeroconf import Error, InterfaceChoice, RecordUpdate, RecordUpdateListener, ServiceInfo, Zeroconf, const
@@ -34,6 +35,8 @@ _CHUNK = 6  # announcements sent at once
 _GAP = 0.03  # seconds between two such chunks
 _GOODBYES = 20  # withdrawn announcements sent at once
 _PAUSE = 0.005  # seconds between two such packets
+_LAST_PAUSE = 0.1  # seconds until they are sent again: a listener whose buffer was full has read on meanwhile
+_BUFFER = 1 << 20  # bytes that may wait to be read, where the system allows as many
 
 Callback = Callable[[Change, Sighting], object]
 log = logging.getLogger("discovery")
@@ -76,6 +79,8 @@ class Engine(RecordUpdateListener):
 
     def begin(self) -> None:
         """Start listening, and the heartbeat."""
+        for reader in self.zeroconf.engine.readers:
+            reader.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _BUFFER)
         self.zeroconf.async_add_listener(self, None)
         # Packets may have come while the sockets were opened. zeroconf ignores their repetition, but has their records.
         # It marks those that an update has replaced with a lifetime of one second.
@@ -88,17 +93,18 @@ class Engine(RecordUpdateListener):
         self.heart = self.loop.create_task(self.beat())
 
     async def end(self) -> None:
-        """Say goodbye for everything that is announced, twice, since there will be no later heartbeat."""
+        """Say goodbye for everything that is announced, and again a moment later, since no heartbeat follows."""
         for task in (self.heart, self.sending):
             if task is not None:
                 task.cancel()
         announced = self.zeroconf.registry.async_get_service_infos()
         self.zeroconf.registry.async_remove(announced)
         names = list(self.to_send | dict.fromkeys(short(info.name) for info in announced))
-        for _ in range(2):
+        for pause in (_LAST_PAUSE, 0):
             for start in range(0, len(names), _GOODBYES):
                 self.send(map(self.text, names[start : start + _GOODBYES]))
                 await asyncio.sleep(_PAUSE)
+            await asyncio.sleep(pause if names else 0)
 
     async def beat(self) -> None:
         """Repeat every announcement, forget those that are silent, and follow the machine from network to network.

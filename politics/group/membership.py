@@ -32,7 +32,7 @@ RECHECK, RETRY = 30.0, 2.0
 """Seconds after which a store is asked again who it is: while it tells, and while it does not."""
 NUDGE_EVERY = 0.02
 """Seconds between two nudges, however many announcements come in; what is left out costs one polling interval."""
-LAST_WORD = 0.5
+LAST_WORD = 1.0
 """Seconds that the end of the process may take to say goodbye."""
 
 now = SystemClock().now
@@ -272,12 +272,12 @@ def listening() -> Iterator[Callable[[], list[Peer]]]:
         MulticastUnavailable: nobody can be heard.
     """
     heard: Heard = {}
-    begun = now()
-
-    def peers() -> list[Peer]:
-        SystemClock().wait(threading.Event(), max(0.0, begun + LISTEN - now()))
-        return sorted(heard.values(), key=lambda peer: (peer.group, peer.host, peer.pid))
-
     with Beacon(interfaces()) as beacon:
         beacon.browse(KIND, partial(note, heard))
+        begun = now()  # opening the sockets is no time to answer
+
+        def peers() -> list[Peer]:
+            SystemClock().wait(threading.Event(), max(0.0, begun + LISTEN - now()))
+            return sorted(heard.values(), key=lambda peer: (peer.group, peer.host, peer.pid))
+
         yield peers

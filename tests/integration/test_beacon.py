@@ -164,6 +164,20 @@ def test_a_lost_packet_is_made_up_for(kind: str, what: str) -> None:
         assert next_event(SOON)[0] == {"update": "changed", "goodbye": "removed"}[what]
 
 
+def test_a_last_goodbye_that_is_lost_is_made_up_for(kind: str) -> None:
+    """A beacon that closes sends no heartbeats any more, so it says goodbye twice."""
+    with Beacon(LOOPBACK, period=NEVER) as listener, Beacon(LOOPBACK, period=NEVER) as beacon:
+        next_event = heard(listener, kind)
+        beacon.announce(kind, {})
+        assert next_event(SOON)[0] == "added"
+        assert beacon._engine is not None
+        network, lost = beacon._engine.zeroconf, list[DNSOutgoing]()
+        send = network.async_send
+        network.async_send = lambda out: send(out) if lost else lost.append(out)  # type: ignore[method-assign, assignment, misc]
+        beacon.close()
+        assert next_event(SOON)[0] == "removed"
+
+
 def test_what_was_packed_is_sent_as_it_is(beacon: Beacon, kind: str) -> None:
     """Properties that were packed once, to see whether they can be sent, are not packed again."""
     next_event = heard(beacon, kind)
