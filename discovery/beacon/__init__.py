@@ -17,9 +17,9 @@ own periods. A beacon sends many announcements a few at a time.
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import itertools
+import os
 import re
 import secrets
 from collections.abc import Callable, Mapping, Sequence
@@ -102,6 +102,7 @@ class Beacon:
             raise ValueError(f"a beacon's period is {SHORTEST:g} to {LONGEST:g} seconds, not {period!r}")
         self.interfaces, self.period = interfaces, period
         self._engine: Engine | None = None
+        self._pid = 0
         self._revisions = itertools.count(1)
 
     def start(self) -> Beacon:
@@ -117,16 +118,18 @@ class Beacon:
             raise MulticastUnavailable(f"not an address of this machine: {', '.join(sorted(unknown))}")
         if not known:
             raise MulticastUnavailable("no interface has an IPv4 address")
-        self._engine = Engine.open(self.interfaces, self.period)
+        self._engine, self._pid = Engine.open(self.interfaces, self.period), os.getpid()
         self._on_loop(Engine.begin)
         return self
 
     def close(self) -> None:
-        """Say goodbye for everything announced, and stop. Do not call it from a callback."""
+        """Say goodbye for everything announced, and stop. Do not call it from a callback.
+
+        In a forked child this does nothing: the beacon's thread lives in the parent.
+        """
         engine, self._engine = self._engine, None
-        if engine is not None:
-            asyncio.run_coroutine_threadsafe(engine.end(), engine.loop).result()
-            engine.zeroconf.close()
+        if engine is not None and self._pid == os.getpid():
+            engine.close()
 
     def announce(self, kind: str, properties: Properties, name: str = "") -> Announcement:
         """Announce something, from a few milliseconds from now until it is withdrawn or this process ends.
@@ -184,9 +187,9 @@ class Beacon:
             raise MulticastUnavailable("the beacon is not started")
 
     def _on_loop(self, work: Callable[[Engine], object]) -> None:
-        """Let the beacon's thread do this soon. Do nothing if the beacon is off or is being closed."""
+        """Let the beacon's thread do this soon. Do nothing if it is off, or in a forked child."""
         engine = self._engine
-        if engine is not None:
+        if engine is not None and self._pid == os.getpid():
             with contextlib.suppress(RuntimeError):
                 engine.loop.call_soon_threadsafe(work, engine)
 

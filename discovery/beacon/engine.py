@@ -43,7 +43,7 @@ log = logging.getLogger("discovery")
 
 
 class Engine(RecordUpdateListener):
-    """Announce and listen, on the thread of zeroconf's event loop. Only `open` may be called on another thread."""
+    """Announce and listen, on the thread of zeroconf's event loop. Only `open` and `close` are for other threads."""
 
     def __init__(self, zeroconf: Zeroconf, period: float) -> None:
         super().__init__()
@@ -76,6 +76,14 @@ class Engine(RecordUpdateListener):
             where = "any interface" if interfaces is None else ", ".join(interfaces)
             raise MulticastUnavailable(f"cannot use multicast on {where}: {exc}") from exc
         return cls(zeroconf, period)
+
+    def close(self) -> None:
+        """Say goodbye, and close the sockets."""
+        asyncio.run_coroutine_threadsafe(self.end(), self.loop).result()
+        try:
+            self.zeroconf.close()
+        except TimeoutError:
+            log.warning("the beacon's thread does not end in time and is left alone")
 
     def begin(self) -> None:
         """Start listening, and the heartbeat."""

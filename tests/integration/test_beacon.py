@@ -15,6 +15,7 @@ import discovery.beacon.engine
 from discovery import Beacon
 from discovery.beacon import PERIOD, Change, Sighting, pack
 from discovery.errors import BadAnnouncement, MulticastUnavailable
+from tests.processes import python
 
 LOOPBACK = ["127.0.0.1"]
 SOON = 10.0
@@ -30,6 +31,19 @@ with Beacon(["127.0.0.1"], period=float(sys.argv[2])) as beacon:
     announcement = beacon.announce(sys.argv[1], {"step": "0"})
     for line in sys.stdin:
         announcement.update({"step": line.strip()})
+"""
+
+
+FORKING = """
+import os
+from discovery import Beacon
+with Beacon(["127.0.0.1"]) as beacon:
+    announcement = beacon.announce("fork", {})
+    if not (child := os.fork()):
+        announcement.withdraw()
+        beacon.close()
+        os._exit(7)
+    print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
 """
 
 
@@ -243,6 +257,12 @@ def test_a_flood_of_names_is_bounded(beacon: Beacon, kind: str, monkeypatch: pyt
     beacon.announce(kind, {"n": "2"})
     announcement.update({"n": "3"})
     assert next_event(SOON) == ("changed", Sighting(kind, announcement.name, {"n": "3"}, ("127.0.0.1",), QUICK))
+
+
+def test_a_forked_child_can_close_its_copy() -> None:
+    """It does nothing there and does not wait for a thread that only the parent has."""
+    with python(FORKING) as process:
+        assert process.line() == "7"
 
 
 def test_where_there_is_no_multicast_it_says_so() -> None:
