@@ -71,7 +71,7 @@ class Multicast:
         self._announced.pop(name).withdraw()
 
     def doubt(self, name: str) -> None:
-        self._beacon.doubt(name)
+        self._beacon.suspect(name)
 
     def close(self) -> None:
         self._beacon.close()

@@ -6,6 +6,7 @@ import atexit
 import contextlib
 import hashlib
 import logging
+import math
 import os
 import socket
 import threading
@@ -31,7 +32,7 @@ RECHECK, RETRY = 30.0, 2.0
 """Seconds after which a store is asked again who it is: while it tells, and while it does not."""
 NUDGE_EVERY = 0.02
 """Seconds between two nudges, however many announcements come in; what is left out costs one polling interval."""
-LAST_WORD = 0.5
+LAST_WORD = 1.0
 """Seconds that the end of the process may take to say goodbye."""
 
 now = SystemClock().now
@@ -48,9 +49,11 @@ class Membership:
     def __init__(self, candidate: Candidate, store: str | Register) -> None:
         self.candidate, self.group, self.store = candidate, candidate.name, store
         self.term: LeaseTerm | None = None
-        self.identity, self.asked, self.nudged = "", 0.0, 0.0
+        self.identity, self.asked = "", 0.0
+        self.nudged, self.nudge_at, self.settled_at = 0.0, math.inf, math.inf
         self.announcement: Announcement | None = None
-        self.told: Peer | None = None
+        self.tells = 0  # so that each `tell` is announced, even if the thread has already seen what it tells
+        self.told: tuple[int, Peer] | None = None
         self.doubts = Doubts()
 
     def join(self) -> None:
@@ -66,6 +69,7 @@ class Membership:
     def tell(self, term: LeaseTerm | None) -> None:
         """Announce that we lead, by this term and while it is valid; or that we do not, which nudges the others."""
         self.term = term
+        self.tells += 1
         if assembly := _assemblies.get(os.getpid()):
             assembly.wake.set()
 
@@ -76,17 +80,25 @@ class Membership:
         others = {peer.id: peer for peer in heard if peer.group == self.group and peer.id != self.candidate.id}
         return tuple(sorted(others.values(), key=lambda peer: (peer.host, peer.pid)))
 
-    # What follows is called on the assembly's thread, except nudge, on the beacon's.
+    # What follows is called on the assembly's thread, nudge on the beacon's as well.
 
     def nudge(self) -> None:
-        """Make the candidate look at the store."""
-        if now() - self.nudged >= NUDGE_EVERY:
-            self.nudged = now()
+        """Make the candidate look at the store, now or as soon as it may be nudged again, which is at `nudge_at`."""
+        moment = now()
+        if moment - self.nudged >= NUDGE_EVERY:
+            self.nudged, self.nudge_at = moment, math.inf
             self.candidate.nudge()
+        else:
+            self.nudge_at = self.nudged + NUDGE_EVERY
 
     def tend(self, beacon: Beacon) -> Announcement:
         """Announce what is new, ask the store who it is if it is time to, and compare."""
         announcement = self.say(beacon)
+        if now() >= self.settled_at:
+            self.settled_at = math.inf
+            self.nudge()
+        if now() >= self.nudge_at:
+            self.nudge()
         if self.is_time_to_ask():
             self.identity, self.asked = self.ask(), now()
             self.say(beacon)
@@ -122,14 +134,15 @@ class Membership:
 
     def say(self, beacon: Beacon) -> Announcement:
         """Announce ourselves, if there is something new."""
-        term = self.term
+        tells, term = self.tells, self.term  # in this order: `tell` sets the term first
         fence = term.fence if term and term.valid else None
         us = Peer(self.group, self.candidate.id, socket.gethostname()[:64], os.getpid(), self.identity, fence)
         if self.announcement is None:
             self.announcement = beacon.announce(KIND, us.properties())
-        elif us != self.told:
+            self.settled_at = now() + LISTEN  # look once more: the leader may resign before we hear that it leads
+        elif (tells, us) != self.told:
             self.announcement.update(us.properties())
-        self.told = us
+        self.told = tells, us
         return self.announcement
 
 
@@ -198,7 +211,8 @@ class Assembly:
                 announced[member] = member.tend(beacon)
             for gone in announced.keys() - set(self.members):
                 announced.pop(gone).withdraw()
-            self.wake.wait(LOOK)
+            due = min(min(member.nudge_at, member.settled_at) for member in members)
+            self.wake.wait(max(0.0, min(LOOK, due - now())))
 
     def _current(self) -> tuple[Membership, ...]:
         """The members; if there are none the thread is over, and the next member starts another."""
@@ -219,12 +233,18 @@ class Assembly:
         return beacon
 
     def _hear(self, heard: Heard, change: Change, sighting: Sighting) -> None:
-        """On the beacon's thread: a change of leader nudges, and a change of store is looked into."""
+        """On the beacon's thread: what may be a change of leader nudges, and a change of store is looked into.
+
+        A leader that resigns may seem to have ended before the store knows. So it is a nudge as well if nothing
+        differs, which is how a `tell` looks then, and if somebody leaves, leader or not.
+        """
         before, after = note(heard, change, sighting)
-        if (before and before.fence) != (after and after.fence):
+        if after is None or before == after or (before and before.fence) != after.fence:
             for member in self.members:
                 if member.group in {peer.group for peer in (before, after) if peer}:
                     member.nudge()
+                    if member.nudge_at < math.inf:
+                        self.wake.set()
         if (before and before.store) != (after and after.store):
             self.wake.set()
 
@@ -252,12 +272,12 @@ def listening() -> Iterator[Callable[[], list[Peer]]]:
         MulticastUnavailable: nobody can be heard.
     """
     heard: Heard = {}
-    begun = now()
-
-    def peers() -> list[Peer]:
-        SystemClock().wait(threading.Event(), max(0.0, begun + LISTEN - now()))
-        return sorted(heard.values(), key=lambda peer: (peer.group, peer.host, peer.pid))
-
     with Beacon(interfaces()) as beacon:
         beacon.browse(KIND, partial(note, heard))
+        begun = now()  # opening the sockets is no time to answer
+
+        def peers() -> list[Peer]:
+            SystemClock().wait(threading.Event(), max(0.0, begun + LISTEN - now()))
+            return sorted(heard.values(), key=lambda peer: (peer.group, peer.host, peer.pid))
+
         yield peers

@@ -1,0 +1,131 @@
+"""The format of an announcement: the text of one DNS TXT record. Pure.
+
+Such a text is a sequence of strings `key=value`, each with its length in one byte before it. Keys that begin with an
+underscore belong to the beacon: the addresses of the announcing machine, its period, and the number of the update.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from discovery.errors import BadAnnouncement
+
+PERIOD = 4.0
+"""Seconds between two heartbeats, unless a beacon is given another period."""
+PERIODS = 3
+"""Periods for which an announcement is believed after it was last heard. So two heartbeats may be lost."""
+LIFETIME = PERIODS * PERIOD
+"""Seconds for which an announcement with the default period is believed. It may be one second more."""
+SHORTEST, LONGEST = 0.1, 60.0
+"""Seconds that a period may have."""
+MAX_SIZE = 1200
+"""Bytes of an announcement's packed properties. With what the beacon adds, they fit into one packet."""
+MAX_HEAD = 180
+"""Bytes that the beacon adds at most."""
+MAX_ADDRESSES = 8
+"""Addresses that an announcement names at most."""
+GOODBYE = b"\x04gone"
+"""The text of an announcement that was withdrawn. No properties are packed like this, since it has no `=`."""
+TYPE = "_politics._tcp.local."
+"""The DNS-SD service type of all announcements."""
+
+Change = Literal["added", "changed", "removed"]
+_NAME = re.compile(r"([a-z]*)-([0-9a-f]{16})\." + re.escape(TYPE))
+_ADDRESSES, _PERIOD, _REVISION = "_at", "_every", "_rev"
+
+
+@dataclass(frozen=True)
+class Sighting:
+    """An announcement that was heard.
+
+    Attributes:
+        kind: what is announced, a word.
+        name: unique to this announcement.
+        properties: what was announced.
+        addresses: those of the announcing machine.
+        period: seconds between two heartbeats of the announcing beacon.
+    """
+
+    kind: str
+    name: str
+    properties: Mapping[str, str]
+    addresses: tuple[str, ...]
+    period: float = PERIOD
+
+
+def pack(properties: Mapping[str, str]) -> bytes:
+    """Return the properties as they are sent.
+
+    Raises:
+        BadAnnouncement: they cannot be sent; the message names the property or the limit.
+    """
+    if reserved := [key for key in properties if isinstance(key, str) and key.startswith("_")]:
+        raise BadAnnouncement(f"keys that begin with an underscore are reserved: {reserved[0]!r}")
+    packed = _strings(properties.items())
+    if len(packed) > MAX_SIZE:
+        raise BadAnnouncement(f"properties have room for {MAX_SIZE} bytes together; these need {len(packed)}")
+    return packed
+
+
+def head(addresses: Sequence[str], period: float, revision: int) -> bytes:
+    """Return what the beacon sends before the properties."""
+    known = ",".join(addresses[:MAX_ADDRESSES])
+    return _strings([(_ADDRESSES, known), (_PERIOD, f"{period:g}"), (_REVISION, str(revision))])
+
+
+def parse(name: str, text: bytes) -> Sighting | None:
+    """Return what was announced, or None if this is no announcement of ours.
+
+    Args:
+        name: the full DNS name of the record.
+        text: its content.
+    """
+    named = _NAME.fullmatch(name)
+    if named is None or len(text) > MAX_SIZE + MAX_HEAD:
+        return None
+    found: dict[str, str] = {}
+    while text:
+        size, text = text[0], text[1:]
+        pair, text = text[:size], text[size:]
+        try:
+            key, equals, value = pair.decode().partition("=")
+        except UnicodeDecodeError:
+            return None
+        if len(pair) != size or not key or not equals or key in found:
+            return None
+        found[key] = value
+    try:
+        period = float(found.get(_PERIOD, PERIOD))
+    except ValueError:
+        return None
+    if not SHORTEST <= period <= LONGEST:
+        return None
+    addresses = tuple(filter(None, found.get(_ADDRESSES, "").split(",")))
+    properties = {key: value for key, value in found.items() if not key.startswith("_")}
+    return Sighting(named[1], f"{named[1]}-{named[2]}", properties, addresses, period)
+
+
+def short(name: str) -> str:
+    """Return the name of the announcement to which a full DNS name belongs."""
+    return name.removesuffix("." + TYPE)
+
+
+def seconds_to_live(period: float) -> int:
+    """Return the lifetime for the record: whole seconds, and more than a withdrawn one has, which is 1."""
+    return max(2, math.ceil(PERIODS * period))
+
+
+def _strings(pairs: Iterable[tuple[str, str]]) -> bytes:
+    packed = b""
+    for key, value in pairs:
+        if not isinstance(key, str) or not isinstance(value, str) or not key or "=" in key:
+            raise BadAnnouncement(f"properties are texts, with no = in their keys; got {key!r}: {value!r}")
+        text = f"{key}={value}".encode()
+        if len(text) > 255:
+            raise BadAnnouncement(f"key and value have room for 254 bytes together; {key!r} needs {len(text) - 1}")
+        packed += bytes([len(text)]) + text
+    return packed
