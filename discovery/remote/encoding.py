@@ -22,7 +22,7 @@ from typing import Any, TypeVar
 from discovery import errors
 from discovery.errors import BadMessage, CannotTravel, DiscoveryError, RemoteError, UnknownClass
 
-__all__ = ["MAX_DEPTH", "Unknown", "by_value", "describe", "dumps", "loads"]
+__all__ = ["MAX_DEPTH", "Codec", "Unknown", "by_value", "describe"]
 
 Refer = Callable[[Any], str | None]  # the address under which an object is reached, or None: it goes by value
 Resolve = Callable[[str], Any]  # the object, or a proxy for it, behind an address
@@ -37,6 +37,7 @@ MAX_SAME_HASH = 100
 MAX_PATTERN = 10_000
 """Characters of a regular expression, which takes a hundred times its length in memory to compile."""
 
+_encode = json.JSONEncoder(separators=(",", ":"), check_circular=False).encode  # `_pack` finds cycles
 _values: dict[str, type] = {}
 _TYPES: dict[str, type] = {
     kind.__name__: kind
@@ -83,28 +84,46 @@ def by_value(cls: type[T]) -> type[T]:
     return cls
 
 
-def dumps(value: Any, refer: Refer) -> bytes:
-    """The bytes that carry a value; `CannotTravel` names the part of it that cannot be sent."""
-    return json.dumps(_pack(value, refer, 0), separators=(",", ":")).encode("ascii")
+class Codec:
+    """How one side writes and reads values.
 
+    Args:
+        refer: Returns the address under which an object is reached, or None: it goes by value.
+        resolve: Returns the object behind an address, or a proxy for it.
+    """
 
-def loads(data: bytes | bytearray, resolve: Resolve) -> Any:
-    """The value that those bytes carry; `BadMessage`, and only that, when they carry none."""
+    def __init__(self, refer: Refer, resolve: Resolve) -> None:
+        def untag(tagged: dict[str, Any]) -> Any:
+            ((tag, body),) = tagged.items()
+            return resolve(_text(body)) if tag == "r" else _UNPACK[tag](body)
 
-    def untag(tagged: dict[str, Any]) -> Any:
-        ((tag, body),) = tagged.items()
-        return resolve(_text(body)) if tag == "r" else _UNPACK[tag](body)
+        self._refer = refer
+        self._decode = json.JSONDecoder(object_hook=untag).decode
 
-    try:
-        value = json.loads(data.decode("ascii"), object_hook=untag)
-        # Nothing is deeper than it has brackets, so the walk is for large messages only.
-        if data.count(b"[") > MAX_DEPTH and _too_deep(value):
-            raise BadMessage(f"nested more than {MAX_DEPTH} deep")
-    except BadMessage:
-        raise
-    except (Exception, RecursionError) as exc:  # noqa: BLE001 - whatever a stranger's bytes may provoke
-        raise BadMessage(f"unreadable: {type(exc).__name__}: {str(exc)[:200]}") from None
-    return value
+    def dumps(self, value: Any) -> bytes:
+        """Return the bytes that carry a value.
+
+        Raises:
+            CannotTravel: Names the part of the value that cannot be sent.
+        """
+        return _encode(_pack(value, self._refer, 0)).encode("ascii")
+
+    def loads(self, data: bytes | bytearray) -> Any:
+        """Return the value that those bytes carry.
+
+        Raises:
+            BadMessage: They carry none. No other error is raised, whatever they are.
+        """
+        try:
+            value = self._decode(data.decode("ascii"))
+            # Nothing is deeper than it has brackets, so the walk is for large messages only.
+            if data.count(b"[") > MAX_DEPTH and _too_deep(value):
+                raise BadMessage(f"nested more than {MAX_DEPTH} deep")
+        except BadMessage:
+            raise
+        except (Exception, RecursionError) as exc:  # noqa: BLE001 - whatever a stranger's bytes may provoke
+            raise BadMessage(f"unreadable: {type(exc).__name__}: {str(exc)[:200]}") from None
+        return value
 
 
 def _pack(value: Any, refer: Refer, depth: int) -> Any:

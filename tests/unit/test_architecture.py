@@ -12,12 +12,11 @@ PURE = {
     Path(name)
     for name in ("election/lease.py", "election/record.py", "election/rules.py", "politics/worker/slots.py",
                  "politics/doctor/findings.py", "politics/group/peers.py", "discovery/tuples/template.py",
-                 "discovery/registry/url.py")
+                 "discovery/registry/url.py", "discovery/remote/address.py", "discovery/remote/protocol.py")
 }  # fmt: skip
 DOORS = {
     "pymemcache": "election/stores/memcached.py",
     "zeroconf": "discovery/beacon.py",
-    "Pyro5": "discovery/remote/wire.py",
     "prometheus_client": "politics/metrics.py",
 }
 FORBIDDEN = {"election": {"discovery", "politics"}, "discovery": {"election", "politics"}, "politics": set[str]()}
