@@ -1,6 +1,7 @@
 """The calling side: `Client` with its settings, `Call`, and `RemoteStream`, whose answers come in batches."""
 
 import contextlib
+import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
@@ -72,6 +73,7 @@ class Client:
         method: str,
         args: Sequence[Any] = (),
         kwargs: Mapping[str, Any] | None = None,
+        *,
         within: float | None = None,
     ) -> Any:
         """Call a method and return or raise what it does, as the proxies do.
@@ -87,14 +89,14 @@ class Client:
             CannotTravel: An argument cannot be sent. Nothing has been sent.
             ConnectionLost: There is no answer. It says whether the call may have been executed.
         """
-        call = Call(self, address, method, args, kwargs, within)
+        call = Call(self, address, method, args, kwargs, within=within)
         answer = call.result()
         if call.held:
             call.confirm()
         return answer
 
     def stream(
-        self, address: Address, method: str, args: Sequence[Any] = (), within: float | None = None
+        self, address: Address, method: str, args: Sequence[Any] = (), *, within: float | None = None
     ) -> "RemoteStream":
         """Call a method that answers with a stream: batch after batch, each when it is asked for."""
         call = Call(self, address, method, args, within=within)
@@ -154,13 +156,15 @@ class Call:
         method: str,
         args: Sequence[Any] = (),
         kwargs: Mapping[str, Any] | None = None,
+        *,
         within: float | None = None,
     ) -> None:
         request = client._codec.dumps([address.object_id, method, list(args), dict(kwargs or {})])
         self._client, self._address = client, address
         self._within = within or client._timeout
-        self.held = self._cancelled = self._sent = False
+        self.held = self._cancelled = self._sent = self._done = False
         self._value: Any = None
+        self._lock = threading.Lock()  # around what another thread may `cancel` meanwhile
         self._connection = client._pool.acquire(address, self._within)
         with self._trouble():
             self._connection.send(Kind.CALL, request, self._within)
@@ -176,7 +180,7 @@ class Call:
         if kind is Kind.HOLD:
             self.held, self._value = True, answer
             return answer
-        return self._done(kind, answer)
+        return self._end(kind, answer)
 
     def confirm(self) -> None:
         """Tell the server that its answer has arrived, and wait until it knows.
@@ -190,16 +194,24 @@ class Call:
             self._sent = True
             kind, body = self._connection.receive(self._within)
             answer = self._client._codec.loads(body)
-        self._done(kind, answer)
+        self._end(kind, answer)
 
     def cancel(self) -> None:
-        """End it: a `result` that waits raises `RequestCanceled`, and the server has back what it holds for us."""
-        self._cancelled = True
-        self._connection.abort()
+        """End it: a `result` that waits raises `RequestCanceled`, and the server has back what it holds for us.
+
+        Do nothing when the call is over.
+        """
+        with self._lock:
+            if self._done:
+                return  # the connection may be in use for another call
+            self._cancelled = True
+            self._connection.abort()
         if self.held:  # nobody is waiting, so nobody else would
             self._connection.close()
 
-    def _done(self, kind: Kind, answer: Any) -> Any:
+    def _end(self, kind: Kind, answer: Any) -> Any:
+        with self._lock:
+            self._done, self.held = True, False
         self._client._pool.release(self._address, self._connection)
         if kind is Kind.ERROR:
             if isinstance(answer, ConnectionLost):
@@ -238,6 +250,7 @@ class RemoteStream:
         Raises:
             TimeoutError: None came within `timeout` seconds. Call this again to go on waiting for it.
             ConnectionLost: The server is gone.
+            BadMessage: No honest server sends what arrived.
         """
         if self._closed:
             return None
@@ -247,6 +260,9 @@ class RemoteStream:
                 self._asked = True
             kind, body = self._connection.receive(timeout)
         except TimeoutError:
+            raise
+        except BadMessage:
+            self.drop()
             raise
         except OSError as exc:
             self._connection.close()

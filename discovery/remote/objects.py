@@ -28,7 +28,7 @@ class ObjectTable:
         clock: Seconds since some fixed moment.
     """
 
-    def __init__(self, keep: float, clock: Callable[[], float]) -> None:
+    def __init__(self, *, keep: float, clock: Callable[[], float]) -> None:
         self._keep, self._clock = keep, clock
         self._lock = threading.RLock()
         self._objects: dict[str, Any] = {}

@@ -64,7 +64,7 @@ class Server:
         self._context = tls.for_server() if tls else None
         self._client = client or Client(tls=tls if tls and tls.authority else None, server=lambda: self)
         self._codec = Codec(self._refer, self._client.resolve)
-        self._keep, self._table = keep, objects.ObjectTable(keep, clock)
+        self._keep, self._table = keep, objects.ObjectTable(keep=keep, clock=clock)
         self._max_connections, self._max_message = max_connections, max_message
         self._lock = threading.RLock()
         self._connections: set[Connection] = set()
@@ -174,7 +174,8 @@ class Server:
 
     def _converse(self, connection: Connection, peer: str) -> None:
         try:
-            Session(connection, peer, self._table, self._codec, self._watching).run(self._context)
+            session = Session(connection, peer, table=self._table, codec=self._codec, watching=self._watching)
+            session.run(self._context)
         finally:
             self._forget(connection)
 

@@ -37,6 +37,7 @@ class Session:
         self,
         connection: Connection,
         peer: str,
+        *,
         table: objects.ObjectTable,
         codec: Codec,
         watching: Callable[[Connection, Callable[[], None]], AbstractContextManager[None]],

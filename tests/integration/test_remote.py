@@ -270,12 +270,13 @@ def test_bad_addresses_are_named(text: str) -> None:
         connect(text)
 
 
-def test_a_server_that_is_not_there() -> None:
-    """Nothing was executed, and the error says so."""
+@pytest.mark.parametrize("host", ["127.0.0.1", "no..name", "n" * 70])
+def test_a_server_that_is_not_there(host: str) -> None:
+    """Nothing was executed, and the error says so; a host that cannot even be looked up is no other case."""
     with socket.create_server(("127.0.0.1", 0)) as closed:
         port = closed.getsockname()[1]
     with pytest.raises(ConnectionLost, match=str(port)) as caught:
-        connect(f"remote://127.0.0.1:{port}/x").call()
+        connect(f"remote://{host}:{port}/x").call()
     assert not caught.value.maybe_executed
 
 
@@ -418,6 +419,22 @@ def test_a_held_answer_that_is_given_back(client: Client, server: Server) -> Non
     call.cancel()
     assert held.over.wait(DEADLINE)
     assert held.fate == ["put back"]
+
+
+def test_a_call_that_is_over_cannot_be_cancelled(client: Client, server: Server) -> None:
+    """Its connection is back in the pool, where another call may use it."""
+    held = Held()
+    held.answer.set()
+    done = Call(client, Address.parse(server.serve(Hello())), "echo")
+    done.result()
+    confirmed = Call(client, Address.parse(server.serve(held)), "take")
+    confirmed.result()
+    confirmed.confirm()
+    for call in (done, confirmed):
+        call.cancel()
+        assert not call.held
+        assert not call._connection.readable
+    assert held.fate == ["confirmed"]
 
 
 def test_a_call_that_is_cancelled(client: Client, server: Server) -> None:

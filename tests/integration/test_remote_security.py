@@ -6,6 +6,7 @@ import secrets
 import socket
 import ssl
 import subprocess
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -261,6 +262,56 @@ def test_garbage_ends_that_connection_only(server: Server, name: str, caplog: py
         assert len(lines) == (complaint is not None)
         assert all(line.startswith("hung up on 127.0.0.1: ") and complaint in line for line in lines)
         assert all(len(line) < 200 for line in lines)
+
+
+@contextlib.contextmanager
+def hostile(*said: bytes) -> Iterator[Address]:
+    """A server that says these things, each after something has arrived, and then waits for the end."""
+
+    def serve() -> None:
+        with listener.accept()[0] as sock:
+            for words in said:
+                sock.sendall(words)
+                if not sock.recv(1000):
+                    return
+            while sock.recv(1000):
+                pass
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        thread = threading.Thread(target=serve)
+        thread.start()
+        yield Address("x", "127.0.0.1", listener.getsockname()[1])
+        thread.join(DEADLINE)
+        assert not thread.is_alive()  # the client has hung up
+
+
+GREETING, STREAM = header(Kind.GREETING), header(Kind.STREAM)
+
+
+@pytest.mark.parametrize(
+    "said", [b"HTTP/1.1 400 Bad Request\r\n\r\n", b"SSH-2.0-x\r\n", header(Kind.RESULT), GREETING * 2]
+)
+def test_a_server_of_another_kind(said: bytes) -> None:
+    """What does not greet as ours does has been sent nothing."""
+    with hostile(said) as address, Client() as client:
+        assert "cannot connect" in refused(client, str(address))
+
+
+@pytest.mark.parametrize(
+    "said", [b"HTTP/1.1", GREETING, header(Kind.BATCH), header(Kind.RESULT, 2**31), header(Kind.RESULT) * 2]
+)
+def test_answers_that_are_none(said: bytes) -> None:
+    """A hostile server costs its client that one call, whatever it answers."""
+    with hostile(GREETING, said) as address, Client() as client, pytest.raises(BadMessage):
+        client.call(address, "echo")
+    with (
+        hostile(GREETING, STREAM, said.replace(header(Kind.BATCH), header(Kind.STREAM))) as address,
+        Client() as client,
+    ):
+        stream = client.stream(address, "echo")
+        with pytest.raises(BadMessage):
+            stream.next_batch(DEADLINE)
+        assert stream.next_batch(DEADLINE) is None
 
 
 BAD_CALLS = [
