@@ -193,5 +193,5 @@ class Server:
         self._closed, self._lock = True, threading.RLock()
         if self._listener is not None:
             self._listener.close_in_child()
-        for connection in self._connections:
+        for connection in list(self._connections):
             connection.close()

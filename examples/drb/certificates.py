@@ -2,7 +2,7 @@
 
 python certificates.py FOLDER NAME=HOST...      (python certificates.py certs server=10.0.0.5 client=10.0.0.9)
 
-Keep `ca.key` to yourself: whoever has it can be anybody.
+Keep `ca.key` secret: with it, anybody can pretend to be any machine.
 """
 
 import ipaddress
@@ -14,12 +14,12 @@ NEW = ["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "
 
 
 def make_authority(folder: Path) -> None:
-    """`ca.pem`, which everybody may have, and `ca.key`."""
+    """Write `ca.pem`, which everybody may have, and `ca.key`."""
     _openssl(folder, *NEW, "-subj", "/CN=our own authority", "-keyout", "ca.key", "-out", "ca.pem")
 
 
 def make_certificate(folder: Path, name: str, host: str) -> None:
-    """`NAME.pem` and `NAME.key`, for whoever is reached as `host`: a name or an address."""
+    """Write `NAME.pem` and `NAME.key`, for the machine that is reached as `host`: a name or an address."""
     try:
         alternative = f"IP:{ipaddress.ip_address(host)}"
     except ValueError:

@@ -1,4 +1,4 @@
-"""How long a reference is good for: what is served, until the server ends it; what is lent, for a while after its use.
+"""How long a reference works: of an object that is served, until the server ends it; of one that is lent, for a while.
 
 python keeping.py [server | client ADDRESS]
 """
@@ -26,13 +26,13 @@ class Notes:
         return Note(text)  # nobody here keeps it; the server does, for as long as it is used
 
     def wait(self, seconds: float) -> None:
-        self.now += seconds  # so that nobody has to
+        self.now += seconds  # the clock of this server, so that the program need not wait
 
 
 def server() -> str:
     notes = Notes()
     server = Server("127.0.0.1", keep=600, clock=lambda: notes.now)  # without a clock of our own it takes a real one
-    return server.serve(notes, "HW:notes")  # a name of our choice, which others can guess
+    return server.serve(notes, "HW:notes")  # an id of our choice, which others can guess
 
 
 def client(address: str) -> None:

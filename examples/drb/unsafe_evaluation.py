@@ -2,8 +2,8 @@
 
 python unsafe_evaluation.py [server | client ADDRESS]
 
-In Ruby every object has `instance_eval`, so whoever could connect could run a program. Here nothing has to be turned
-off for that: no object has a method that evaluates anything, unless you write one.
+In Ruby every object has `instance_eval`, so anybody who can connect can run a program. Here you need not turn
+anything off: no object has a method that evaluates anything, unless you write one.
 """
 
 import both
