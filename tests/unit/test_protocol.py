@@ -114,6 +114,26 @@ def test_a_message_that_was_too_long_to_send_changes_nothing() -> None:
     assert client.send(Kind.CALL, b"x" * LIMIT)
 
 
+def test_one_message_after_the_other() -> None:
+    """Each has its own length, and a byte more than one of them is out of turn."""
+    client, server = pair(State.IDLE)
+    for size in (5, 900, 0):
+        assert server.receive(client.send(Kind.CALL, bytes(size))) == Message(Kind.CALL, bytes(size))
+        assert client.receive(server.send(Kind.RESULT, b"x")) == Message(Kind.RESULT, b"x")
+    with pytest.raises(BadMessage, match="3 bytes more than one message"):
+        server.receive(client.send(Kind.CALL, b"body") + b"abc")
+
+
+def test_nothing_is_kept_of_what_is_refused() -> None:
+    """Half a message is forgotten as soon as the rest of it is wrong."""
+    server = pair(State.IDLE)[Role.SERVER]
+    assert server.receive(frame(Kind.CALL, b"x" * 500)[:400]) is None
+    assert server.partial
+    with pytest.raises(BadMessage):
+        server.receive(b"x" * 500)
+    assert not server.partial
+
+
 @given(st.data())
 def test_a_conversation_in_any_pieces(data: st.DataObject) -> None:
     """Whatever the table allows arrives as it was sent, wherever it is cut, and both sides agree on the state."""
