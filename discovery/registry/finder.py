@@ -15,8 +15,9 @@ from discovery.registry.loan import PATIENCE, Borrowed
 from discovery.registry.offer import Offer
 from discovery.registry.transport import Medium
 from discovery.registry.view import View
-from discovery.remote.client import Client, Proxy
-from discovery.remote.wire import Address
+from discovery.remote.address import SCHEME, Address
+from discovery.remote.client import Client
+from discovery.remote.proxy import Proxy
 from discovery.tuples.space import uptime
 
 Template = tuple[str | None, str, None, None]
@@ -38,7 +39,7 @@ class Finder:
         return self._target(service.url, template)
 
     def _target(self, endpoint: str, template: Template) -> Any:
-        if not endpoint.startswith("PYRO:"):
+        if not endpoint.startswith(SCHEME):
             return endpoint
         return ServiceProxy(self, template, _address(endpoint))
 
@@ -70,8 +71,8 @@ class Finder:
 
     def lost(self, address: Address) -> None:
         """Nobody is sent to a server that does not answer, until it is heard anew."""
-        at = f"@{str(address).partition('@')[2]}"
-        self._doubt(lambda other: other.service.url.startswith("PYRO:") and other.service.url.endswith(at))
+        there = str(address._replace(object_id=""))
+        self._doubt(lambda other: other.service.url.startswith(there))
 
     def _doubt(self, doubtful: Callable[[Offer], bool]) -> None:
         for known in self.view.offers((None,) * 4):
@@ -101,7 +102,7 @@ class Finder:
 
     def _lenders(self, template: Template) -> list[Offer]:
         """Those who have something to lend, who have it at home first."""
-        offers = [known for known in self.view.offers(template) if known.desk.startswith("PYRO:")]
+        offers = [known for known in self.view.offers(template) if known.desk.startswith(SCHEME)]
         random.shuffle(offers)
         return sorted(offers, key=lambda known: known.on_loan)
 
@@ -129,7 +130,7 @@ class Finder:
             if back > turn:  # otherwise the next one has it already
                 self.view.put(replace(known, on_loan=False, turn=back))
 
-        own = known.service.url.startswith("PYRO:")
+        own = known.service.url.startswith(SCHEME)
         return (self.client.proxy(address) if own else known.service.url), stream, asked, give_back
 
 

@@ -13,9 +13,11 @@ from collections.abc import Callable
 from typing import Any
 
 from discovery.errors import BadTime, DiscoveryError, LoanLost, RequestCanceled, ServiceNotFound, ServiceOnLoan
-from discovery.remote.client import Proxy, RemoteStream, address_of
-from discovery.remote.server import Server, Stream
-from discovery.remote.wire import Address
+from discovery.remote.address import Address
+from discovery.remote.answers import Stream
+from discovery.remote.client import RemoteStream
+from discovery.remote.proxy import Proxy, address_of
+from discovery.remote.server import Server
 from discovery.tuples.entry import seconds_or_forever
 from discovery.tuples.space import uptime
 

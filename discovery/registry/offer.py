@@ -12,7 +12,7 @@ from typing import NamedTuple
 from discovery.beacon import pack
 from discovery.errors import BadAddress, BadAnnouncement, BadURL
 from discovery.registry import url
-from discovery.remote.wire import Address
+from discovery.remote.address import SCHEME, Address
 
 KIND = "service"
 """The kind of the announcements."""
@@ -81,7 +81,7 @@ def understand(name: str, properties: Mapping[str, str], secret: bytes, now: flo
         )  # fmt: skip
         turn, desk = int(properties["n"]), properties.get("desk", "")
         for where in (service.url, desk):
-            if where.startswith("PYRO:"):
+            if where.startswith(SCHEME):
                 Address.parse(where)
     except (KeyError, ValueError, BadURL, BadAddress, BadAnnouncement) as exc:
         raise Refused(f"malformed: {repr(exc)[:200]}") from exc

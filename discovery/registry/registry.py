@@ -31,11 +31,11 @@ from discovery.registry.loan import TTL, Desk, Loan, Lot
 from discovery.registry.offer import Offer, Refused, Service
 from discovery.registry.url import ServiceURL
 from discovery.registry.view import View, Watch
-from discovery.remote import server
+from discovery.remote.address import Address
 from discovery.remote.client import Client
+from discovery.remote.listener import own_host
 from discovery.remote.security import TLS, Access
 from discovery.remote.server import Server
-from discovery.remote.wire import Address
 from discovery.tuples.entry import Expiry
 from discovery.tuples.requests import EventStream
 from discovery.tuples.space import TupleSpace, uptime
@@ -326,7 +326,7 @@ def _checked(name: str) -> str:
 
 def _own_host() -> str:
     """The address under which others reach this machine, if it has no way out to tell by."""
-    found = server.own_host()
+    found = own_host()
     return next(iter(beacon.own_addresses()), found) if found.startswith("127.") else found
 
 

@@ -6,18 +6,21 @@
     hello = connect(address)                       # there
     hello.say_hello()
 
-What arrives is never unpickled or evaluated, and of a served object nothing exists but its public methods. An address
-holds an unguessable id, and no server tells which ids it has: who was not given an address cannot call. (Without TLS,
-whoever can read the network can read addresses too.) The idea, and the words by value and by reference, are DRb's.
+What arrives is never unpickled or evaluated, and only public methods of served objects can be called. An address is
+`remote://HOST:PORT/ID`. Nobody can guess the id, and no server tells which ids it has: to call an object you must have
+been given its address. (Without TLS, anybody who can read the network can read addresses too.) The idea, and the words
+by value and by reference, are DRb's.
 """
 
-from discovery.remote.client import Client, Proxy, RemoteStream, address_of
+from discovery.remote.address import Address
+from discovery.remote.answers import Pending, Stream
+from discovery.remote.client import Client, RemoteStream
 from discovery.remote.defaults import connect, default_client, default_server, serve
 from discovery.remote.encoding import Unknown, by_value
 from discovery.remote.objects import by_reference
+from discovery.remote.proxy import Proxy, address_of
 from discovery.remote.security import TLS, Access
-from discovery.remote.server import Pending, Server, Stream
-from discovery.remote.wire import Address
+from discovery.remote.server import Server
 
 __all__ = [
     "TLS",

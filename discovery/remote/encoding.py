@@ -1,10 +1,11 @@
-"""How values travel: JSON in which everything that JSON would bend is tagged, so that it arrives as it was sent.
+"""How values travel: as JSON, with tags for everything that JSON would change, so that it arrives as it was sent.
 
 Text, numbers, booleans, None and lists are written as JSON writes them. Anything else is an object with one key, its
 tag: `{"t": [1, 2]}` is a tuple. Nothing is evaluated, imported or called by name to read it: a tag selects one of the
-functions below, and a class is only ever built where this process named it with `by_value`.
+functions below, and a class is only built if this process has named it with `by_value`.
 
-Exact types only. A subclass (a named tuple, an IntEnum) would arrive as something else, so it is refused at the sender.
+Only exact types can be sent. A subclass (a named tuple, an IntEnum) would arrive as something else, so the sender gets
+an error.
 """
 
 import dataclasses
@@ -22,7 +23,7 @@ from typing import Any, TypeVar
 from discovery import errors
 from discovery.errors import BadMessage, CannotTravel, DiscoveryError, RemoteError, UnknownClass
 
-__all__ = ["MAX_DEPTH", "Unknown", "by_value", "describe", "dumps", "loads"]
+__all__ = ["MAX_DEPTH", "Codec", "Unknown", "by_value", "describe"]
 
 Refer = Callable[[Any], str | None]  # the address under which an object is reached, or None: it goes by value
 Resolve = Callable[[str], Any]  # the object, or a proxy for it, behind an address
@@ -37,6 +38,7 @@ MAX_SAME_HASH = 100
 MAX_PATTERN = 10_000
 """Characters of a regular expression, which takes a hundred times its length in memory to compile."""
 
+_encode = json.JSONEncoder(separators=(",", ":"), check_circular=False).encode  # `_pack` finds cycles
 _values: dict[str, type] = {}
 _TYPES: dict[str, type] = {
     kind.__name__: kind
@@ -73,9 +75,12 @@ class Unknown:
 
 
 def by_value(cls: type[T]) -> type[T]:
-    """Let instances of this dataclass be rebuilt here, through its constructor, when they arrive.
+    """Rebuild instances of this dataclass here, through its constructor, when they arrive.
 
     Any dataclass may be sent. A process that has not named its class gets an `Unknown` instead.
+
+    Raises:
+        TypeError: The class is no dataclass.
     """
     if not dataclasses.is_dataclass(cls):
         raise TypeError(f"by_value is for dataclasses, which {cls!r} is not")
@@ -83,28 +88,46 @@ def by_value(cls: type[T]) -> type[T]:
     return cls
 
 
-def dumps(value: Any, refer: Refer) -> bytes:
-    """The bytes that carry a value; `CannotTravel` names the part of it that cannot be sent."""
-    return json.dumps(_pack(value, refer, 0), separators=(",", ":")).encode("ascii")
+class Codec:
+    """How one side writes and reads values.
 
+    Args:
+        refer: Returns the address under which an object is reached, or None: it goes by value.
+        resolve: Returns the object behind an address, or a proxy for it.
+    """
 
-def loads(data: bytes | bytearray, resolve: Resolve) -> Any:
-    """The value that those bytes carry; `BadMessage`, and only that, when they carry none."""
+    def __init__(self, refer: Refer, resolve: Resolve) -> None:
+        def untag(tagged: dict[str, Any]) -> Any:
+            ((tag, body),) = tagged.items()
+            return resolve(_text(body)) if tag == "r" else _UNPACK[tag](body)
 
-    def untag(tagged: dict[str, Any]) -> Any:
-        ((tag, body),) = tagged.items()
-        return resolve(_text(body)) if tag == "r" else _UNPACK[tag](body)
+        self._refer = refer
+        self._decode = json.JSONDecoder(object_hook=untag).decode
 
-    try:
-        value = json.loads(data.decode("ascii"), object_hook=untag)
-        # Nothing is deeper than it has brackets, so the walk is for large messages only.
-        if data.count(b"[") > MAX_DEPTH and _too_deep(value):
-            raise BadMessage(f"nested more than {MAX_DEPTH} deep")
-    except BadMessage:
-        raise
-    except (Exception, RecursionError) as exc:  # noqa: BLE001 - whatever a stranger's bytes may provoke
-        raise BadMessage(f"unreadable: {type(exc).__name__}: {str(exc)[:200]}") from None
-    return value
+    def dumps(self, value: Any) -> bytes:
+        """Return the bytes that carry a value.
+
+        Raises:
+            CannotTravel: Names the part of the value that cannot be sent.
+        """
+        return _encode(_pack(value, self._refer, 0)).encode("ascii")
+
+    def loads(self, data: bytes | bytearray) -> Any:
+        """Return the value that those bytes carry.
+
+        Raises:
+            BadMessage: They carry none. No other error is raised, whatever they are.
+        """
+        try:
+            value = self._decode(data.decode("ascii"))
+            # Nothing is deeper than it has brackets, so the walk is for large messages only.
+            if data.count(b"[") > MAX_DEPTH and _too_deep(value):
+                raise BadMessage(f"nested more than {MAX_DEPTH} deep")
+        except BadMessage:
+            raise
+        except (Exception, RecursionError) as exc:  # noqa: BLE001 - whatever a stranger's bytes may provoke
+            raise BadMessage(f"unreadable: {type(exc).__name__}: {str(exc)[:200]}") from None
+        return value
 
 
 def _pack(value: Any, refer: Refer, depth: int) -> Any:
@@ -148,7 +171,7 @@ def _pack_object(value: Any, refer: Refer, depth: int) -> Any:
 
 
 def _pack_error(error: Exception, refer: Refer, depth: int) -> list[Any]:
-    """The class's name, the message, what it was made of where that can be sent, and where it was raised."""
+    """Return the class's name, the message, what it was made of if that can be sent, and where it was raised."""
     try:
         made_of = _pack([list(error.args), {k: v for k, v in vars(error).items() if k[0] != "_"}], refer, depth)
     except CannotTravel:
@@ -166,7 +189,7 @@ def _unpack_error(body: list[Any]) -> Exception:
 
 
 def _rebuilt(kind: type[Exception] | None, made_of: Any) -> Exception | None:
-    """The same error again; None where its class is not one of Python's or ours, or will not be made of this."""
+    """Return the same error again; None if its class is not one of Python's or ours, or cannot be made of this."""
     if kind is None or made_of is None:
         return None
     args, attributes = made_of
@@ -209,8 +232,11 @@ def _inside(value: Any) -> list[Any]:
 
 
 def _spread(members: list[Any]) -> list[Any]:
-    """Those members, unless they were chosen to share a hash: a set of half a million such numbers, which fit into one
-    message, takes half an hour to build, and the interpreter does nothing else meanwhile."""
+    """Return those members, or raise `BadMessage` if they were chosen to share a hash.
+
+    A set of half a million such numbers fits into one message. Building it takes half an hour, and the interpreter
+    does nothing else meanwhile.
+    """
     if len(members) > MAX_SAME_HASH and max(Counter(map(hash, members)).values()) > MAX_SAME_HASH:
         raise BadMessage(f"more than {MAX_SAME_HASH} members with one hash")
     return members
@@ -227,7 +253,7 @@ def _name(cls: type) -> str:
 
 
 def describe(value: Any) -> str:
-    """A value in an error message: what it looks like, shortened, and its class."""
+    """Return how a value is shown in an error message: its `repr`, shortened, and its class."""
     text = repr(value)
     return f"{text if len(text) <= 80 else text[:77] + '...'} ({_name(type(value))})"
 

@@ -8,9 +8,10 @@ from types import FunctionType
 from typing import Any, TypeVar
 
 from discovery.errors import NoSuchMethod, NoSuchObject
-from discovery.remote.wire import Address
+from discovery.fork import ForkGuard
+from discovery.remote.address import Address
 
-__all__ = ["Shelf", "by_reference", "goes_by_reference", "method"]
+__all__ = ["ObjectTable", "by_reference", "goes_by_reference", "method"]
 
 T = TypeVar("T")
 
@@ -19,10 +20,15 @@ addresses: dict[int, Address] = {}
 objects: dict[Address, Any] = {}
 
 
-class Shelf:
-    """The objects of one server; those that are only lent, for `keep` seconds after their last use. For any thread."""
+class ObjectTable:
+    """The objects of one server, by id. For any thread.
 
-    def __init__(self, keep: float, clock: Callable[[], float]) -> None:
+    Args:
+        keep: Seconds for which an object that is only lent is kept after its last use.
+        clock: Seconds since some fixed moment.
+    """
+
+    def __init__(self, *, keep: float, clock: Callable[[], float]) -> None:
         self._keep, self._clock = keep, clock
         self._lock = threading.RLock()
         self._objects: dict[str, Any] = {}
@@ -32,8 +38,14 @@ class Shelf:
         self.host, self.port = "", 0
 
     def add(self, target: Any, object_id: str | None = None) -> Address:
-        """Serve an object, by default under an id that nobody can guess; ValueError when the id is taken."""
+        """Serve an object, by default under an id that nobody can guess.
+
+        Raises:
+            ValueError: The id is taken, or it cannot be part of an address.
+        """
         address = Address(object_id or secrets.token_urlsafe(16), self.host, self.port)
+        if object_id is not None:
+            Address.parse(str(address))
         with self._lock:
             if address.object_id in self._objects:
                 raise ValueError(f"{self.host}:{self.port} already serves something as {object_id!r}")
@@ -43,7 +55,7 @@ class Shelf:
         return address
 
     def lend(self, target: Any, keep: float = 0.0) -> Address:
-        """The address of an object, which is served from now on for as long as it is used, or `keep` seconds."""
+        """Serve an object for as long as it is used, and `keep` seconds more; return its address."""
         with self._lock:
             address = addresses.get(id(target))
             if address is None:
@@ -53,7 +65,7 @@ class Shelf:
             return address
 
     def alias(self, target: Any) -> Address:
-        """Another address for an object, which nobody hears of when the object is sent."""
+        """Return another address for an object, which is not the one that others hear of when the object is sent."""
         address = Address(secrets.token_urlsafe(16), self.host, self.port)
         with self._lock:
             self._objects[address.object_id] = target
@@ -68,7 +80,11 @@ class Shelf:
                 self._barred[object_id] = error
 
     def find(self, object_id: Any) -> Any:
-        """The object with that id, which is thereby used; `NoSuchObject` where there is none."""
+        """Return the object with that id, which counts as a use of it.
+
+        Raises:
+            NoSuchObject: There is none, or no longer.
+        """
         with self._lock:
             if object_id in self._barred:
                 raise self._barred[object_id].with_traceback(None)
@@ -98,7 +114,7 @@ class Shelf:
                 self._remove(object_id)
 
     def let_go(self) -> None:
-        """Forget what was lent and has not been used for a while; to be called now and then, and cheap."""
+        """Forget what was lent and has not been used for a while. Call it now and then; it is cheap."""
         now = self._clock()
         with self._lock:
             if now >= self._next_look:
@@ -131,14 +147,17 @@ def by_reference(cls: type[T]) -> type[T]:
 
 
 def goes_by_reference(value: Any) -> bool:
-    """Whether a value is served, or of a class that is marked."""
+    """Return whether a value is served, or of a class that is marked."""
     return id(value) in addresses or getattr(type(value), "_by_reference", False)
 
 
 def method(target: Any, name: str) -> Callable[..., Any]:
-    """The public method of that name; found in the classes alone, so that asking runs none of the object's code.
+    """Return the public method of that name. Only classes are searched, so this runs none of the object's code.
 
     `new` of a class that has no such method makes an instance.
+
+    Raises:
+        NoSuchMethod: There is none.
     """
     if name == "__call__" and isinstance(target, type | FunctionType):
         return target
@@ -151,3 +170,11 @@ def method(target: Any, name: str) -> Callable[..., Any]:
         if name == "new" and found is None and kind is target:
             return target
     raise NoSuchMethod(f"{kind.__qualname__} has no public method {name!r}")
+
+
+def _forget() -> None:
+    addresses.clear()
+    objects.clear()
+
+
+_guard = ForkGuard(_forget)  # a forked child serves none of its parent's objects

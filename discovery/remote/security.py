@@ -15,12 +15,15 @@ Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 class Access:
     """An access list: `Access("deny all allow 127.0.0.1 allow 10.0.0.0/8")`, in one text or several.
 
-    The rule for the smallest network that holds an address decides; of two for the same network, `deny`. An address
-    that no rule names is admitted, unless the list allows somebody: then only those. The order means nothing.
+    The rule for the smallest network that holds an address decides; of two for the same network, `deny` does. An
+    address that no rule names is admitted, unless the list allows somebody: then only those. The order of the rules
+    means nothing.
 
     So `allow all deny X` keeps X out, either way round. In DRb's ACL, where this idea is from, `allow all` silently
-    overrides every `deny`. `BadAccessRule` names what is not a rule; host names are none, since whoever answers for a
-    name could let himself in.
+    overrides every `deny`. Host names are no rules: anybody who answers for a name could let himself in.
+
+    Raises:
+        BadAccessRule: Names what is not a rule.
     """
 
     def __init__(self, *rules: str) -> None:
@@ -31,7 +34,7 @@ class Access:
         self._text = " ".join(words)
 
     def admits(self, host: str) -> bool:
-        """Whether that address (IPv4 or IPv6, as text) may connect."""
+        """Return whether that address (IPv4 or IPv6, as text) may connect."""
         address = ipaddress.ip_address(host.partition("%")[0])
         if isinstance(address, ipaddress.IPv6Address):
             address = address.ipv4_mapped or address
@@ -45,7 +48,7 @@ class Access:
 
 
 def _rule(verb: str, where: str) -> tuple[int, bool, list[Network]]:
-    """How specific the rule is, whether it denies, and which networks it is for."""
+    """Return how specific the rule is, whether it denies, and which networks it is for."""
     if verb not in ("allow", "deny"):
         raise BadAccessRule(f"not allow or deny: {verb!r}")
     if where == "all":
@@ -62,9 +65,11 @@ def _rule(verb: str, where: str) -> tuple[int, bool, list[Network]]:
 class TLS:
     """Certificates, as PEM files. The same settings serve a server and a client.
 
-    A server needs `certificate` and `key`; with `authority` it admits only clients whose certificate that authority
-    signed. A client needs `authority`, against which the server's certificate and the host name or address in it are
-    checked; it presents `certificate` where it has one.
+    Args:
+        certificate: What this side proves itself with. A server needs one; a client presents it if it has one.
+        key: The key of the certificate, unless that file holds it too.
+        authority: The certificate of the authority to trust. A client needs one: it checks the server's certificate,
+            and the host name or address in it. A server with one admits only clients whose certificate it signed.
     """
 
     certificate: str | Path | None = None
@@ -72,7 +77,11 @@ class TLS:
     authority: str | Path | None = None
 
     def for_server(self) -> ssl.SSLContext:
-        """A context for the accepting side; ValueError says what is wrong with the settings or the files."""
+        """Return a context for the accepting side.
+
+        Raises:
+            ValueError: Says what is wrong with the settings or the files.
+        """
         if self.certificate is None:
             raise ValueError("a server with TLS needs a certificate and its key")
         context = self._context(ssl.PROTOCOL_TLS_SERVER)
@@ -81,7 +90,11 @@ class TLS:
         return context
 
     def for_client(self) -> ssl.SSLContext:
-        """A context for the connecting side; ValueError says what is wrong with the settings or the files."""
+        """Return a context for the connecting side.
+
+        Raises:
+            ValueError: Says what is wrong with the settings or the files.
+        """
         if self.authority is None:
             raise ValueError("a client with TLS needs the authority that signed the server's certificate")
         return self._context(ssl.PROTOCOL_TLS_CLIENT)

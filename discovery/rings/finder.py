@@ -9,9 +9,9 @@ from typing import overload
 
 from discovery.beacon import Beacon, Change, Sighting
 from discovery.errors import DiscoveryError, MulticastUnavailable, RingNotFound
+from discovery.remote.address import Address
 from discovery.remote.client import Client
 from discovery.remote.defaults import default_client
-from discovery.remote.wire import Address
 from discovery.rings.server import OBJECT_ID, PORT
 from discovery.rings.space import RemoteSpace
 

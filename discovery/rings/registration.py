@@ -12,7 +12,7 @@ from math import inf
 from typing import Any
 
 from discovery.errors import DiscoveryError
-from discovery.remote.client import Proxy, address_of
+from discovery.remote.proxy import Proxy, address_of
 from discovery.rings.finder import RingFinger
 from discovery.rings.space import RemoteEvents, RemoteSpace
 from discovery.tuples.entry import SimpleRenewer

@@ -10,9 +10,9 @@ import secrets
 from discovery.beacon import Beacon
 from discovery.errors import MulticastUnavailable
 from discovery.remote.client import Client
+from discovery.remote.protocol import MAX_MESSAGE
 from discovery.remote.security import TLS, Access
 from discovery.remote.server import Server
-from discovery.remote.wire import MAX_MESSAGE
 from discovery.rings.space import Board
 from discovery.tuples.space import TupleSpace
 

@@ -6,10 +6,10 @@ from types import TracebackType
 from typing import Any
 
 from discovery.errors import CannotTravel, ConnectionLost, RequestCanceled, RequestExpired
+from discovery.remote.address import Address
+from discovery.remote.answers import Pending, Stream
 from discovery.remote.client import Call, Client, RemoteStream
 from discovery.remote.objects import by_reference
-from discovery.remote.server import Pending, Stream
-from discovery.remote.wire import Address
 from discovery.tuples.entry import Entry, Expiry, answer
 from discovery.tuples.requests import EventStream, Request, TupleEvent, TupleEventKind
 from discovery.tuples.space import TupleSpace

@@ -95,7 +95,7 @@ def rows() -> Iterator[tuple[str, str, str, str]]:
         )
     ruby = _rinda()
     yield "raw TCP round trip", _shown(raw), "1", ""
-    yield "call by reference", _shown(call), f"{call / raw:.1f} raw, {call / alone:.2f} Pyro5 alone", "≤ 1.15 Pyro5"
+    yield "call by reference", _shown(call), f"{call / raw:.1f} raw, {call / alone:.2f} Pyro5 alone", "≤ 0.7 Pyro5"
     for name, mine, theirs in (("remote write", write, ruby and ruby[0]), ("remote take", take, ruby and ruby[1])):
         against = f", Ruby takes {theirs / mine:.1f} as long ({_shown(theirs)})" if theirs else ", no Ruby here"
         yield name, _shown(mine), f"{mine / raw:.1f} raw{against}", "≥ 1.5 Ruby"

@@ -28,14 +28,14 @@ def example(name: str, *arguments: str) -> list[str]:
 def test_hello_from_another_process() -> None:
     """The proxy says where its object is, and the greeting comes from there."""
     proxy, greeting = example("drb/hello")
-    assert re.fullmatch(r"<Proxy PYRO:[\w-]{20,}@127\.0\.0\.1:\d+>", proxy)
+    assert re.fullmatch(r"<Proxy remote://127\.0\.0\.1:\d+/[\w-]{20,}>", proxy)
     assert re.fullmatch(r"Hello, world! Yours, \d+", greeting)
 
 
 def test_hello_in_two_terminals() -> None:
     """The server prints its address, with which a client finds it."""
     with running(*command("drb/hello", "server")) as server:
-        _, greeting = example("drb/hello", "client", server.line("PYRO:"))
+        _, greeting = example("drb/hello", "client", server.line("remote://"))
         assert greeting == f"Hello, world! Yours, {server.popen.pid}"
 
 
@@ -49,7 +49,7 @@ def test_a_program_in_halves_says_how_it_is_called() -> None:
 def test_a_standard_logger_is_served() -> None:
     """What the client logs appears at the server, and only there."""
     with running(*command("drb/logger", "server")) as server:
-        (said,) = example("drb/logger", "client", server.line("PYRO:"))
+        (said,) = example("drb/logger", "client", server.line("remote://"))
         pid = re.findall(r"\d+", said)[0]
         server.line(f"{server.popen.pid} INFO process {pid} has begun")
         server.line(f"{server.popen.pid} WARNING process {pid} has nothing to do")
@@ -122,7 +122,7 @@ def test_certificates_for_an_address_and_for_a_name(tmp_path: Path) -> None:
 def test_references_are_kept_while_they_are_used() -> None:
     """Ten minutes after its last use what was lent is let go; what is served stays, under its name."""
     with running(*command("drb/keeping", "server")) as server:
-        address = server.line("PYRO:HW:notes@127.0.0.1:")
+        address = server.line("/HW:notes")
         assert example("drb/keeping", "client", address) == [
             *["after 599 s more: buy milk"] * 3,
             "after 601 s more: let go",

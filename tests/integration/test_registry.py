@@ -271,8 +271,8 @@ def test_strangers_are_ignored_and_counted(app: str) -> None:
         Beacon(LOOPBACK) as beacon,
     ):
         for number in range(100):
-            beacon.announce("service", {"app": app, "name": f"bad{number}", "url": "PYRO:x@127.0.0.1:1", "n": "x"})
-        beacon.announce("service", {"app": app, "name": "Liar", "url": "PYRO:x@127.0.0.1:1", "n": "0"})
+            beacon.announce("service", {"app": app, "name": f"bad{number}", "url": "remote://127.0.0.1:1/x", "n": "x"})
+        beacon.announce("service", {"app": app, "name": "Liar", "url": "remote://127.0.0.1:1/x", "n": "0"})
         url = one.register("Greeter", Greeter())
         stranger.register("Stranger", Greeter())
         assert two.lookup(url, DEADLINE).greet() == "hi"

@@ -57,7 +57,7 @@ def test_services_are_listed(shop: Registry, url: str) -> None:
     with shop.borrow(url):
         code, output = result("services", "--json")
     (row,) = (row for row in json.loads(output) if row["url"] == url)
-    assert (row["on_loan"], row["description"], row["address"][:5]) == (True, "What there is", "PYRO:")
+    assert (row["on_loan"], row["description"], row["address"][:9]) == (True, "What there is", "remote://")
 
 
 def test_services_are_watched(shop: Registry, url: str) -> None:
@@ -99,7 +99,7 @@ def test_a_method_is_called(url: str, words: list[str], code: int, said: str) ->
 def test_a_command_runs_while_the_loan_holds(shop: Registry, url: str) -> None:
     """With the address in its environment, under its own exit status; others have to wait, and may do so in vain."""
     with politics("borrow", url, "--", "sh", "-c", "echo at $POLITICS_SERVICE; sleep 60; exit 7") as borrower:
-        assert "PYRO:" in borrower.line("at ")
+        assert "remote://" in borrower.line("at ")
         code, output = result("borrow", url, "--wait", "0", "--", "echo", "never")
         assert (code, "on loan" in output, "never" in output.replace("politics:", "")) == (75, True, False), output
         borrower.popen.send_signal(signal.SIGTERM)

@@ -63,7 +63,7 @@ def test_a_flood_of_names_harms_nobody() -> None:
         url = owner.register("Echo", url="http://10.0.0.1")
         assert other.lookup(url, DEADLINE) == "http://10.0.0.1"
         for number in range(3000):
-            beacon.announce("service", {"app": "flood", "name": f"n{number}", "url": "PYRO:x@10.0.0.1:1", "n": "0"})
+            beacon.announce("service", {"app": "flood", "name": f"n{number}", "url": "remote://10.0.0.1:1/x", "n": "0"})
         until(lambda: len(other.services(("flood", None, None, None))) > 2000, 30)
         assert other.lookup(url, 0) == "http://10.0.0.1"
         until(lambda: guarded.refused > 2000, 30)

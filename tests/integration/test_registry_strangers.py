@@ -18,19 +18,19 @@ class Greeter:
         return "hi"
 
 
-GOOD = {"app": "shop", "name": "Greeter", "url": "PYRO:x@127.0.0.1:1", "n": "0"}
+GOOD = {"app": "shop", "name": "Greeter", "url": "remote://127.0.0.1:1/x", "n": "0"}
 BAD: list[dict[Any, Any]] = [
     {},
     {1: 2},
     GOOD | {"url": 7},
     GOOD | {"url": None},
-    GOOD | {"url": "PYRO:nowhere"},
+    GOOD | {"url": "remote://nowhere"},
     GOOD | {"url": "x" * 300},
     GOOD | {"url": "\x1b]0;owned\x07"},
     GOOD | {"app": ["shop"]},
     GOOD | {"name": {"Greeter": 1}},
     GOOD | {"desk": 9},
-    GOOD | {"desk": "PYRO:nowhere"},
+    GOOD | {"desk": "remote://nowhere"},
     GOOD | {"text": [1]},
     GOOD | {"text": "two\nlines"},
     GOOD | {"n": "9" * 5000},

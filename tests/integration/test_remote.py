@@ -232,7 +232,7 @@ def test_lent_objects_are_let_go_after_a_while(client: Client) -> None:
         hello = connect(server.serve(Hello(), "hello"))
         code = "import sys; from discovery.remote import connect; print(repr(connect(sys.argv[1]).find())[7:-1])"
         with python(code, str(address_of(hello))) as caller:
-            address = caller.line("PYRO:")
+            address = caller.line("remote://")
         user = client.proxy(address)
         now[0] = 9.0
         assert user.get() == "bob"
@@ -250,6 +250,8 @@ def test_served_objects_can_be_withdrawn(server: Server) -> None:
     proxy = connect(server.serve(target, "name"))
     with pytest.raises(ValueError, match="'name'"):
         server.serve(Hello(), "name")
+    with pytest.raises(BadAddress, match="no spaces"):
+        server.serve(Hello(), "two words")
     server.unserve(target)
     with pytest.raises(NoSuchObject, match="'name'"):
         proxy.echo()
@@ -261,19 +263,20 @@ def test_the_default_server() -> None:
     assert connect(serve(target)).echo(1) == ((1,), {})
 
 
-@pytest.mark.parametrize("text", ["", "hello", "PYRO:x@h", "PYRO:x@h:0", "PYRO:x@h:99999", "PYRONAME:x@h:1"])
+@pytest.mark.parametrize("text", ["", "hello", "remote://h/x", "PYRO:x@h:1"])
 def test_bad_addresses_are_named(text: str) -> None:
     """What is no address is refused before anything is sent."""
     with pytest.raises(BadAddress, match=repr(text)):
         connect(text)
 
 
-def test_a_server_that_is_not_there() -> None:
-    """Nothing was executed, and the error says so."""
+@pytest.mark.parametrize("host", ["127.0.0.1", "no..name", "n" * 70])
+def test_a_server_that_is_not_there(host: str) -> None:
+    """Nothing was executed, and the error says so; a host that cannot even be looked up is no other case."""
     with socket.create_server(("127.0.0.1", 0)) as closed:
         port = closed.getsockname()[1]
     with pytest.raises(ConnectionLost, match=str(port)) as caught:
-        connect(f"PYRO:x@127.0.0.1:{port}").call()
+        connect(f"remote://{host}:{port}/x").call()
     assert not caught.value.maybe_executed
 
 
@@ -294,7 +297,7 @@ threading.Event().wait()
 def test_a_server_that_dies_ends_the_call_at_once() -> None:
     """SIGKILL in the middle of a call: an error within a second that says that it may have been executed."""
     with python(SERVER.replace("PORT", "0")) as process:
-        proxy = connect(process.line("PYRO:"))
+        proxy = connect(process.line("remote://"))
         errors: list[ConnectionLost] = []
 
         def call() -> None:
@@ -316,11 +319,11 @@ def test_a_server_that_dies_ends_the_call_at_once() -> None:
 def test_a_server_that_comes_back_is_used_again() -> None:
     """Connections of the dead one are noticed before anything is sent on them."""
     with python(SERVER.replace("PORT", "0")) as process:
-        address = process.line("PYRO:")
+        address = process.line("remote://")
         proxy = connect(address)
         assert proxy.ping() == "pong"
-    with python(SERVER.replace("PORT", address.rpartition(":")[2])) as process:
-        process.line("PYRO:")
+    with python(SERVER.replace("PORT", str(Address.parse(address).port))) as process:
+        process.line("remote://")
         assert proxy.ping() == "pong"
 
 
@@ -418,6 +421,22 @@ def test_a_held_answer_that_is_given_back(client: Client, server: Server) -> Non
     assert held.fate == ["put back"]
 
 
+def test_a_call_that_is_over_cannot_be_cancelled(client: Client, server: Server) -> None:
+    """Its connection is back in the pool, where another call may use it."""
+    held = Held()
+    held.answer.set()
+    done = Call(client, Address.parse(server.serve(Hello())), "echo")
+    done.result()
+    confirmed = Call(client, Address.parse(server.serve(held)), "take")
+    confirmed.result()
+    confirmed.confirm()
+    for call in (done, confirmed):
+        call.cancel()
+        assert not call.held
+        assert not call._connection.readable
+    assert held.fate == ["confirmed"]
+
+
 def test_a_call_that_is_cancelled(client: Client, server: Server) -> None:
     """Another thread ends the wait; the server hears of it."""
     held = Held()
@@ -494,12 +513,12 @@ def test_a_forked_child_neither_serves_nor_shares_connections(server: Server, he
     if child == 0:
         try:
             assert hello.echo(2) == ((2,), {})
-            os.write(writing, b"%d" % len(server._sockets[0:1]) if server._sockets[0].fileno() == -1 else b"open")
+            os.write(writing, b"closed" if server._listener._listener.fileno() == -1 else b"open")
         finally:
             os._exit(0)
     os.close(writing)
     with open(reading, "rb") as answer:
-        assert answer.read() == b"1"
+        assert answer.read() == b"closed"
     os.waitpid(child, 0)
     assert hello.echo(3) == ((3,), {})
 

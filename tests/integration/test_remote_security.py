@@ -1,20 +1,23 @@
 """Access lists, TLS in both strengths, and everything that a stranger may throw at an open port."""
 
+import contextlib
 import random
 import secrets
 import socket
-import struct
+import ssl
 import subprocess
-import zlib
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
-import Pyro5
 import pytest
 
 from discovery.errors import BadMessage, ConnectionLost, DiscoveryError, NoSuchObject, RingNotFound
 from discovery.registry.registry import Registry
-from discovery.remote import TLS, Access, Address, Client, Server, encoding, serve, wire
+from discovery.remote import TLS, Access, Address, Client, Server, serve
+from discovery.remote.encoding import Codec
+from discovery.remote.protocol import HEADER, MAGIC, VERSION, Kind, Role
+from discovery.remote.wire import Connection
 from discovery.rings import RingFinger, RingServer
 from tests.processes import DEADLINE, until
 
@@ -180,12 +183,12 @@ def test_a_client_that_is_slow_with_tls_holds_up_nobody(certificates: Path) -> N
 
 
 def test_ids_cannot_be_guessed_or_asked_for() -> None:
-    """Pyro5's daemon object, which lists all ids, does not exist; nor does anything else without its id."""
+    """No object lists the ids of others, and nothing can be called without its id."""
     with Server("127.0.0.1") as server, Client() as client:
         first, second = (Address.parse(server.serve(Hello())) for _ in range(2))
         assert len(first.object_id) >= 20
         assert first.object_id != second.object_id
-        for guess in ("Pyro.Daemon", "", "hello"):
+        for guess in ("", "hello", "ring"):
             with pytest.raises(NoSuchObject):
                 client.call(Address(guess, "127.0.0.1", server.port), "registered")
 
@@ -196,45 +199,58 @@ def server() -> Iterator[Server]:
         yield server
 
 
-def raw(server: Server) -> socket.socket:
+def raw(server: Server) -> Connection:
     """A connection as a stranger makes it, greeting read."""
-    sock = socket.create_connection(("127.0.0.1", server.port), DEADLINE)
-    wire.Connection(sock, 1000).receive(DEADLINE)
-    return sock
+    connection = Connection(socket.create_connection(("127.0.0.1", server.port), DEADLINE), Role.CLIENT, 100_000)
+    connection.receive(DEADLINE)
+    return connection
 
 
-def header(kind: int = wire.CALL, size: int = 0, notes: int = 0, flags: int = 0, magic: int = 0x4DC5) -> bytes:
-    return struct.pack("!4sHBBHHII16sHH", b"PYRO", 502, kind, 80, flags, 0, size, notes, b"\0" * 16, 0, magic)
+def header(kind: int = Kind.CALL, size: int = 0, magic: bytes = MAGIC, version: int = VERSION) -> bytes:
+    return HEADER.pack(magic, version, kind, size)
 
 
-BOMB = zlib.compress(b"[" * 50_000_000)
+def tls_hello() -> bytes:
+    """What a client says first when it takes us for a server with TLS."""
+    incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+    tls = ssl.create_default_context().wrap_bio(incoming, outgoing, server_hostname="localhost")
+    with pytest.raises(ssl.SSLWantReadError):
+        tls.do_handshake()
+    return outgoing.read()
+
+
 GARBAGE = {
-    "random bytes": random.Random(1).randbytes(5000),
-    "another protocol": b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n" * 3,
-    "nothing": b"",
-    "half a header": header()[:17],
-    "a huge length": header(size=2**32 - 1),
-    "more than is allowed": header(size=100_001) + b"x" * 100_001,
-    "huge annotations": header(notes=2**31),
-    "wrong magic": header(magic=1),
-    "another kind": header(kind=99),
-    "a greeting": header(kind=wire.GREETING),
-    "a confirmation of nothing": header(flags=wire.HELD),
-    "more of no stream": header(flags=wire.STREAM),
-    "not compressed": header(size=5, flags=2) + b"plain",
-    "a compressed bomb": header(size=len(BOMB), flags=2) + BOMB,
+    "random bytes": (random.Random(1).randbytes(5000), "not one of our messages"),
+    "another protocol": (b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n", "it begins with b'GET / HT'"),
+    "a single wrong byte": (b"\x00", "not one of our messages"),
+    "TLS": (tls_hello(), "not one of our messages: it begins with b'\\x16\\x03"),
+    "Pyro5": (b"PYRO" + b"\0" * 36, "not one of our messages"),
+    "nothing": (b"", None),
+    "half a header": (header()[:5], None),
+    "half a message": (header(size=100) + b"x" * 50, None),
+    "a huge length": (header(size=2**32 - 1), "a message of 4294967295 bytes, of 100000 that are allowed"),
+    "more than is allowed": (header(size=100_001) + b"x" * 100_001, "a message of 100001 bytes"),
+    "wrong magic": (header(magic=b"\xabS"), "not one of our messages"),
+    "another version": (header(version=2), "version 2 of the protocol, and this is version 1"),
+    "another kind": (header(kind=99), "a message of kind 99, where only CALL may arrive"),
+    "a greeting": (header(kind=Kind.GREETING), "GREETING, where only CALL"),
+    "a confirmation of nothing": (header(kind=Kind.CONFIRM), "CONFIRM, where only CALL"),
+    "more of no stream": (header(kind=Kind.NEXT), "NEXT, where only CALL"),
+    "an answer": (header(kind=Kind.RESULT), "RESULT, where only CALL"),
+    "two calls at once": (header() * 2, "8 bytes more than one message"),
 }
 
 
 @pytest.mark.parametrize("name", GARBAGE)
-def test_garbage_ends_that_connection_only(server: Server, name: str) -> None:
-    """Whatever is wrong with the frame, that client is hung up on, and the others notice nothing."""
+def test_garbage_ends_that_connection_only(server: Server, name: str, caplog: pytest.LogCaptureFixture) -> None:
+    """Whatever is wrong with the frame, that client is hung up on with one line in the log, and nobody else notices."""
+    garbage, complaint = GARBAGE[name]
     with Client() as client:
         proxy = client.proxy(server.serve(Hello()))
         assert proxy.echo(1) == 1
-        with raw(server) as stranger:
+        with raw(server).sock as stranger:
             try:
-                stranger.sendall(GARBAGE[name])
+                stranger.sendall(garbage)
                 stranger.shutdown(socket.SHUT_WR)
                 assert stranger.recv(100) == b""
             except TimeoutError:
@@ -242,6 +258,60 @@ def test_garbage_ends_that_connection_only(server: Server, name: str) -> None:
             except OSError:
                 pass  # hung up on before it had finished
         assert proxy.echo(2) == 2
+        lines = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+        assert len(lines) == (complaint is not None)
+        assert all(line.startswith("hung up on 127.0.0.1: ") and complaint in line for line in lines)
+        assert all(len(line) < 200 for line in lines)
+
+
+@contextlib.contextmanager
+def hostile(*said: bytes) -> Iterator[Address]:
+    """A server that says these things, each after something has arrived, and then waits for the end."""
+
+    def serve() -> None:
+        with listener.accept()[0] as sock:
+            for words in said:
+                sock.sendall(words)
+                if not sock.recv(1000):
+                    return
+            while sock.recv(1000):
+                pass
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        thread = threading.Thread(target=serve)
+        thread.start()
+        yield Address("x", "127.0.0.1", listener.getsockname()[1])
+        thread.join(DEADLINE)
+        assert not thread.is_alive()  # the client has hung up
+
+
+GREETING, STREAM = header(Kind.GREETING), header(Kind.STREAM)
+
+
+@pytest.mark.parametrize(
+    "said", [b"HTTP/1.1 400 Bad Request\r\n\r\n", b"SSH-2.0-x\r\n", header(Kind.RESULT), GREETING * 2]
+)
+def test_a_server_of_another_kind(said: bytes) -> None:
+    """What does not greet as ours does has been sent nothing."""
+    with hostile(said) as address, Client() as client:
+        assert "cannot connect" in refused(client, str(address))
+
+
+@pytest.mark.parametrize(
+    "said", [b"HTTP/1.1", GREETING, header(Kind.BATCH), header(Kind.RESULT, 2**31), header(Kind.RESULT) * 2]
+)
+def test_answers_that_are_none(said: bytes) -> None:
+    """A hostile server costs its client that one call, whatever it answers."""
+    with hostile(GREETING, said) as address, Client() as client, pytest.raises(BadMessage):
+        client.call(address, "echo")
+    with (
+        hostile(GREETING, STREAM, said.replace(header(Kind.BATCH), header(Kind.STREAM))) as address,
+        Client() as client,
+    ):
+        stream = client.stream(address, "echo")
+        with pytest.raises(BadMessage):
+            stream.next_batch(DEADLINE)
+        assert stream.next_batch(DEADLINE) is None
 
 
 BAD_CALLS = [
@@ -259,7 +329,7 @@ BAD_CALLS = [
     b'["ID","__init__",[],{"d":[]}]',
     b'["ID","__class__",[],{"d":[]}]',
     b'["ID","__call__",[],{"d":[]}]',
-    b'["ID","echo",[{"r":"PYRO:x@h"}],{"d":[]}]',
+    b'["ID","echo",[{"r":"remote://h/x"}],{"d":[]}]',
     b'["ID","echo",[{"y":"__import__"}],{"d":[]}]',
 ]
 
@@ -267,34 +337,37 @@ BAD_CALLS = [
 def test_bad_calls_are_answered_with_an_error(server: Server) -> None:
     """Where the frame is sound the client is told what is wrong, and may go on."""
     object_id = Address.parse(server.serve(Hello())).object_id.encode()
-    with raw(server) as sock:
-        connection = wire.Connection(sock, 100_000)
+    codec = Codec(lambda value: None, str)
+    with contextlib.closing(raw(server)) as connection:
         for body in BAD_CALLS:
-            connection.send(wire.CALL, body.replace(b"ID", object_id))
-            reply = connection.receive(DEADLINE)
-            assert reply.flags == wire.ERROR, body
-            assert isinstance(encoding.loads(reply.body, str), Exception)
-        connection.send(wire.CALL, b'["ID","echo",[{"t":[1]}],{"d":[]}]'.replace(b"ID", object_id))
-        assert encoding.loads(connection.receive(DEADLINE).body, str) == (1,)
+            connection.send(Kind.CALL, body.replace(b"ID", object_id))
+            kind, answer = connection.receive(DEADLINE)
+            assert kind is Kind.ERROR, body
+            assert isinstance(codec.loads(answer), Exception)
+        connection.send(Kind.CALL, b'["ID","echo",[{"t":[1]}],{"d":[]}]'.replace(b"ID", object_id))
+        kind, answer = connection.receive(DEADLINE)
+        assert (kind, codec.loads(answer)) == (Kind.RESULT, (1,))
 
 
 def test_random_mutations_of_a_call(server: Server) -> None:
     """Two thousand calls with bytes changed at random: errors, hang-ups, and a server that is still well."""
     dice = random.Random(7)
     address = Address.parse(server.serve(Hello()))
-    good = encoding.dumps([address.object_id, "echo", [(1, b"x", {"k": [None]})], {}], lambda value: None)
-    sock = raw(server)
+    good = Codec(lambda value: None, str).dumps([address.object_id, "echo", [(1, b"x", {"k": [None]})], {}])
+    frame_of_good = header(size=len(good)) + good
+    connection = raw(server)
     for _ in range(2000):
-        frame = bytearray(header(size=len(good)) + good)
+        frame = bytearray(frame_of_good)
         for _ in range(dice.randint(1, 4)):
-            frame[dice.randrange(0 if dice.random() < 0.1 else 40, len(frame))] = dice.randrange(256)
+            frame[dice.randrange(0 if dice.random() < 0.1 else HEADER.size, len(frame))] = dice.randrange(256)
         try:
-            sock.sendall(frame)
-            wire.Connection(sock, 100_000).receive(0.2)
+            connection.protocol.send(Kind.CALL, good)  # what the server is to be taken for having received
+            connection.sock.sendall(frame)
+            connection.receive(0.2)
         except (OSError, BadMessage):
-            sock.close()
-            sock = raw(server)
-    sock.close()
+            connection.close()
+            connection = raw(server)
+    connection.close()
     with Client() as client:
         assert client.proxy(address).echo("well") == "well"
 
@@ -320,15 +393,6 @@ def test_connections_are_limited(server: Server) -> None:
             stranger.close()
         until(lambda: not server._connections)
         assert client.proxy(address).echo(1) == 1
-
-
-def test_settings_of_pyro5_itself_change_nothing(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Another part of the process may use Pyro5 in its own way: compressed, with TLS, with five threads."""
-    for name, value in (("COMPRESSION", True), ("SSL", True), ("THREADPOOL_SIZE", 1), ("SERIALIZER", "marshal")):
-        monkeypatch.setattr(Pyro5.config, name, value)
-    with Client() as client:
-        proxy = client.proxy(server.serve(Hello()))
-        assert proxy.echo(("x" * 5000, b"\0" * 5000)) == ("x" * 5000, b"\0" * 5000)
 
 
 def test_a_process_can_serve_before_it_has_a_network() -> None:

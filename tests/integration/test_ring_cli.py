@@ -32,7 +32,7 @@ def test_it_serves_until_a_signal_comes(number: signal.Signals) -> None:
         finger = RingFinger([HOST], port_of(ring))
         with Registration(Clock(), description="ticks", finger=finger) as registration:
             assert registration.wait(10)
-            assert "PYRO:" in ring.line("registered Clock")
+            assert "remote://" in ring.line("registered Clock")
         ring.line("expired Clock")
         ring.popen.send_signal(number)
         code, output = ring.result()

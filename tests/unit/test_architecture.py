@@ -43,13 +43,13 @@ PURE = {
     for name in ("election/lease.py", "election/record.py", "election/rules.py", "politics/worker/slots.py",
                  "politics/doctor/findings.py", "politics/group/peers.py", "discovery/tuples/template.py",
                  "discovery/tuples/index.py", "discovery/tuples/deadlines.py", "discovery/tuples/state.py",
-                 "discovery/registry/url.py", "discovery/beacon/format.py")
+                 "discovery/registry/url.py", "discovery/beacon/format.py", "discovery/remote/address.py",
+                 "discovery/remote/protocol.py")
 }  # fmt: skip
 ERRORS = {Path(f"{package}/errors.py") for package in PACKAGES}
 DOORS = {
     "pymemcache": "election/stores/memcached.py",
     "zeroconf": "discovery/beacon/engine.py",
-    "Pyro5": "discovery/remote/wire.py",
     "prometheus_client": "politics/metrics.py",
 }
 FORBIDDEN = {"election": {"discovery", "politics"}, "discovery": {"election", "politics"}, "politics": set[str]()}

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from discovery.errors import BadMessage, CannotTravel, ConnectionLost, DiscoveryError, RemoteError, UnknownClass
 from discovery.remote import encoding
-from discovery.remote.encoding import MAX_DEPTH, Unknown, by_value
+from discovery.remote.encoding import MAX_DEPTH, Codec, Unknown, by_value
 
 
 @by_value
@@ -37,7 +37,8 @@ def nothing(value: object) -> None:
 
 
 def travel(value: Any) -> Any:
-    return encoding.loads(encoding.dumps(value, nothing), lambda address: ("proxy", address))
+    codec = Codec(nothing, lambda address: ("proxy", address))
+    return codec.loads(codec.dumps(value))
 
 
 HASHABLE = st.recursive(
@@ -141,7 +142,7 @@ class Weekday(enum.IntEnum):
 def test_what_cannot_travel_is_refused_at_the_sender(value: Any, named: str) -> None:
     """The error names the part of the value that cannot be sent."""
     with pytest.raises(CannotTravel, match=named):
-        encoding.dumps(value, nothing)
+        Codec(nothing, str).dumps(value)
 
 
 def test_a_value_within_itself_is_refused() -> None:
@@ -149,7 +150,7 @@ def test_a_value_within_itself_is_refused() -> None:
     endless: list[Any] = []
     endless.append(endless)
     with pytest.raises(CannotTravel, match="in itself"):
-        encoding.dumps(endless, nothing)
+        Codec(nothing, str).dumps(endless)
 
 
 def test_a_class_that_is_unknown_here_says_so_and_travels_on() -> None:
@@ -180,8 +181,8 @@ def test_only_dataclasses_go_by_value() -> None:
 def test_references_go_through_the_two_functions() -> None:
     """What has an address is sent as that address, and what arrives as one is resolved."""
     thing = object()
-    data = encoding.dumps([thing, 1], lambda value: "PYRO:x@h:1" if value is thing else None)
-    assert encoding.loads(data, lambda address: ("proxy", address)) == [("proxy", "PYRO:x@h:1"), 1]
+    codec = Codec(lambda value: "remote://h:1/x" if value is thing else None, lambda address: ("proxy", address))
+    assert codec.loads(codec.dumps([thing, 1])) == [("proxy", "remote://h:1/x"), 1]
 
 
 @pytest.mark.parametrize(
@@ -271,7 +272,7 @@ BOMBS = [
 def test_bombs_are_bad_messages(data: bytes) -> None:
     """Deep nesting, wrong types and unknown tags: one clear error, and never another."""
     with pytest.raises(BadMessage):
-        encoding.loads(data, lambda address: int(address))
+        Codec(nothing, int).loads(data)
 
 
 @given(
@@ -284,6 +285,6 @@ def test_bombs_are_bad_messages(data: bytes) -> None:
 def test_whatever_arrives_is_a_value_or_a_bad_message(data: bytes) -> None:
     """Bytes at random, and every tag around anything: a value or one kind of error."""
     try:
-        encoding.loads(data, lambda address: address)
+        Codec(nothing, str).loads(data)
     except DiscoveryError as exc:
         assert type(exc) is BadMessage  # noqa: PT017

@@ -7,7 +7,7 @@ from discovery.registry import Service, ServiceURL
 from discovery.registry.offer import SKEW, Offer, Refused, understand
 
 SECRET = b"between us"
-OFFER = Offer("service-0123456789abcdef", Service("app", "User", "PYRO:x@10.0.0.1:99", "Users"), "PYRO:d@10.0.0.1:99")
+OFFER = Offer("service-0123456789abcdef", Service("app", "User", "remote://10.0.0.1:99/x", "Users"), "remote://10.0.0.1:99/d")
 
 
 def test_a_url_is_read_as_it_was_written() -> None:
@@ -34,7 +34,7 @@ def test_an_offer_arrives_as_it_was_announced(offer: Offer, secret: bytes) -> No
     assert understand(offer.name, offer.properties(secret, 1000), secret, 1000 + SKEW) == offer
 
 
-@pytest.mark.parametrize("change", [{"url": "PYRO:x@10.6.6.6:99"}, {"at": "10.6.6.6"}, {"mac": "0" * 40},
+@pytest.mark.parametrize("change", [{"url": "remote://10.6.6.6:99/x"}, {"at": "10.6.6.6"}, {"mac": "0" * 40},
                                     {"time": "2000"}, {"n": "7"}, {"mac": "\u00e4"}, {"loan": "1"}])  # fmt: skip
 def test_whatever_is_changed_in_a_signed_offer_is_noticed(change: dict[str, str]) -> None:
     """Its address above all."""
@@ -54,7 +54,7 @@ def test_a_signed_offer_is_believed_under_its_own_name_and_for_some_time() -> No
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"app": ""}, {"name": "a/b"}, {"n": "many"}, {"url": "PYRO:nowhere"}, {"desk": "PYRO:"}]
+    "wrong", [{"app": ""}, {"name": "a/b"}, {"n": "many"}, {"url": "remote://nowhere"}, {"desk": "remote://"}]
 )
 def test_a_malformed_offer_is_refused(wrong: dict[str, str]) -> None:
     """Names that cannot be, numbers that are none."""

@@ -1,0 +1,184 @@
+"""The remote protocol: which messages there are, who may send which of them when, and how they are written as bytes.
+
+Nothing here touches a socket, a clock or a thread. Bytes go in and messages come out; `wire.py` connects this to a
+socket. The idea, and the table that the documentation is checked against, are those of h11 (Nathaniel Smith).
+
+A conversation has one state, which both sides know, and in each state exactly one side may send. A frame is a header of
+eight bytes and a body: two bytes of magic, one for the version, one for the kind, four for the length of the body.
+"""
+
+import struct
+from enum import IntEnum
+from typing import NamedTuple
+
+from discovery.errors import BadMessage, CannotTravel
+
+__all__ = ["HEADER", "MAX_MESSAGE", "TRANSITIONS", "Kind", "Message", "Protocol", "Role", "State"]
+
+MAX_MESSAGE = 16 * 1024 * 1024
+"""The most bytes in the body of one message, where nothing else is asked for."""
+
+MAGIC = b"\xabR"  # the first byte begins neither text nor TLS
+VERSION = 1
+HEADER = struct.Struct("!2sBBI")
+
+_READ_AHEAD = 16_384  # as much as TLS delivers at once, so that nothing is left behind in its buffer
+_PIECE = 1 << 20  # of a large body
+
+
+class Role(IntEnum):
+    """The two sides of a conversation."""
+
+    CLIENT = 0
+    SERVER = 1
+
+
+class Kind(IntEnum):
+    """The kinds of messages. The comment says what the body holds."""
+
+    GREETING = 1  # nothing
+    CALL = 2  # [object id, method, arguments, keyword arguments]
+    RESULT = 3  # the answer; to CONFIRM None; to NEXT None, the end of the stream
+    ERROR = 4  # the error that the method raised
+    HOLD = 5  # an answer that the server keeps for the client until CONFIRM
+    CONFIRM = 6  # nothing
+    STREAM = 7  # nothing: the answer comes in batches
+    NEXT = 8  # nothing
+    BATCH = 9  # a list
+
+
+class State(IntEnum):
+    """The states of a conversation."""
+
+    OPENING = 0  # the server greets, or closes the connection
+    IDLE = 1  # the client may call
+    CALLED = 2  # the method runs
+    HELD = 3  # the client has an answer that is not its own yet
+    CONFIRMED = 4  # the server lets go of what it held
+    STREAMING = 5  # the client may ask for the next batch
+    FETCHING = 6  # the server waits for something to send
+    BROKEN = 7  # bytes arrived that are not allowed; neither side may send
+
+
+_ANSWERED = {Kind.RESULT: State.IDLE, Kind.ERROR: State.IDLE}
+
+TRANSITIONS: dict[State, tuple[Role, dict[Kind, State]]] = {
+    State.OPENING: (Role.SERVER, {Kind.GREETING: State.IDLE}),
+    State.IDLE: (Role.CLIENT, {Kind.CALL: State.CALLED}),
+    State.CALLED: (Role.SERVER, {**_ANSWERED, Kind.HOLD: State.HELD, Kind.STREAM: State.STREAMING}),
+    State.HELD: (Role.CLIENT, {Kind.CONFIRM: State.CONFIRMED}),
+    State.CONFIRMED: (Role.SERVER, _ANSWERED),
+    State.STREAMING: (Role.CLIENT, {Kind.NEXT: State.FETCHING}),
+    State.FETCHING: (Role.SERVER, {**_ANSWERED, Kind.BATCH: State.STREAMING}),
+}
+"""For each state: who may send, what, and the state that follows. Either side may close the connection at any time."""
+
+
+class Message(NamedTuple):
+    """A message that has arrived."""
+
+    kind: Kind
+    body: bytes | bytearray
+
+
+class Protocol:
+    """One side of a conversation.
+
+    It holds at most one message, which is the one that is arriving. All work is linear in the number of bytes,
+    whatever the pieces in which they arrive.
+
+    Args:
+        role: The side that this is. Only the other side's messages are accepted.
+        limit: The most bytes that the body of a message may have, in either direction.
+    """
+
+    def __init__(self, role: Role, limit: int = MAX_MESSAGE) -> None:
+        self.state = State.OPENING
+        self.limit = limit
+        self._role = role
+        self._partial = bytearray()
+        self._size = 0  # of the whole frame that is arriving, once its header is there
+
+    @property
+    def partial(self) -> bool:
+        """Whether a message has begun to arrive and is not complete."""
+        return bool(self._partial)
+
+    @property
+    def wanted(self) -> int:
+        """How many bytes it is best to ask the socket for."""
+        return min(self._size - len(self._partial), _PIECE) if self._size else _READ_AHEAD
+
+    def send(self, kind: Kind, body: bytes = b"") -> bytes:
+        """Return the bytes of a message, which are to be sent now.
+
+        Raises:
+            CannotTravel: The body is longer than the limit. The state is as it was.
+            RuntimeError: This side may not send that now, which is an error in the program.
+        """
+        turn, allowed = TRANSITIONS.get(self.state, (None, {}))
+        if turn is not self._role or kind not in allowed:
+            raise RuntimeError(f"the {self._role.name.lower()} may not send {kind.name} when {self.state.name}")
+        if len(body) > self.limit:
+            raise CannotTravel(f"a message of {len(body)} bytes, of {self.limit} that are allowed")
+        self.state = allowed[kind]
+        return HEADER.pack(MAGIC, VERSION, kind, len(body)) + body
+
+    def receive(self, data: bytes | bytearray) -> Message | None:
+        """Take in bytes that have arrived, and return the message that they complete, if they do.
+
+        They never hold more than one, since the turn then is ours. The header is checked as soon as it is there, before
+        any of the body is kept.
+
+        Raises:
+            BadMessage: No honest peer sends these bytes now. Nothing can be sent or received any more.
+        """
+        try:
+            return self._receive(data)
+        except BadMessage:
+            self.state = State.BROKEN
+            self._partial, self._size = bytearray(), 0
+            raise
+
+    def _receive(self, data: bytes | bytearray) -> Message | None:
+        turn, allowed = TRANSITIONS.get(self.state, (self._role, {}))
+        if turn is self._role:
+            raise BadMessage(f"bytes that arrive out of turn, when {self.state.name}: {bytes(data[:8])!r}")
+        frame = data
+        if self._partial:
+            self._partial += data
+            frame = self._partial
+        if not self._size:
+            self._size = _frame_size(frame, allowed, self.limit)
+        if not self._size or len(frame) < self._size:
+            if frame is data:
+                self._partial += data
+            return None
+        if len(frame) > self._size:
+            raise BadMessage(f"{len(frame) - self._size} bytes more than one message")
+        kind = Kind(frame[3])
+        if frame is data:
+            body = data[HEADER.size :]
+        else:
+            body, self._partial = self._partial, bytearray()
+            del body[: HEADER.size]
+        self.state, self._size = allowed[kind], 0
+        return Message(kind, body)
+
+
+def _frame_size(frame: bytes | bytearray, allowed: dict[Kind, State], limit: int) -> int:
+    """Return the size of the whole frame that begins like this, 0 while that is unknown; `BadMessage` for no frame."""
+    if not MAGIC.startswith(frame[: len(MAGIC)]):
+        raise BadMessage(f"not one of our messages: it begins with {bytes(frame[:8])!r}")
+    if len(frame) < HEADER.size:
+        return 0
+    size: int
+    _, version, kind, size = HEADER.unpack_from(frame)
+    if version != VERSION:
+        raise BadMessage(f"version {version} of the protocol, and this is version {VERSION}")
+    if kind not in allowed:
+        name = Kind(kind).name if kind in Kind.__members__.values() else f"a message of kind {kind}"
+        raise BadMessage(f"{name}, where only {' or '.join(each.name for each in allowed)} may arrive")
+    if size > limit:
+        raise BadMessage(f"a message of {size} bytes, of {limit} that are allowed")
+    return HEADER.size + size
