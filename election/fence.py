@@ -6,16 +6,24 @@ paused between its last look at the lease and its write, but the place that it w
 
 import contextlib
 import fcntl
+import logging
 import os
 import re
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+from tenacity import RetryCallState, retry_if_exception_type, stop_after_attempt
+
+from election.clock import Clock, SystemClock
 from election.errors import BadPolicy, BadRecord, StaleFence
 from election.record import check_name
+from election.retries import retrying
+
+log = logging.getLogger("election")
 
 _CREATE = (
     "CREATE TABLE IF NOT EXISTS {} (name VARCHAR(80) PRIMARY KEY, fence BIGINT NOT NULL, admitted BIGINT NOT NULL)"
@@ -56,24 +64,43 @@ class FenceGuard:
             raise BadPolicy(f"paramstyle must be one of {', '.join(_MARKS)}, not {paramstyle!r}")
         self.table, self.paramstyle = table, paramstyle
 
-    def prepare(self, connection: Any) -> None:
+    def prepare(self, connection: Any, *, clock: Clock | None = None) -> None:
         """Make the table and the row for `name` where they are missing, and commit. Doing it again changes nothing.
 
+        What fails is rolled back and tried again, four times in all within half a second: somebody else may just be
+        making the same table, or hold a lock.
+
+        Args:
+            connection: as for `check`.
+            clock: for tests.
+
         Raises:
-            The driver's own errors.
+            The driver's own errors, of the last try.
         """
-        for last in (False, True):
+
+        def make() -> None:
             try:
                 self._execute(connection, _CREATE)
                 if self._largest(connection) is None:
                     self._execute(connection, _INSERT, name=self.name)
                 connection.commit()
-                return
             except Exception:
                 connection.rollback()
-                # The first time, somebody else may have made them meanwhile.
-                if last:
-                    raise
+                raise
+
+        def say(state: RetryCallState) -> None:
+            if state.attempt_number == 1 and state.outcome:
+                log.info("%s: the fence table is not ready, trying again: %s", self.name, state.outcome.exception())
+
+        retrying(
+            clock or SystemClock(),
+            first=0.05,
+            longest=0.2,
+            retry=retry_if_exception_type(Exception),
+            wake=threading.Event(),
+            stop=stop_after_attempt(4),
+            before_sleep=say,
+        )(make)
 
     def check(self, connection: Any, fence: int) -> None:
         """Refuse `fence` if a larger one has been here; otherwise remember it, in the connection's open transaction.

@@ -51,6 +51,15 @@ class LeasePolicy:
         """Seconds for which a write proves leadership, from the moment before it was sent."""
         return self.ttl * (1 - self.drift)
 
+    @property
+    def longest_pause(self) -> float:
+        """Seconds between two tries of a store that does not answer, at most.
+
+        A tenth of the ttl, but half a second at most, and no less than a poll: so that somebody leads within a second
+        more than a lease and a poll after the store is back, even if the last try before it took half a second.
+        """
+        return max(self.poll, min(0.5, self.ttl / 10))
+
     def distrusted(self, ttl: float) -> float:
         """Seconds after which a record of that `ttl`, unchanged since it was first received, proves nothing more."""
         return ttl * (1 + self.drift)

@@ -85,6 +85,12 @@ class Adopt:
 Step = Wait | Post | Ask | Take | Adopt
 
 
+def is_own_takeover(view: View, me: str) -> bool:
+    """Whether the record that is there is the takeover of the candidate `me` that the store did not answer."""
+    record = view.record
+    return record is not None and view.attempt is not None and (record.holder, record.seq) == (me, view.attempt[0])
+
+
 def next_step(view: View, me: str, policy: LeasePolicy, now: float, wall_ms: int, remembers: bool | None) -> Step:
     """What the candidate `me`, which does not lead, does next.
 
@@ -94,7 +100,7 @@ def next_step(view: View, me: str, policy: LeasePolicy, now: float, wall_ms: int
     record = view.record
     if record is None:
         return Post(fence=view.fence)
-    if view.attempt is not None and record.holder == me and record.seq == view.attempt[0]:
+    if view.attempt is not None and is_own_takeover(view, me):
         sent = view.attempt[1]
         if now < sent + policy.trusted and record.state is State.HELD:
             return Adopt(sent)

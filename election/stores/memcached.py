@@ -4,7 +4,6 @@ import contextlib
 import functools
 import hashlib
 import itertools
-import os
 import threading
 import uuid
 from collections.abc import Iterable, Iterator
@@ -15,6 +14,7 @@ from pymemcache.client.base import Client
 from pymemcache.exceptions import MemcacheError
 
 from election.errors import StoreUnavailable
+from election.forks import fork_detector
 from election.register import Cell, Register
 
 DEFAULT_PORT = 11211
@@ -31,7 +31,7 @@ class _Connection:
     """One socket and a lock that keeps its users apart. `number` changes with each new socket."""
 
     def __init__(self, host: str, port: int, timeout: float) -> None:
-        self.pid = os.getpid()
+        self.forked = fork_detector()
         self.lock = threading.Lock()
         self.number = 0
         self.client = Client(
@@ -57,7 +57,7 @@ class MemcachedRegister:
 
     @contextlib.contextmanager
     def _open(self) -> Iterator[_Connection]:
-        if self._connection.pid != os.getpid():
+        if self._connection.forked():
             # After a fork: the socket is our parent's, and its lock may have been held.
             self._connection = _Connection(self.host, self.port, self.timeout)
         connection = self._connection
@@ -121,7 +121,7 @@ class MemcachedRegister:
 
     def close(self) -> None:
         """Close the socket, if this process opened it."""
-        if self._connection.pid == os.getpid():
+        if not self._connection.forked():
             with self._connection.lock:
                 self._connection.client.close()
 

@@ -6,6 +6,7 @@ import threading
 import uuid
 from collections.abc import Iterable
 
+from election.forks import fork_detector
 from election.register import Cell
 
 
@@ -15,7 +16,7 @@ class MemoryRegister:
     def __init__(self) -> None:
         self._cells: dict[str, Cell] = {}
         self._versions = itertools.count(1)
-        self._lock, self._pid = threading.Lock(), os.getpid()
+        self._lock, self._forked = threading.Lock(), fork_detector()
         self._identity = uuid.uuid4().hex
 
     def identity(self) -> str:
@@ -32,8 +33,8 @@ class MemoryRegister:
 
     def swap(self, name: str, data: bytes, expected: int | None) -> int | None:
         """Compare and swap under a lock."""
-        if self._pid != os.getpid():  # after a fork, another thread may have held it
-            self._lock, self._pid = threading.Lock(), os.getpid()
+        if self._forked():  # another thread of the parent may have held the lock
+            self._lock, self._forked = threading.Lock(), fork_detector()
         with self._lock:
             cell = self._cells.get(name)
             if expected != (cell.version if cell else None):

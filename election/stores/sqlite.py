@@ -12,6 +12,7 @@ from typing import Any
 
 from election.clock import SystemClock
 from election.errors import StoreUnavailable
+from election.forks import fork_detector
 from election.register import Cell
 
 _SCHEMA = """
@@ -31,14 +32,14 @@ class SQLiteRegister:
         self._begin()
 
     def _begin(self) -> None:
-        self._pid = os.getpid()
+        self._forked = fork_detector()
         self._lock = threading.Lock()
         self._db: sqlite3.Connection | None = None
         self._file: tuple[int, int] | None = None
 
     @contextlib.contextmanager
     def _open(self) -> Iterator[sqlite3.Connection]:
-        if self._pid != os.getpid():
+        if self._forked():
             # SQLite forbids a child even to close what it has inherited, and another thread may have held our lock.
             self._left_behind.append(self._db)
             self._begin()
@@ -127,6 +128,6 @@ class SQLiteRegister:
 
     def close(self) -> None:
         """Close the file, if this process opened it."""
-        if self._pid == os.getpid():
+        if not self._forked():
             with self._lock:
                 self._close()

@@ -1,10 +1,10 @@
 """For tests of what is built on `election`: a clock that jumps, a store that misbehaves, a verifier, scenarios.
 
     clock = FakeClock()
-    keeper = LeaseRenewer(clock)
+    renewer = LeaseRenewer(clock)
     store = FaultyStore(clock)
     link = store.link()
-    term = Candidate(link, "billing", clock=clock, keep=lambda _register, term: keeper.keep(term)).attempt()
+    term = Candidate(link, "billing", clock=clock, renew_with=lambda _register, term: renewer.add(term)).attempt()
     store.restart()
 
 Nothing here sleeps, and nothing is random: the same calls have the same outcome. The clock that jumps to the next

@@ -11,6 +11,7 @@ from typing import Any
 
 from election.clock import Clock
 from election.errors import StoreUnavailable
+from election.forks import fork_detector
 from election.register import Cell
 
 
@@ -83,13 +84,13 @@ class FaultyStore:
         self._versions = itertools.count(1)
         self._late: list[tuple[int, str, bytes, Any]] = []
         self._name = uuid.uuid4().hex
-        self._lock, self._pid = threading.RLock(), os.getpid()
+        self._lock, self._forked = threading.RLock(), fork_detector()
 
     @property
     def lock(self) -> threading.RLock:
         """Held while a cell is looked at or changed; a forked child, which has a copy of the cells, makes its own."""
-        if self._pid != os.getpid():
-            self._lock, self._pid = threading.RLock(), os.getpid()
+        if self._forked():
+            self._lock, self._forked = threading.RLock(), fork_detector()
         return self._lock
 
     def link(self) -> "FaultyRegister":

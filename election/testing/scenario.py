@@ -36,9 +36,9 @@ class _Member:
 
     def __init__(self, number: int, store: FaultyStore, clock: Clock, rate: float, policy: LeasePolicy) -> None:
         self.who, self.link, self.rate, self.clock = str(number), store.link(), rate, clock
-        self.keeper = LeaseRenewer(clock)
+        self.renewer = LeaseRenewer(clock)
         self.candidate = Candidate(
-            self.link, NAME, policy, clock=clock, keep=lambda _register, term: self.keeper.keep(term)
+            self.link, NAME, policy, clock=clock, renew_with=lambda _register, term: self.renewer.add(term)
         )
         self.term: LeaseTerm | None = None
         self.alive = self.willing = True
@@ -52,7 +52,7 @@ class _Member:
     def step(self) -> None:
         self.trouble = ""
         try:
-            self.keeper.renew_due()
+            self.renewer.renew_due()
             if not self.valid and self.willing:
                 self.term = self.candidate.attempt() or self.term
         except (StoreUnavailable, BadRecord) as exc:
@@ -135,7 +135,7 @@ class Scenario:
             case ("resign" | "stand", who):
                 self._stand(self.members[who], words[0] == "stand")
             case ("ask",):
-                ask_to_resign(self.store.link(), NAME)
+                ask_to_resign(self.store.link(), NAME, clock=self.clock)
             case ("spare", "swap", "of", who):
                 self.members[who].link.fail(None)
             case ("lose", "swap", "of", who):

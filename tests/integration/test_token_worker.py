@@ -249,8 +249,8 @@ def test_work_may_stop_its_worker(stage: Stage) -> None:
         seen.extend((term.lost.is_set(), term.valid))
 
     worker.start(work)
-    assert worker._thread is not None
-    worker._thread.join(10)
+    assert worker._run is not None
+    worker._run.thread.join(10)
     assert seen == [True, True]
     stage.thread()
     assert not stage.wait("elected", who=stage.threads[-1].name)["t"] < stage.wait("lost", who=worker.name)["t"]
@@ -264,9 +264,9 @@ def test_a_worker_that_is_stopped_while_it_is_elected_does_not_work() -> None:
     swaps = iter(("the vacancy", "the takeover"))
     link.after = lambda method: worker.stop() if method == "swap" and next(swaps, "") == "the takeover" else None
     worker.start(worked.append)
-    assert worker._thread is not None
-    worker._thread.join(10)
-    assert not worker._thread.is_alive()
+    assert worker._run is not None
+    worker._run.thread.join(10)
+    assert not worker._run.thread.is_alive()
     assert not worked
 
 
