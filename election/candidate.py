@@ -153,9 +153,7 @@ class Candidate:
     def _take(self, fence: int, note: Note) -> LeaseTerm | None:
         before, sent = self.view.record, self._clock.now()
         unknown = before.unknown if before else {}
-        record = self._cell.record(
-            fence, State.HELD, ttl=self.policy.ttl, note=read_note(note, sent), unknown=unknown
-        )
+        record = self._cell.record(fence, State.HELD, ttl=self.policy.ttl, note=read_note(note, sent), unknown=unknown)
         data = record.encode()
         self.view = replace(self.view, attempt=(record.seq, sent))
         version = self._register.swap(self.name, data, self.view.version)
@@ -167,9 +165,7 @@ class Candidate:
 
     def _lead(self, lease: Lease, note: Note, takeover: bool | None = None) -> LeaseTerm | None:
         self.view = replace(self.view, attempt=None)
-        term = LeaseTerm(
-            self._cell, lease, note=note, clock=self._clock, on_open=self._leave, on_event=self._on_event
-        )
+        term = LeaseTerm(self._cell, lease, note=note, clock=self._clock, on_open=self._leave, on_event=self._on_event)
         self._seen_to_lead = term.fence
         event = Event(EventKind.ELECTED, self.name, term.fence, takeover=takeover, until=lease.deadline)
         log.debug("%s: elected (fence %d)", self.name, term.fence, extra=tell(self._on_event, event))

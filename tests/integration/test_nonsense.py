@@ -146,7 +146,11 @@ def test_a_record_that_is_not_ours_stops_nobody_for_ever(
     key = "politics:" + stage.options["group"].replace(" ", "%20")
 
     def complaints() -> list[str]:
-        return [record.getMessage() for record in caplog.records if "cannot take part in the election" in record.getMessage()]
+        return [
+            record.getMessage()
+            for record in caplog.records
+            if "cannot take part in the election" in record.getMessage()
+        ]
 
     # The second time, somebody overwrites the leader's own record while it works.
     for count in (1, 2):

@@ -180,7 +180,14 @@ CAUGHT = (
         ((_term, "renewed", deadline_from_answer), (Candidate, "_lead", lead_from_answer)),
         ("slow", "slow", "kill", "cut"),
     ),
-    Breakage("2", "a late answer revives", 100_000, ((_term, "renewed", late_answer_revives),)),
+    Breakage(
+        "2",
+        "a late answer revives",
+        100_000,
+        ((_term, "renewed", late_answer_revives),),
+        ("slow", "pause", "cut", "cut"),
+        first=6,
+    ),
     Breakage("3", "a challenger waits for 0.7 of a lease", 100_000, ((View, "free_at", free_before_its_time),)),
     Breakage("3", "a renewal does not begin the wait anew", 2_000, ((View, "see", sighting_ignores_seq),)),
     Breakage(

@@ -340,9 +340,7 @@ class World:
                 renewer.start()
 
             worker._clock, worker._chance = clock, chance
-            worker._candidate = Candidate(
-                link, "job", worker.policy, clock=clock, renew_with=renew_with, chance=chance
-            )
+            worker._candidate = Candidate(link, "job", worker.policy, clock=clock, renew_with=renew_with, chance=chance)
             worker._begin(None, lambda: None)
             # Somebody else in the process uses the same connection, and may be the one who replaces it.
             Thread(self.watch, (Candidate(link, "other", worker.policy, clock=clock, chance=chance),)).start()
