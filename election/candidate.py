@@ -28,12 +28,12 @@ log = logging.getLogger("election")
 T = TypeVar("T")
 
 Plan = Callable[[View], Note | None]
-"""Called with each look at the cell: what to write beside the lease if it can be taken now; None: stand by."""
+"""Called with each look at the cell. Returns what to write beside the lease if it is taken now; None to stand by."""
 
 
 @dataclass(frozen=True, slots=True)
 class Leader:
-    """Who leads, as far as an observer can tell."""
+    """The leader, as an observer sees it."""
 
     holder: str
     host: str

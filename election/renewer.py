@@ -54,7 +54,7 @@ class LeaseRenewer:
         while term := self._pop(now):
             if not term.valid:
                 continue
-            # One silent store must not cost each of a thousand leases a timeout of its own.
+            # A silent store must not cost each of a thousand leases a timeout.
             due = None if silent else self._renew(term)
             silent = due is None
             with self._lock:
@@ -75,7 +75,7 @@ class LeaseRenewer:
                 text = "%s: cannot renew, %.1f s of leadership left: %s"
                 log.warning(text, term.name, term.remaining(), exc, extra=failed.fields)
             self._failing = True
-            # The store did answer, if one cell is not ours: the other leases must not wait for that.
+            # With BadRecord the store did answer, so the other leases need not wait.
             return None if isinstance(exc, StoreUnavailable) else term.retry_at(self._clock.now())
         except Exception:  # a note that cannot be made: this term will end, the others go on
             log.exception("%s: cannot renew, %.1f s of leadership left", term.name, term.remaining())

@@ -60,7 +60,7 @@ class _Member:
 
 
 class Scenario:
-    """A small world of candidates, clocks and one store, that is told what happens, one line at a time."""
+    """A small world of candidates, clocks and one store. You say what happens, one line at a time."""
 
     WORDS = """
     candidates N · ttl S · drift D · store age S                (before anything else)
