@@ -22,7 +22,7 @@ class State(enum.StrEnum):
     OPEN = "open"
     """The holder resigned. The lease is free at once."""
     VACANT = "vacant"
-    """The cell was found empty. A leader whose record was lost puts it back; others wait for a whole lease."""
+    """The cell was found empty. A leader whose record was lost puts it back; others wait out a whole lease."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,8 +30,8 @@ class Record:
     """One write to a cell.
 
     `fence` grows with each leader, `seq` with each write of one holder: `(holder, fence, seq)` names the write. `note`
-    belongs to the leader; `election` stores it and never reads it. `at_ms` is the writer's wall clock; it is for people,
-    and no rule reads it. `unknown` keeps the fields that a later version has added.
+    belongs to the leader; `election` stores it and never reads it. `at_ms` is the writer's wall clock, for people; no
+    rule reads it. `unknown` keeps the fields that a later version has added.
     """
 
     fence: int

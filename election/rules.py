@@ -33,7 +33,14 @@ class View:
             return replace(self, record=None, version=None, since=received)
         known = self.record is not None and self.record.key == record.key
         since = self.since if known else received
-        return View(record, version, since, max(self.fence, record.fence), max(self.ttl, record.ttl), self.attempt)
+        return View(
+            record=record,
+            version=version,
+            since=since,
+            fence=max(self.fence, record.fence),
+            ttl=max(self.ttl, record.ttl),
+            attempt=self.attempt,
+        )
 
     def free_at(self, policy: LeasePolicy) -> float:
         """Return when the record proves nothing any more, if it does not change until then (rules 3, 4, 5)."""

@@ -122,6 +122,13 @@ class Scenario:
             case ("leader", "within", seconds):
                 self._run(float(seconds), until=lambda: bool(self._leaders()))
                 assert self._leaders(), "nobody leads"
+            case _:
+                self._strike(*words)
+        self._watch()
+
+    def _strike(self, *words: str) -> None:
+        """Let a fault or a request happen."""
+        match words:
             case (("cut" | "heal"), *_, who):
                 self.members[who].link.cut = words[0] == "cut"
             case ("kill", who):
@@ -158,9 +165,9 @@ class Scenario:
                 self.store.cells.pop(NAME, None)
             case _:
                 self._ask(*words)
-        self._watch()
 
     def _ask(self, *words: str) -> None:
+        """Answer a question."""
         match words:
             case ("leader?", *who):
                 _same(" ".join(m.who for m in self._leaders()) or "none", " ".join(who))
