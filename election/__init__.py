@@ -6,17 +6,17 @@
             bill_next(fence=term.fence)
 
 **Promised**: of all candidates of one name, at most one has a `term.valid` that is true at any moment, and `term.fence`
-is larger than in every earlier term. This holds whatever the network does and however long a process pauses, and when
+is larger than in every earlier term. This holds whatever the network does, however long a process pauses, and also when
 the store restarts, is flushed or evicts the record.
 
-**Assumed**: clocks may show any time, but run equally fast within `LeasePolicy.drift` (1 %); all candidates of a name
-use the same ttl, drift and store; nobody else deletes or edits the cells; `fence` after the loss of a record
-additionally needs wall clocks that are not set back beyond the last election.
+**Assumed**: clocks may show any time, but their rates differ by at most `LeasePolicy.drift` (1 %). All candidates of a
+name use the same ttl, drift and store. Nobody else deletes or edits the cells. For `fence` to grow after a record was
+lost, wall clocks must not be set back beyond the last election.
 
-**Not promised**: that a process does nothing after its lease ended. It may be paused between looking at `valid` and
-acting on it. That is what `fence` is for: the place where the effect lands refuses a smaller number (`FenceGuard`).
+**Not promised**: that a process does nothing after its lease has ended. It may be paused after it has looked at `valid`
+and before it acts. `fence` is for that case: the place where the effect lands refuses a smaller number (`FenceGuard`).
 
-docs/leases.md says how to choose the times, docs/design.md why this holds.
+docs/leases.md says how to choose the times, and docs/design.md why the promise holds.
 """
 
 from election.candidate import Candidate, ask_to_resign, look

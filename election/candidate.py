@@ -1,35 +1,39 @@
 """Campaign for a lease, watch who holds it, ask its holder to hand it over."""
 
-import itertools
+import contextlib
 import logging
-import math
-import os
-import socket
+import random
 import threading
-import uuid
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, TypeVar
 
-from election import renewer
-from election.clock import Clock, SystemClock
+from tenacity import RetryCallState, retry_if_exception_type, retry_if_result
+
+from election.cell import LeaseCell, read_record
+from election.clock import Clock, SystemClock, wall_ms
 from election.errors import NotElected, StoreUnavailable
 from election.events import Event, EventKind, OnEvent, tell
+from election.forks import fork_detector
 from election.lease import Lease, LeasePolicy
-from election.record import Record, State, check_name, decode
+from election.record import Record, State, check_name
 from election.register import Register
+from election.renewer import renew_in_background
+from election.retries import retrying
 from election.rules import Adopt, Ask, Post, Take, View, Wait, next_step
-from election.term import LeaseTerm, Note, read_note, wall_ms
+from election.term import LeaseTerm, Note, read_note
 
 log = logging.getLogger("election")
 
+T = TypeVar("T")
+
 Plan = Callable[[View], Note | None]
-"""Called with each look at the cell: what to write beside the lease if it can be taken now; None: stand by."""
+"""Called with each look at the cell. Returns what to write beside the lease if it is taken now; None to stand by."""
 
 
 @dataclass(frozen=True, slots=True)
 class Leader:
-    """Who leads, as far as an observer can tell."""
+    """The leader, as an observer sees it."""
 
     holder: str
     host: str
@@ -41,16 +45,18 @@ class Leader:
 class Candidate:
     """One contender for the lease `name` in a store.
 
-    Constructing it does no I/O. It is used by one thread at a time; `nudge` and everything of the terms that it yields
-    may be used from any. In a forked child it is another candidate, which holds nothing.
+    Constructing it does no I/O. One thread at a time uses it; `nudge` and everything of the terms that it returns may
+    be used from any. In a forked child it is another candidate, which holds nothing.
 
     Args:
         register: the store, from `open_register`.
         name: the lease; printable, at most 80 bytes of UTF-8.
         policy: the timings, the same for every candidate of this name.
         clock: for tests.
-        keep: who renews the terms; by default one thread for all leases held through `register`.
-        on_event: called with each `Event`, in the thread in which it happens: it must return at once.
+        renew_with: called with each new term, to have it renewed; by default one thread renews all leases that are
+            held through `register`.
+        on_event: called with each `Event`, in the thread in which it happens. It must return at once.
+        chance: for tests: returns a random number, at least 0 and less than 1, for the jitter of retries.
 
     Raises:
         BadPolicy: the name or the timings cannot work.
@@ -63,40 +69,46 @@ class Candidate:
         policy: LeasePolicy | None = None,
         *,
         clock: Clock | None = None,
-        keep: Callable[[Register, LeaseTerm], None] = renewer.keep,
+        renew_with: Callable[[Register, LeaseTerm], None] = renew_in_background,
         on_event: OnEvent | None = None,
+        chance: Callable[[], float] = random.random,
     ) -> None:
         self.name = check_name(name)
         self.policy = policy or LeasePolicy()
         self._register = register.shard(name)
         self._clock = clock or SystemClock()
-        self._keep, self._on_event = keep, on_event
+        self._renew_with, self._on_event, self._chance = renew_with, on_event, chance
         self._begin()
 
     def _begin(self) -> None:
-        self._pid = os.getpid()
-        self.id = uuid.uuid4().hex
-        """Who this is, in the records that it writes."""
+        self._forked = fork_detector()
+        self._cell = LeaseCell(self._register, self.name)
         self.view = View()
         """What it has seen of the cell."""
-        self._seq = itertools.count(1)
-        self._host = socket.gethostname()[:64]
         self._left: tuple[Record, Any] | None = None
         self._wake = threading.Event()
         self._unreachable = False
         self._seen_to_lead: int | None = None
 
+    @property
+    def id(self) -> str:
+        """Who this is, in the records that it writes."""
+        return self._cell.id
+
     def attempt(self, plan: Plan = lambda _view: {}) -> LeaseTerm | None:
         """Look at the cell once, and lead if it can be taken now.
 
-        The first look after a term of our own has resigned is spared: we know what we left behind, and the swap fails
-        if somebody has been there since.
+        After a term of our own has resigned, the first look is left out: we know what we left behind, and the swap
+        fails if somebody wrote since.
+
+        Args:
+            plan: see `Plan`.
 
         Raises:
-            StoreUnavailable: the store did not answer; whether a takeover has landed shows at the next attempt.
+            StoreUnavailable: the store did not answer; the next attempt finds out whether a takeover has landed.
             BadRecord: the cell holds something that is not ours.
         """
-        if os.getpid() != self._pid:
+        if self._forked():
             self._begin()
         left, self._left = self._left, None
         if left:
@@ -123,9 +135,8 @@ class Candidate:
         return None
 
     def _look(self) -> None:
-        cell = self._register.read(self.name)
-        record = decode(self.name, cell.data) if cell else None
-        self.view = self.view.see(record, cell.version if cell else None, self._clock.now())
+        record, version = self._cell.read()
+        self.view = self.view.see(record, version, self._clock.now())
         leader = self._leader()
         fence = leader.fence if leader else 0
         if fence != self._seen_to_lead:
@@ -133,34 +144,18 @@ class Candidate:
             event = Event(EventKind.LED, self.name, fence) if leader else Event(EventKind.LEADERLESS, self.name)
             log.debug("%s: %s leads", self.name, record if leader else "nobody", extra=tell(self._on_event, event))
 
-    def _record(self, fence: int, state: State, note: Mapping[str, Any]) -> Record:
-        return Record(
-            fence=fence,
-            holder=self.id,
-            seq=next(self._seq),
-            # Rounded up: no challenger may think the lease shorter than its holder does.
-            ttl_ms=math.ceil(self.policy.ttl * 1000),
-            state=state,
-            host=self._host,
-            pid=self._pid,
-            at_ms=wall_ms(),
-            note=note,
-            unknown=self.view.record.unknown if self.view.record else {},
-        )
-
     def _post(self, fence: int) -> bool:
-        record = self._record(fence, State.VACANT, {})
-        version = self._register.swap(self.name, record.encode(), None)
-        if version is not None:
-            self.view = self.view.see(record, version, self._clock.now())
-        return version is not None
+        posted = self._cell.post_vacancy(fence, ttl=self.policy.ttl, note={}, unknown={})
+        if posted:
+            self.view = self.view.see(*posted, self._clock.now())
+        return posted is not None
 
     def _take(self, fence: int, note: Note) -> LeaseTerm | None:
-        sent = self._clock.now()
-        record = self._record(fence, State.HELD, read_note(note, sent))
+        before, sent = self.view.record, self._clock.now()
+        unknown = before.unknown if before else {}
+        record = self._cell.record(fence, State.HELD, ttl=self.policy.ttl, note=read_note(note, sent), unknown=unknown)
         data = record.encode()
         self.view = replace(self.view, attempt=(record.seq, sent))
-        before = self.view.record
         version = self._register.swap(self.name, data, self.view.version)
         if version is None:
             return None
@@ -170,13 +165,13 @@ class Candidate:
 
     def _lead(self, lease: Lease, note: Note, takeover: bool | None = None) -> LeaseTerm | None:
         self.view = replace(self.view, attempt=None)
-        term = LeaseTerm(self._register, self._clock, self.name, lease, self._seq, note, self._leave, self._on_event)
+        term = LeaseTerm(self._cell, lease, note=note, clock=self._clock, on_open=self._leave, on_event=self._on_event)
         self._seen_to_lead = term.fence
         event = Event(EventKind.ELECTED, self.name, term.fence, takeover=takeover, until=lease.deadline)
         log.debug("%s: elected (fence %d)", self.name, term.fence, extra=tell(self._on_event, event))
         if lease.record.asked:
             term.ask_to_stop("asked to hand over")
-        self._keep(self._register, term)
+        self._renew_with(self._register, term)
         return term if term.valid else None
 
     def _leave(self, record: Record, version: Any) -> None:
@@ -191,45 +186,77 @@ class Candidate:
     ) -> LeaseTerm:
         """Wait until this candidate leads, and return its term: `with candidate.campaign() as term: …`.
 
-        A store that does not answer is reported once, and waited for.
+        While the store does not answer, it is asked again after pauses that grow and are random (`election.retries`).
+        That the store is silent is logged once, and so is its return.
 
         Args:
             timeout: seconds to wait at most; None: for as long as it takes.
             plan: what to write beside the lease, and whether to take it, decided anew at each look.
-            stop: ends the campaign once it is set; `nudge` makes that prompt.
+            stop: ends the campaign once it is set; call `nudge` as well to end it at once.
 
         Raises:
             NotElected: the time is over, or `stop` is set.
             BadRecord: the cell holds something that is not ours.
         """
         end = float("inf") if timeout is None else self._clock.now() + timeout
-        while not (stop and stop.is_set()):
-            self._wake.clear()
-            try:
-                term = self.attempt(plan)
-                self._report(None)
-                if term:
-                    return term
-            except StoreUnavailable as exc:
-                self._report(exc)
-            left = end - self._clock.now()
-            if left <= 0:
-                raise NotElected(f"{self.name}: not elected within {timeout:g} s")
-            self._clock.wait(self._wake, min(self.policy.poll, left))
-        raise NotElected(f"{self.name}: told to stop")
 
-    def _report(self, trouble: StoreUnavailable | None) -> None:
-        """Log the moments at which the store stops and starts answering, and nothing in between."""
-        if trouble and not self._unreachable:
-            event = Event(EventKind.STORE_SILENT, self.name, reason=str(trouble))
-            log.warning("%s: waiting for the store: %s", self.name, trouble, extra=tell(self._on_event, event))
-        elif self._unreachable and not trouble:
+        def left() -> float:
+            return end - self._clock.now()
+
+        while True:
+            with contextlib.suppress(StoreUnavailable):  # the campaign is over
+                if term := self._ask_store(lambda: self.attempt(plan), stop, left):
+                    return term
+            if left() <= 0:
+                raise NotElected(f"{self.name}: not elected within {timeout:g} s")
+            self._clock.wait(self._wake, min(self.policy.poll, left()))
+
+    def _ask_store(
+        self, work: Callable[[], T], stop: threading.Event | None, left: Callable[[], float] = lambda: float("inf")
+    ) -> T:
+        """Do `work`, again while the store does not answer.
+
+        Raises:
+            NotElected: `stop` is set.
+            StoreUnavailable: the store did not answer, and nothing is `left` of the time or `stop` is set.
+        """
+
+        def stopped() -> bool:
+            return stop is not None and stop.is_set()
+
+        def look() -> T:
+            self._wake.clear()
+            if stopped():
+                raise NotElected(f"{self.name}: told to stop")
+            return work()
+
+        again = retrying(
+            self._clock,
+            first=self.policy.poll,
+            longest=self.policy.longest_pause,
+            retry=retry_if_exception_type(StoreUnavailable),
+            wake=self._wake,
+            stop=lambda _state: stopped() or left() <= 0,
+            before_sleep=self._report_silence,
+            left=left,
+            chance=self._chance,
+        )
+        result = again(look)
+        if self._unreachable:
+            self._unreachable = False
             event = Event(EventKind.STORE_ANSWERS, self.name)
             log.info("%s: the store answers again", self.name, extra=tell(self._on_event, event))
-        self._unreachable = trouble is not None
+        return result
+
+    def _report_silence(self, state: RetryCallState) -> None:
+        """Log that the store does not answer, once for each outage."""
+        if not self._unreachable and state.outcome:
+            self._unreachable, trouble = True, state.outcome.exception()
+            event = Event(EventKind.STORE_SILENT, self.name, reason=str(trouble))
+            log.warning("%s: waiting for the store: %s", self.name, trouble, extra=tell(self._on_event, event))
 
     def nudge(self) -> None:
-        """Make a running campaign or observation look at once. Only a hint: it decides nothing."""
+        """Make a running campaign or observation look at once. This is only a hint; it decides nothing."""
         self._wake.set()
 
     def observe(self, stop: threading.Event | None = None) -> Iterator[Leader | None]:
@@ -239,18 +266,14 @@ class Candidate:
             BadRecord: the cell holds something that is not ours.
         """
         seen: Leader | str | None = "nothing yet"
-        while not (stop and stop.is_set()):
-            self._wake.clear()
-            try:
-                self._look()
-                self._report(None)
+        with contextlib.suppress(NotElected, StoreUnavailable):  # told to stop
+            while True:
+                self._ask_store(self._look, stop)
                 leader = self._leader()
                 if leader != seen:
                     seen = leader
                     yield leader
-            except StoreUnavailable as exc:
-                self._report(exc)
-            self._clock.wait(self._wake, self.policy.poll)
+                self._clock.wait(self._wake, self.policy.poll)
 
     def _leader(self) -> Leader | None:
         record = self.view.record
@@ -260,30 +283,44 @@ class Candidate:
 
 
 def look(register: Register, name: str) -> Record | None:
-    """The record of the lease `name`, whoever wrote it; None if there is none.
+    """Return the record of the lease `name`, whoever wrote it; None if there is none.
 
     Raises:
         StoreUnavailable: the store did not answer.
         BadRecord: the cell holds something that is not ours.
     """
-    cell = register.shard(check_name(name)).read(name)
-    return decode(name, cell.data) if cell else None
+    return read_record(register.shard(check_name(name)), name)[0]
 
 
-def ask_to_resign(register: Register, name: str) -> Record | None:
+def ask_to_resign(register: Register, name: str, *, clock: Clock | None = None) -> Record | None:
     """Ask the leader of `name` to hand over, and return its record; None if nobody holds the lease.
 
-    The request lies in the record, where the leader finds it at its next renewal. It takes nothing away: a leader that
-    ignores it goes on leading, and one that is dead is replaced no later for it.
+    The request is a field of the record, and the leader finds it at its next renewal. It takes nothing away: a leader
+    that ignores it goes on leading, and one that is dead is not replaced later because of it. If somebody else writes
+    at the same moment, the request is written again after a short random pause.
+
+    Args:
+        register: the store.
+        name: the lease.
+        clock: for tests.
 
     Raises:
         StoreUnavailable, BadRecord: as for `look`.
     """
     shard = register.shard(check_name(name))
-    while True:
-        cell = shard.read(name)
-        record = decode(name, cell.data) if cell else None
-        if cell is None or record is None or record.state is not State.HELD:
-            return None
-        if shard.swap(name, replace(record, asked=True).encode(), cell.version) is not None:
-            return record
+
+    def ask() -> tuple[bool, Record | None]:
+        """Return whether it is settled, and whose lease it is."""
+        record, version = read_record(shard, name)
+        if record is None or record.state is not State.HELD:
+            return True, None
+        return shard.swap(name, replace(record, asked=True).encode(), version) is not None, record
+
+    again = retrying(
+        clock or SystemClock(),
+        first=0.005,
+        longest=0.1,
+        retry=retry_if_result(lambda outcome: not outcome[0]),
+        wake=threading.Event(),
+    )
+    return again(ask)[1]

@@ -1,20 +1,20 @@
-"""What can go wrong in an election: one root, `ElectionError`."""
+"""The errors of an election; `ElectionError` is the root of all."""
 
 
 class ElectionError(Exception):
-    """The root of every error that `election` raises on purpose."""
+    """The root of all errors that `election` raises on purpose."""
 
 
 class BadPolicy(ElectionError, ValueError):
-    """A name or a timing that cannot work; the message names it and says what can."""
+    """A name or a timing cannot work; the message names it and says what can."""
 
 
 class BadStoreURL(ElectionError, ValueError):
-    """A store URL that cannot be understood; the message names it and shows one that can."""
+    """A store URL cannot be parsed; the message names it and shows URLs that can."""
 
 
 class BadRecord(ElectionError):
-    """A cell holds something that is not ours. It is never taken for a free lease; delete it by hand."""
+    """A cell holds something that is not a lease. It is never taken for a free one; delete it by hand."""
 
 
 class StoreUnavailable(ElectionError):
@@ -30,7 +30,7 @@ class NotElected(ElectionError):
 
 
 class StaleFence(ElectionError):
-    """An effect was refused: its fence is smaller than the largest that has had one, so there is a later leader."""
+    """An effect was refused: its fence is smaller than the largest one seen, so there is a later leader."""
 
     def __init__(self, name: str, fence: int, largest: int) -> None:
         super().__init__(f"{name}: fence {fence} is refused, {largest} has been here")

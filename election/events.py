@@ -1,4 +1,4 @@
-"""What happens to a lease, as one frozen object: for a hook, and as the fields of log lines."""
+"""What happens to a lease, as one frozen object for hooks and for the fields of log lines."""
 
 import enum
 import logging
@@ -13,13 +13,13 @@ class EventKind(enum.StrEnum):
     """What has happened."""
 
     ELECTED = "elected"
-    """We lead until `until`; `takeover`: in the place of a leader that fell silent."""
+    """We lead until `until`; `takeover`: we replaced a leader that fell silent."""
     RENEWED = "renewed"
-    """It took `seconds`; we lead until `until`."""
+    """The renewal took `seconds`; we lead until `until`."""
     RENEWAL_FAILED = "renewal_failed"
-    """For this `reason`; it is tried again."""
+    """A renewal failed, for this `reason`; it is tried again."""
     ENDED = "ended"
-    """Our term is over, for this `reason`. Told when it is left, which may be later than `until`."""
+    """Our term is over, for this `reason`. Reported when the term is left, which may be later than `until`."""
     LED = "led"
     """Somebody else was seen to lead, with this `fence`."""
     LEADERLESS = "leaderless"
@@ -31,18 +31,18 @@ class EventKind(enum.StrEnum):
     SLOT_STARTED = "slot_started"
     """The work of `slot` begins; `takeover`: again, after a leader that was interrupted."""
     SLOT_DONE = "slot_done"
-    """It returned, after `seconds`."""
+    """The work returned, after `seconds`."""
     SLOT_FAILED = "slot_failed"
-    """It raised, after `seconds`."""
+    """The work raised, after `seconds`."""
     SLOT_INTERRUPTED = "slot_interrupted"
     """Leadership was lost, or the work was asked to stop, after `seconds`, for this `reason`."""
     SLOTS_SKIPPED = "slots_skipped"
-    """The last `count` slots before `slot` have passed unused."""
+    """The last `count` slots before `slot` have passed without a run."""
 
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """One thing that has happened to the lease `group`; what does not apply is None.
+    """One thing that has happened to the lease `group`; fields that do not apply are None.
 
     `until` is a moment in seconds on the clock of `SystemClock`.
     """
@@ -59,17 +59,17 @@ class Event:
 
     @property
     def fields(self) -> dict[str, Any]:
-        """What applies, for `extra` of a log line; `kind` is called `event` there."""
+        """The fields that apply, for `extra` of a log line; `kind` is called `event` there."""
         given = {name: getattr(self, name) for name in self.__slots__ if name != "kind"}
         return {"event": str(self.kind)} | {name: value for name, value in given.items() if value is not None}
 
 
 OnEvent = Callable[[Event], object]
-"""Called in the thread in which the thing happens, the one that renews leases included: it must return at once."""
+"""Called in the thread in which the event happens, maybe the one that renews leases. It must return at once."""
 
 
 def tell(hook: OnEvent | None, event: Event) -> dict[str, Any]:
-    """Hand `event` to the hook, which may raise what it likes, and return its fields."""
+    """Pass `event` to the hook, log what the hook raises, and return the fields of the event."""
     try:
         if hook is not None:
             hook(event)

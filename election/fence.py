@@ -1,4 +1,4 @@
-"""Where effects land: refuse those of a leader who does not know yet that there is a later one.
+"""Where effects land: refuse those of a leader that does not know yet that there is a later one.
 
 The idea is Martin Kleppmann's ("How to do distributed locking", 2016): a lease alone cannot stop a process that was
 paused between its last look at the lease and its write, but the place that it writes to can.
@@ -6,16 +6,24 @@ paused between its last look at the lease and its write, but the place that it w
 
 import contextlib
 import fcntl
+import logging
 import os
 import re
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+from tenacity import RetryCallState, retry_if_exception_type, stop_after_attempt
+
+from election.clock import Clock, SystemClock
 from election.errors import BadPolicy, BadRecord, StaleFence
 from election.record import check_name
+from election.retries import retrying
+
+log = logging.getLogger("election")
 
 _CREATE = (
     "CREATE TABLE IF NOT EXISTS {} (name VARCHAR(80) PRIMARY KEY, fence BIGINT NOT NULL, admitted BIGINT NOT NULL)"
@@ -32,17 +40,17 @@ _DIGITS = 20
 class FenceGuard:
     """Remembers the largest fence that has had an effect on `name`, and refuses every smaller one.
 
-    The number is kept beside the effect, and compared in one step with it: in a row of the same database (`check`), or
-    in a file under a lock (`locked`). Equal numbers pass: one leader has many effects. Numbers of different leases
-    cannot be compared, so that each lease needs a name of its own here.
+    The number is kept beside the effect and compared in one step with it: in a row of the same database (`check`), or
+    in a file under a lock (`locked`). Equal numbers pass, since one leader has many effects. Numbers of different
+    leases cannot be compared, so each lease needs a name of its own here.
 
-    A guard has no state of its own and does no I/O before it is asked to; it may be used from any thread.
+    A guard has no state of its own, and its constructor does no I/O. It may be used from any thread.
 
     Args:
         name: what is guarded; printable, at most 80 bytes. The lease's own name is a good one.
         table: the SQL table with a row for each name.
-        paramstyle: how the database's driver marks parameters (PEP 249), where it cannot be found out from the
-            connection, as behind a wrapper: "qmark", "format", "numeric", "named" or "pyformat".
+        paramstyle: how the database's driver marks parameters (PEP 249), if the connection does not tell, as behind a
+            wrapper: "qmark", "format", "numeric", "named" or "pyformat".
 
     Raises:
         BadPolicy: one of these cannot work; the message names it.
@@ -56,34 +64,53 @@ class FenceGuard:
             raise BadPolicy(f"paramstyle must be one of {', '.join(_MARKS)}, not {paramstyle!r}")
         self.table, self.paramstyle = table, paramstyle
 
-    def prepare(self, connection: Any) -> None:
+    def prepare(self, connection: Any, *, clock: Clock | None = None) -> None:
         """Make the table and the row for `name` where they are missing, and commit. Doing it again changes nothing.
 
+        What fails is rolled back and tried again, four times in all within half a second: somebody else may just be
+        making the same table, or hold a lock.
+
+        Args:
+            connection: as for `check`.
+            clock: for tests.
+
         Raises:
-            The driver's own errors.
+            The driver's own errors, of the last try.
         """
-        for last in (False, True):
+
+        def make() -> None:
             try:
                 self._execute(connection, _CREATE)
                 if self._largest(connection) is None:
                     self._execute(connection, _INSERT, name=self.name)
                 connection.commit()
-                return
             except Exception:
                 connection.rollback()
-                # The first time, somebody else may have made them meanwhile.
-                if last:
-                    raise
+                raise
+
+        def say(state: RetryCallState) -> None:
+            if state.attempt_number == 1 and state.outcome:
+                log.info("%s: the fence table is not ready, trying again: %s", self.name, state.outcome.exception())
+
+        retrying(
+            clock or SystemClock(),
+            first=0.05,
+            longest=0.2,
+            retry=retry_if_exception_type(Exception),
+            wake=threading.Event(),
+            stop=stop_after_attempt(4),
+            before_sleep=say,
+        )(make)
 
     def check(self, connection: Any, fence: int) -> None:
         """Refuse `fence` if a larger one has been here; otherwise remember it, in the connection's open transaction.
 
-        Call it before the effect in the same transaction, and let both be committed together: the database then holds
-        back a later leader's check until this transaction is over, and rolls back one with the other.
+        Call it before the effect, in the same transaction, and commit both together. The database then makes a later
+        leader's check wait until this transaction is over, and rolls both back together.
 
         Args:
             connection: any DB-API 2.0 connection (sqlite3, psycopg, PyMySQL …) that does not commit each statement
-                by itself; in SQLite that is noticed, in others it is not.
+                by itself. For SQLite this is checked, for others it is not.
 
         Raises:
             StaleFence: a larger one has been seen: roll back.
@@ -101,14 +128,14 @@ class FenceGuard:
 
     @contextlib.contextmanager
     def locked(self, folder: str | os.PathLike[str], fence: int) -> Iterator[None]:
-        """Refuse `fence` if a larger one has been here; otherwise remember it, and keep everybody out meanwhile.
+        """Refuse `fence` if a larger one has been here; otherwise remember it, and hold the lock during the block.
 
             with guard.locked("/srv/ledger", term.fence):
                 append_to_the_ledger()
 
         The number and the lock are one small file in `folder`, which must be on the machine's own disk, or on a network
-        file system with working locks. A later leader waits for an effect that has begun, even if its process is
-        stopped, and never the other way round.
+        file system with working locks. A later leader waits for an effect that has begun, even if the process that has
+        begun it is stopped.
 
         Raises:
             StaleFence: a larger one has been seen; the block is not entered.
@@ -136,7 +163,7 @@ class FenceGuard:
         if fence < largest:
             raise StaleFence(self.name, fence, largest)
         if not found or fence > largest:
-            # Always as long, so that one small write replaces it whole.
+            # Always of the same length, so that one small write replaces it whole.
             os.pwrite(file, b"%0*d\n" % (_DIGITS, fence), 0)
             os.fsync(file)
         if not found:
@@ -147,7 +174,7 @@ class FenceGuard:
         return int(row[0]) if row else None
 
     def _execute(self, connection: Any, statement: str, fetch: bool = False, **values: Any) -> Any:
-        """Run one statement with its [parameters] marked as the driver wants; the first row, or the number of rows."""
+        """Run a statement, its [parameters] marked as the driver wants; return the first row, or the number of rows."""
         style = self.paramstyle or _paramstyle(connection)
         names = re.findall(r"\[(\w+)\]", statement)
         for number, name in enumerate(names, 1):
@@ -169,7 +196,7 @@ def _number(fence: object) -> int:
 
 
 def _paramstyle(connection: Any) -> str:
-    """The `paramstyle` of the module that the connection comes from, or of the package around that."""
+    """Return the `paramstyle` of the module that the connection comes from, or of the package around it."""
     place = type(connection).__module__
     while place:
         if style := getattr(sys.modules.get(place), "paramstyle", None):
@@ -179,7 +206,7 @@ def _paramstyle(connection: Any) -> str:
 
 
 def _sync_folder(folder: Path) -> None:
-    """Make a new file's name outlast a power cut."""
+    """Make a new file's name survive a power cut."""
     file = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(file)

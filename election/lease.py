@@ -13,12 +13,12 @@ MIN_TTL = 0.1
 class LeasePolicy:
     """The timings of a lease, in seconds. Every candidate of a name uses the same `ttl` and `drift`.
 
-    `ttl`: a leader that falls silent is replaced after this long. `drift`: by what part of a second per second two
-    machines' clocks may run apart; it is taken off the holder's side and added to the challenger's. `poll_every`: how
-    often a standby looks; None stands for a fortieth of the ttl, but at least 50 and at most 250 ms.
+    `ttl`: a leader that falls silent is replaced after this long. `drift`: by how many seconds per second a clock may
+    run too fast or too slow; the holder counts the lease that much shorter, and a challenger that much longer.
+    `poll_every`: seconds between two looks of a standby; None: a fortieth of the ttl, at least 0.05 and at most 0.25.
 
     Raises:
-        BadPolicy: a value that is no number or out of range, or values that cannot work together.
+        BadPolicy: a value is not a number or is out of range, or the values cannot work together.
     """
 
     ttl: float = 10.0
@@ -51,14 +51,23 @@ class LeasePolicy:
         """Seconds for which a write proves leadership, from the moment before it was sent."""
         return self.ttl * (1 - self.drift)
 
+    @property
+    def longest_pause(self) -> float:
+        """Seconds between two tries of a store that does not answer, at most.
+
+        A tenth of the ttl, but half a second at most, and no less than a poll: so that somebody leads within a second
+        more than a lease and a poll after the store is back, even if the last try before it took half a second.
+        """
+        return max(self.poll, min(0.5, self.ttl / 10))
+
     def distrusted(self, ttl: float) -> float:
-        """Seconds after which a record of that `ttl`, unchanged since it was first received, proves nothing more."""
+        """Return the seconds after which a record of that `ttl` proves nothing, if unchanged since its receipt."""
         return ttl * (1 + self.drift)
 
 
 @dataclass(frozen=True, slots=True)
 class Lease:
-    """What a holder knows: the record that it wrote last, the version which that got, and when it was sent."""
+    """What a holder knows: the record that it wrote last, the version of that, and when it was sent."""
 
     record: Record
     version: Any
@@ -67,7 +76,7 @@ class Lease:
 
     @property
     def deadline(self) -> float:
-        """The moment, on the holder's clock, from which on this lease proves nothing."""
+        """The moment on the holder's clock from which this lease proves nothing."""
         return self.sent + self.policy.trusted
 
     @property

@@ -15,23 +15,23 @@ MAX_TTL = 3600
 
 
 class State(enum.StrEnum):
-    """Whether a cell is somebody's."""
+    """Whether somebody holds the lease."""
 
     HELD = "held"
     """`holder` leads, or led until it stopped renewing."""
     OPEN = "open"
-    """The holder resigned: the lease is free at once."""
+    """The holder resigned. The lease is free at once."""
     VACANT = "vacant"
-    """The cell was found empty. A leader whose record was lost puts it back; everybody else waits out a whole lease."""
+    """The cell was found empty. A leader whose record was lost puts it back; others wait out a whole lease."""
 
 
 @dataclass(frozen=True, slots=True)
 class Record:
     """One write to a cell.
 
-    `fence` grows with each leader; `seq` with each write of one holder, so that `(holder, fence, seq)` names the write.
-    `note` belongs to whoever leads: `election` carries it and never reads it. `at_ms` is the writer's wall clock, for
-    people only: no rule reads it. `unknown` keeps the fields that a later version has added.
+    `fence` grows with each leader, `seq` with each write of one holder: `(holder, fence, seq)` names the write. `note`
+    belongs to the leader; `election` stores it and never reads it. `at_ms` is the writer's wall clock, for people; no
+    rule reads it. `unknown` keeps the fields that a later version has added.
     """
 
     fence: int
@@ -57,11 +57,11 @@ class Record:
         return self.ttl_ms / 1000
 
     def __str__(self) -> str:
-        """Who and where, for logs: `host:pid (fence 7)`."""
+        """Return who and where, for logs: `host:pid (fence 7)`."""
         return f"{self.host}:{self.pid} (fence {self.fence})"
 
     def encode(self) -> bytes:
-        """The bytes for the cell.
+        """Return the bytes for the cell.
 
         Raises:
             BadPolicy: the note is not JSON, or makes the record longer than `MAX_BYTES`.
@@ -77,14 +77,14 @@ class Record:
             "host": self.host,
             "pid": self.pid,
             "at_ms": self.at_ms,
-            # Always there, and no longer when it is true: whatever was written can be asked for.
+            # Always there, and `true` is shorter than `false`, so that any record has room for the request.
             "asked": self.asked,
         }
         try:
             data = _ENCODE({**fields, "note": dict(self.note)}).encode()
         except (TypeError, ValueError, RecursionError) as exc:
             raise BadPolicy(f"the note cannot be written as JSON: {exc}") from exc
-        # What could be written in one state can be written in each.
+        # A record that fits in one state must fit in every other.
         if len(data) - len(self.state) + max(map(len, State)) > MAX_BYTES:
             raise BadPolicy(f"the record would have {len(data)} bytes, {MAX_BYTES} at most: shorten the note")
         return data
@@ -100,7 +100,7 @@ _REQUIRED = ("fence", "holder", "seq", "ttl_ms", "state")
 
 
 def decode(name: str, data: bytes) -> Record:
-    """The record in the cell `name`.
+    """Return the record in the cell `name`.
 
     Raises:
         BadRecord: it is not one of ours; the message names the cell.
@@ -116,7 +116,7 @@ def decode(name: str, data: bytes) -> Record:
     wrong += [key for key, value in known.items() if type(value) is not _TYPES[key]]
     if not wrong and known["state"] not in list(State):
         wrong.append("state")
-    # No number is too large to reckon with, and no lease lasts for ever.
+    # Refuse numbers that are too large to compute with, and leases that last for ever.
     wrong += [key for key, value in known.items() if type(value) is int and not 0 <= value < 2**63]
     if not wrong and not 0 < known["ttl_ms"] <= MAX_TTL * 1000:
         wrong.append("ttl_ms")
@@ -124,7 +124,7 @@ def decode(name: str, data: bytes) -> Record:
         raise BadRecord(f"the lease in the cell {name!r} has no usable {', '.join(wrong)}: {data[:200]!r}")
     record = Record(**{**known, "state": State(known["state"])}, unknown=fields)
     try:
-        # It is our successors' to write again: NaN, say, can be read but not be written.
+        # Later holders must be able to write it again: NaN, for instance, can be read but not written.
         record.encode()
     except BadPolicy as exc:
         raise BadRecord(f"the lease in the cell {name!r} could not be written again: {exc}") from exc
@@ -132,7 +132,7 @@ def decode(name: str, data: bytes) -> Record:
 
 
 def check_name(name: str) -> str:
-    """`name` itself, if it can name a lease.
+    """Return `name` itself, if it can name a lease.
 
     Raises:
         BadPolicy: it is not text, is empty, has control characters or is longer than 80 bytes of UTF-8.

@@ -1,4 +1,4 @@
-"""The port to a store: one compare-and-swap cell per name. All of the safety lives above it, once."""
+"""The port to a store: one compare-and-swap cell per name. All safety is built above it."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -7,7 +7,7 @@ from typing import Any, Protocol
 
 @dataclass(frozen=True, slots=True)
 class Cell:
-    """What a read returned. `version` is opaque; it names this very write for as long as the adapter can tell."""
+    """What a read returned. `version` is opaque; it names this very write as long as the adapter can tell."""
 
     data: bytes
     version: Any
@@ -21,15 +21,15 @@ class Register(Protocol):
     """
 
     def identity(self) -> str:
-        """Name this very store: equal for two registers only if they share their cells."""
+        """Return a name for this very store, equal for two registers only if they share their cells."""
         ...
 
     def shard(self, name: str) -> "Register":
-        """The register that keeps `name`: itself, unless it stands for several servers."""
+        """Return the register that keeps `name`: itself, unless it stands for several servers."""
         ...
 
     def read(self, name: str) -> Cell | None:
-        """The cell `name`, or None where there is none."""
+        """Return the cell `name`, or None if there is none."""
         ...
 
     def swap(self, name: str, data: bytes, expected: Any | None) -> Any | None:
@@ -41,13 +41,13 @@ class Register(Protocol):
         ...
 
     def remembers(self, seconds: float) -> bool:
-        """Whether it is certain that no cell written in the last `seconds` has been lost."""
+        """Return whether it is certain that no cell written in the last `seconds` has been lost."""
         ...
 
     def names(self) -> Iterable[str] | None:
-        """The names that have a cell, or None if the store cannot list them."""
+        """Return the names that have a cell, or None if the store cannot list them."""
         ...
 
     def close(self) -> None:
-        """Let go of connections and files. A later call opens them again."""
+        """Close connections and files. A later call opens them again."""
         ...

@@ -3,13 +3,13 @@
 import heapq
 import itertools
 import logging
-import os
 import threading
 import weakref
 
 from election.clock import Clock, SystemClock
 from election.errors import BadRecord, StoreUnavailable
 from election.events import Event, EventKind
+from election.forks import fork_detector
 from election.register import Register
 from election.term import LeaseTerm
 
@@ -19,12 +19,11 @@ log = logging.getLogger("election")
 class LeaseRenewer:
     """Renews terms when they are due.
 
-    `start` is for real use: a daemon thread, which ends by itself when nothing is left to renew. Tests call
-    `renew_due` instead.
+    `start` makes a daemon thread, which ends by itself when nothing is left to renew. Tests call `renew_due` instead.
     """
 
     def __init__(self, clock: Clock) -> None:
-        self.pid = os.getpid()
+        self.forked = fork_detector()
         self._clock = clock
         self._due: list[tuple[float, int, LeaseTerm]] = []
         self._order = itertools.count()
@@ -33,8 +32,8 @@ class LeaseRenewer:
         self._thread: threading.Thread | None = None
         self._failing = False
 
-    def keep(self, term: LeaseTerm) -> None:
-        """Renew `term` until it is over."""
+    def add(self, term: LeaseTerm) -> None:
+        """Renew `term` from now on, until it is over."""
         with self._lock:
             heapq.heappush(self._due, (term.renew_at, next(self._order), term))
             first = self._due[0][2] is term
@@ -42,7 +41,7 @@ class LeaseRenewer:
             self._wake.set()
 
     def start(self) -> None:
-        """Renew in a thread of our own, if that does not run yet."""
+        """Start the thread that renews, if it does not run yet."""
         with self._lock:
             if self._thread is None:
                 thread = threading.Thread(target=self._run, name="election-renewer", daemon=True)
@@ -50,12 +49,12 @@ class LeaseRenewer:
                 self._thread = thread
 
     def renew_due(self) -> float | None:
-        """Renew what is due; return when the next one will be, None if nothing is left."""
+        """Renew what is due; return when the next renewal is due, or None if nothing is left."""
         now, silent = self._clock.now(), False
         while term := self._pop(now):
             if not term.valid:
                 continue
-            # One silent store must not cost each of a thousand leases a timeout of its own.
+            # A silent store must not cost each of a thousand leases a timeout.
             due = None if silent else self._renew(term)
             silent = due is None
             with self._lock:
@@ -67,7 +66,7 @@ class LeaseRenewer:
             return heapq.heappop(self._due)[2] if self._due and self._due[0][0] <= now else None
 
     def _renew(self, term: LeaseTerm) -> float | None:
-        """When the term is due again; None if the store failed."""
+        """Renew one term; return when it is due again, or None if the store failed."""
         try:
             due = term.renew()
         except (StoreUnavailable, BadRecord) as exc:
@@ -76,7 +75,7 @@ class LeaseRenewer:
                 text = "%s: cannot renew, %.1f s of leadership left: %s"
                 log.warning(text, term.name, term.remaining(), exc, extra=failed.fields)
             self._failing = True
-            # The store did answer, if one cell is not ours: the other leases must not wait for that.
+            # With BadRecord the store did answer, so the other leases need not wait.
             return None if isinstance(exc, StoreUnavailable) else term.retry_at(self._clock.now())
         except Exception:  # a note that cannot be made: this term will end, the others go on
             log.exception("%s: cannot renew, %.1f s of leadership left", term.name, term.remaining())
@@ -99,15 +98,15 @@ class LeaseRenewer:
             self._clock.wait(self._wake, next_due - self._clock.now())
 
 
-# A keeper refers to its register only through the terms that it renews, so that both go when nobody leads any more.
-_keepers: weakref.WeakKeyDictionary[Register, LeaseRenewer] = weakref.WeakKeyDictionary()
+# A renewer refers to its register only through its terms, so that both can be collected when nobody leads any more.
+_renewers: weakref.WeakKeyDictionary[Register, LeaseRenewer] = weakref.WeakKeyDictionary()
 
 
-def keep(register: Register, term: LeaseTerm) -> None:
+def renew_in_background(register: Register, term: LeaseTerm) -> None:
     """Have `term` renewed by the thread of this process that serves `register`."""
-    keeper = _keepers.setdefault(register, LeaseRenewer(SystemClock()))
-    if keeper.pid != os.getpid():
-        # A forked child has no threads but its own, and keeps none of its parent's terms.
-        keeper = _keepers[register] = LeaseRenewer(SystemClock())
-    keeper.keep(term)
-    keeper.start()
+    renewer = _renewers.setdefault(register, LeaseRenewer(SystemClock()))
+    if renewer.forked():
+        # A forked child has none of its parent's threads, and renews none of its parent's terms.
+        renewer = _renewers[register] = LeaseRenewer(SystemClock())
+    renewer.add(term)
+    renewer.start()

@@ -1,6 +1,6 @@
-"""What a candidate does next: functions of what it has seen and of `now`. Pure.
+"""What a candidate or a holder does next, as functions of what it has seen and of `now`. Pure.
 
-The real loop, the tests and the simulation all call these functions. Times are seconds on the candidate's own clock;
+The product, the tests and the simulation call the same functions. Times are seconds on the candidate's own clock;
 no two clocks are ever compared. The rules are numbered as in docs/design.md.
 """
 
@@ -15,9 +15,9 @@ from election.record import Record, State
 class View:
     """What a candidate knows of one cell.
 
-    `record` and `version` are what it saw last (None: the cell was empty), `since` is when it first received a record
+    `record` and `version` are what it saw last (None: the cell was empty). `since` is when it first received a record
     with this key. `fence` and `ttl` are the highest ever seen. `attempt` is the last takeover that the store did not
-    answer: the `seq` it wrote and when it was sent.
+    answer: the `seq` of its record, and when it was sent.
     """
 
     record: Record | None = None
@@ -28,18 +28,25 @@ class View:
     attempt: tuple[int, float] | None = None
 
     def see(self, record: Record | None, version: Any, received: float) -> "View":
-        """This view after one more look at the cell, whose answer arrived at `received`."""
+        """Return this view after one more look at the cell, whose answer arrived at `received`."""
         if record is None:
             return replace(self, record=None, version=None, since=received)
         known = self.record is not None and self.record.key == record.key
         since = self.since if known else received
-        return View(record, version, since, max(self.fence, record.fence), max(self.ttl, record.ttl), self.attempt)
+        return View(
+            record=record,
+            version=version,
+            since=since,
+            fence=max(self.fence, record.fence),
+            ttl=max(self.ttl, record.ttl),
+            attempt=self.attempt,
+        )
 
     def free_at(self, policy: LeasePolicy) -> float:
-        """When the record that is there proves nothing any more, if it does not change until then (rules 3, 4, 5)."""
+        """Return when the record proves nothing any more, if it does not change until then (rules 3, 4, 5)."""
         if self.record is None or self.record.state is State.OPEN:
             return self.since
-        # Nobody knows how long the lease was whose record was lost: the longest that was ever seen is assumed.
+        # The length of the lost lease is unknown: assume the longest that was ever seen.
         ttl = max(policy.ttl, self.ttl) if self.record.state is State.VACANT else self.record.ttl
         return self.since + policy.distrusted(ttl)
 
@@ -53,7 +60,7 @@ class Wait:
 
 @dataclass(frozen=True, slots=True)
 class Post:
-    """Write a vacant record into the empty cell, so that absence becomes something that can be watched (rule 5).
+    """Write a vacant record into the empty cell, so that absence can be watched (rule 5).
 
     `fence` is only what this candidate has seen: the write may land much later.
     """
@@ -63,7 +70,7 @@ class Post:
 
 @dataclass(frozen=True, slots=True)
 class Ask:
-    """Ask the store whether a cell written in the last `seconds` can have been lost; if not, nobody leads (rule 5)."""
+    """Ask the store whether a cell written in the last `seconds` may have been lost; if not, nobody leads (rule 5)."""
 
     seconds: float
 
@@ -77,7 +84,7 @@ class Take:
 
 @dataclass(frozen=True, slots=True)
 class Adopt:
-    """The unanswered takeover that was sent then has landed: it is ours (rule 2)."""
+    """Lead: the unanswered takeover that was sent at `sent` has landed (rule 2)."""
 
     sent: float
 
@@ -85,24 +92,30 @@ class Adopt:
 Step = Wait | Post | Ask | Take | Adopt
 
 
-def next_step(view: View, me: str, policy: LeasePolicy, now: float, wall_ms: int, remembers: bool | None) -> Step:
-    """What the candidate `me`, which does not lead, does next.
+def is_own_takeover(view: View, me: str) -> bool:
+    """Return whether the record that is there is the takeover of candidate `me` that the store did not answer."""
+    record = view.record
+    return record is not None and view.attempt is not None and (record.holder, record.seq) == (me, view.attempt[0])
 
-    `wall_ms` is the wall clock in milliseconds, below which no new fence is. `remembers` is
-    the store's answer to `Ask`, None if it was not asked.
+
+def next_step(view: View, me: str, policy: LeasePolicy, now: float, wall_ms: int, remembers: bool | None) -> Step:
+    """Return what the candidate `me`, which does not lead, does next.
+
+    `wall_ms` is the wall clock in milliseconds; no new fence is below it. `remembers` is the store's answer to `Ask`,
+    None if it was not asked.
     """
     record = view.record
     if record is None:
         return Post(fence=view.fence)
-    if view.attempt is not None and record.holder == me and record.seq == view.attempt[0]:
+    if view.attempt is not None and is_own_takeover(view, me):
         sent = view.attempt[1]
         if now < sent + policy.trusted and record.state is State.HELD:
             return Adopt(sent)
     free_at = view.free_at(policy)
     vacant = record.state is State.VACANT
     if now >= free_at or (vacant and remembers):
-        # The clock counts always, not only over an empty cell: what is there may be a put-back that landed late, while
-        # the record of a later leader was lost before we saw it.
+        # The clock always counts, not only over an empty cell: what is there may have been put back late, after the
+        # record of a later leader was lost before we saw it.
         return Take(fence=max(view.fence + 1, record.fence + 1, wall_ms))
     if vacant and remembers is None:
         return Ask(seconds=policy.distrusted(max(policy.ttl, view.ttl)))
@@ -124,10 +137,10 @@ class Lost:
 
 
 def reconcile(lease: Lease, found: Record | None, now: float) -> Rewrite | Lost:
-    """What the holder of `lease` does after its write failed and it has read the cell again.
+    """Return what the holder of `lease` does after its write failed and it has read the cell again.
 
     A record of its own, from whichever write, a vacant one or none at all is put right while its own deadline has not
-    passed (rule 6). Anything else is somebody's who had the right to take it.
+    passed (rule 6). Anything else was written by somebody who had the right to take the lease.
     """
     if now >= lease.deadline:
         return Lost(expired(lease))
@@ -139,9 +152,9 @@ def reconcile(lease: Lease, found: Record | None, now: float) -> Rewrite | Lost:
 
 
 def renewed(lease: Lease, record: Record, version: Any, sent: float, now: float) -> Lease | Lost:
-    """The lease after the write of `record` has succeeded, whose answer arrived at `now`.
+    """Return the lease after the write of `record` has succeeded, whose answer arrived at `now`.
 
-    An answer that arrives past the old deadline revives nothing (rule 2): in between, this holder was no leader.
+    An answer that arrives after the old deadline revives nothing (rule 2): in between, this holder did not lead.
     """
     if now >= lease.deadline:
         return Lost(expired(lease))
@@ -149,5 +162,5 @@ def renewed(lease: Lease, record: Record, version: Any, sent: float, now: float)
 
 
 def expired(lease: Lease) -> str:
-    """Why a lease that was not renewed in time is over, in words."""
+    """Return why a lease that was not renewed in time is over, in words."""
     return f"not renewed within {lease.policy.trusted:.3g} s"

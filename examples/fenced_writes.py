@@ -44,7 +44,7 @@ def main() -> None:
             except StaleFence as exc:
                 print(f"refused: {text} ({exc})")
 
-        paused = Candidate(store, "accounts", policy, keep=lambda _register, _term: None).campaign()
+        paused = Candidate(store, "accounts", policy, renew_with=lambda _register, _term: None).campaign()
         book(paused.fence, "salaries, by the first")
         with Candidate(store, "accounts", policy).campaign() as term:
             book(term.fence, "taxes, by the second")

@@ -11,11 +11,11 @@ EXAMPLES = "memcached://10.0.0.5:11211, sqlite:////var/lib/politics.db or memory
 
 
 def open_register(url: str) -> Register:
-    """The register behind a URL; nothing is connected yet.
+    """Return the register behind a URL; nothing is connected yet.
 
-    `memcached://host[:port][,host[:port]…]`, `sqlite:///path` (`sqlite:///relative` and `sqlite:////absolute` are both
-    understood, as is `~`), `memory://` (this process only). An option behind `?`: `timeout`, the seconds that one
-    answer of memcached may take (0.5).
+    URLs are `memcached://host[:port][,host[:port]…]`, `sqlite:///path` (relative, `sqlite:////absolute` or with `~`)
+    and `memory://` (this process only). memcached has one option, after `?`: `timeout`, the seconds that one answer
+    may take (0.5).
 
     Raises:
         BadStoreURL: the URL is none of these; the message names it.
@@ -25,7 +25,7 @@ def open_register(url: str) -> Register:
         options = dict(parse_qsl(parts.query, strict_parsing=True)) if parts.query else {}
     except (ValueError, TypeError, AttributeError) as exc:
         raise BadStoreURL(f"{url!r} is no store URL: {exc}; try {EXAMPLES}") from exc
-    # The adapters are imported here so that nobody pays for, or needs, what they do not use.
+    # The adapters are imported here so that you need, and pay for, only the one that you use.
     try:
         if parts.scheme == "memcached":
             from election.stores.memcached import connect

@@ -4,7 +4,6 @@ import contextlib
 import functools
 import hashlib
 import itertools
-import os
 import threading
 import uuid
 from collections.abc import Iterable, Iterator
@@ -15,10 +14,11 @@ from pymemcache.client.base import Client
 from pymemcache.exceptions import MemcacheError
 
 from election.errors import StoreUnavailable
+from election.forks import fork_detector
 from election.register import Cell, Register
 
 DEFAULT_PORT = 11211
-# For tidiness only: no rule relies on memcached's own expiry, whose ticks are a second long.
+# Only for tidiness: no rule relies on memcached's own expiry, whose ticks are a second long.
 EXPIRY = 30 * 24 * 3600
 # What `stats` counts, beside evictions, when a cell is dropped: memcached also deletes an item when it finds no memory
 # for the one that is to take its place (with -M, for instance), and one that is in use while its page is moved.
@@ -31,7 +31,7 @@ class _Connection:
     """One socket and a lock that keeps its users apart. `number` changes with each new socket."""
 
     def __init__(self, host: str, port: int, timeout: float) -> None:
-        self.pid = os.getpid()
+        self.forked = fork_detector()
         self.lock = threading.Lock()
         self.number = 0
         self.client = Client(
@@ -57,7 +57,7 @@ class MemcachedRegister:
 
     @contextlib.contextmanager
     def _open(self) -> Iterator[_Connection]:
-        if self._connection.pid != os.getpid():
+        if self._connection.forked():
             # After a fork: the socket is our parent's, and its lock may have been held.
             self._connection = _Connection(self.host, self.port, self.timeout)
         connection = self._connection
@@ -76,23 +76,23 @@ class MemcachedRegister:
                 raise StoreUnavailable(f"memcached at {where} did not answer: {why}") from exc
 
     def identity(self) -> str:
-        """A random name, kept in the server itself: two machines' `localhost` differ, a restart makes a new one."""
+        """Return a random name, kept in the server itself: two `localhost` differ, a restart makes a new one."""
         with self._open() as connection:
             connection.client.add("politics-identity", uuid.uuid4().hex, expire=0)
             return f"memcached:{connection.client.get('politics-identity', b'').decode()}"
 
     def shard(self, name: str) -> "MemcachedRegister":
-        """Itself."""
+        """Return itself."""
         return self
 
     def read(self, name: str) -> Cell | None:
-        """The item, or None."""
+        """Return the item, or None."""
         with self._open() as connection:
             data, cas = connection.client.gets(_key(name))
             return None if data is None else Cell(data, (connection.number, cas))
 
     def swap(self, name: str, data: bytes, expected: tuple[int, bytes] | None) -> tuple[int, bytes] | None:
-        """One `ms` command: mode E (add) to create, otherwise with the CAS id to compare."""
+        """Send one `ms` command: mode E (add) to create, otherwise with the CAS id to compare."""
         with self._open() as connection:
             if expected is None:
                 condition = b"ME"
@@ -109,7 +109,7 @@ class MemcachedRegister:
             raise ValueError(f"an answer that memcached 1.6.10 or later would not give: {answer[:60]!r}")
 
     def remembers(self, seconds: float) -> bool:
-        """Whether the server has been up for longer, and has never been flushed nor dropped anything."""
+        """Return whether the server has been up for longer, and has neither been flushed nor dropped anything."""
         with self._open() as connection:
             stats = {key.decode(): value for key, value in connection.client.stats().items()}
             losses = [int(value) for key, value in stats.items() if key in LOSSES or "evict" in key]
@@ -117,11 +117,11 @@ class MemcachedRegister:
             return stats.keys() >= LOSSES and not any(losses) and int(stats["uptime"]) > seconds + 2
 
     def names(self) -> None:
-        """Unknown: memcached has no way to list keys that can be relied on."""
+        """Return None: memcached has no reliable way to list its keys."""
 
     def close(self) -> None:
         """Close the socket, if this process opened it."""
-        if self._connection.pid == os.getpid():
+        if not self._connection.forked():
             with self._connection.lock:
                 self._connection.client.close()
 
@@ -129,7 +129,7 @@ class MemcachedRegister:
 class ShardedRegister:
     """Several servers, each the only one for its share of the names.
 
-    A name belongs to the server with the highest hash of both (rendezvous hashing), and never moves because that one
+    A name belongs to the server with the highest hash of both (rendezvous hashing). It does not move when that server
     is down: no leader is better than two.
     """
 
@@ -137,11 +137,11 @@ class ShardedRegister:
         self.servers = servers
 
     def identity(self) -> str:
-        """The identities of all servers."""
+        """Return the identities of all servers."""
         return ",".join(sorted(server.identity() for server in self.servers))
 
     def shard(self, name: str) -> MemcachedRegister:
-        """The server that keeps `name`."""
+        """Return the server that keeps `name`."""
         return max(self.servers, key=lambda s: hashlib.sha256(f"{s.host}:{s.port} {name}".encode()).digest())
 
     def read(self, name: str) -> Cell | None:
@@ -153,11 +153,11 @@ class ShardedRegister:
         return self.shard(name).swap(name, data, expected)
 
     def remembers(self, seconds: float) -> bool:
-        """Whether all of the servers do."""
+        """Return whether all servers do."""
         return all(server.remembers(seconds) for server in self.servers)
 
     def names(self) -> Iterable[str] | None:
-        """Unknown, as for one server."""
+        """Return None, as for one server."""
         return None
 
     def close(self) -> None:
@@ -167,7 +167,7 @@ class ShardedRegister:
 
 
 def connect(netloc: str, timeout: float) -> Register:
-    """The register for `host[:port][,host[:port]…]`; answers are awaited for `timeout` seconds each.
+    """Return the register for `host[:port][,host[:port]…]`; each answer may take `timeout` seconds.
 
     Raises:
         ValueError: an address or the timeout makes no sense; the message names it.

@@ -6,6 +6,7 @@ import threading
 import uuid
 from collections.abc import Iterable
 
+from election.forks import fork_detector
 from election.register import Cell
 
 
@@ -15,25 +16,25 @@ class MemoryRegister:
     def __init__(self) -> None:
         self._cells: dict[str, Cell] = {}
         self._versions = itertools.count(1)
-        self._lock, self._pid = threading.Lock(), os.getpid()
+        self._lock, self._forked = threading.Lock(), fork_detector()
         self._identity = uuid.uuid4().hex
 
     def identity(self) -> str:
-        """This process's copy of this register."""
+        """Name this process's copy of this register."""
         return f"memory:{self._identity}:{os.getpid()}"
 
     def shard(self, name: str) -> "MemoryRegister":
-        """Itself."""
+        """Return itself."""
         return self
 
     def read(self, name: str) -> Cell | None:
-        """The cell, or None."""
+        """Return the cell, or None."""
         return self._cells.get(name)
 
     def swap(self, name: str, data: bytes, expected: int | None) -> int | None:
         """Compare and swap under a lock."""
-        if self._pid != os.getpid():  # after a fork, another thread may have held it
-            self._lock, self._pid = threading.Lock(), os.getpid()
+        if self._forked():  # another thread of the parent may have held the lock
+            self._lock, self._forked = threading.Lock(), fork_detector()
         with self._lock:
             cell = self._cells.get(name)
             if expected != (cell.version if cell else None):
@@ -43,20 +44,20 @@ class MemoryRegister:
             return version
 
     def remembers(self, seconds: float) -> bool:
-        """Always: the cells live as long as their users."""
+        """Return True: the cells live as long as their users."""
         return True
 
     def names(self) -> Iterable[str]:
-        """All of them."""
+        """Return all names, sorted."""
         return sorted(self._cells)
 
     def close(self) -> None:
-        """Nothing to let go of; the cells stay for the others in this process."""
+        """Do nothing; the cells stay for the others in this process."""
 
 
 _shared: dict[str, MemoryRegister] = {}
 
 
 def shared(space: str) -> MemoryRegister:
-    """The register of `memory://space`: the same one for everybody in this process."""
+    """Return the register of `memory://space`: the same one for everybody in this process."""
     return _shared.setdefault(space, MemoryRegister())

@@ -12,6 +12,7 @@ from typing import Any
 
 from election.clock import SystemClock
 from election.errors import StoreUnavailable
+from election.forks import fork_detector
 from election.register import Cell
 
 _SCHEMA = """
@@ -31,20 +32,20 @@ class SQLiteRegister:
         self._begin()
 
     def _begin(self) -> None:
-        self._pid = os.getpid()
+        self._forked = fork_detector()
         self._lock = threading.Lock()
         self._db: sqlite3.Connection | None = None
         self._file: tuple[int, int] | None = None
 
     @contextlib.contextmanager
     def _open(self) -> Iterator[sqlite3.Connection]:
-        if self._pid != os.getpid():
+        if self._forked():
             # SQLite forbids a child even to close what it has inherited, and another thread may have held our lock.
             self._left_behind.append(self._db)
             self._begin()
         try:
             with self._lock:
-                # Or else a leader would go on renewing in a file that somebody has deleted, unseen by everybody else.
+                # Otherwise a leader would go on renewing in a file that somebody has deleted, where nobody sees it.
                 if self._db is not None and self._found() != self._file:
                     self._close()
                 yield self._db or self._connect()
@@ -60,10 +61,10 @@ class SQLiteRegister:
             # Before anything is written: SQLite finds its log by the path, so that of the new file would be spoilt.
             if self._found() != self._file:
                 raise OSError("it was replaced while it was opened")
-            # SQLite does not wait for this lock: whoever has it is just doing the same.
+            # SQLite does not wait for this lock; the process that has it is just doing the same.
             with contextlib.suppress(sqlite3.OperationalError):
                 self._db.execute("PRAGMA journal_mode=WAL")
-            # Or else a power cut could take back a takeover, and its fence be given out again.
+            # Otherwise a power cut could undo a takeover, and its fence would be given out again.
             self._db.execute("PRAGMA synchronous=FULL")
             self._db.executescript(_SCHEMA)
             newborn = (f"sqlite:{uuid.uuid4().hex}", SystemClock().now())
@@ -74,7 +75,7 @@ class SQLiteRegister:
         return self._db
 
     def _found(self) -> tuple[int, int] | None:
-        """Which file lies at our path now."""
+        """Return which file is at our path now."""
         try:
             stat = os.stat(self.path)
         except FileNotFoundError:
@@ -91,20 +92,20 @@ class SQLiteRegister:
             return db.execute(sql, values).fetchone()
 
     def identity(self) -> str:
-        """The random name that the file was given when it was made."""
+        """Return the random name that the file got when it was made."""
         return str(self._one("SELECT identity FROM store")[0])
 
     def shard(self, name: str) -> "SQLiteRegister":
-        """Itself."""
+        """Return itself."""
         return self
 
     def read(self, name: str) -> Cell | None:
-        """The row, or None."""
+        """Return the row, or None."""
         row = self._one("SELECT CAST(data AS BLOB), version FROM cells WHERE name = ?", name)
         return Cell(bytes(row[0]), row[1]) if row else None
 
     def swap(self, name: str, data: bytes, expected: str | None) -> str | None:
-        """One statement, so one transaction. Versions are random: none is ever used twice, not even in a new file."""
+        """Swap in one statement, so in one transaction. Versions are random: none is used twice, even in a new file."""
         version = secrets.token_hex(8)
         if expected is None:
             done = self._one("INSERT OR IGNORE INTO cells VALUES (?, ?, ?) RETURNING 1", name, data, version)
@@ -114,19 +115,19 @@ class SQLiteRegister:
         return version if done else None
 
     def remembers(self, seconds: float) -> bool:
-        """Whether the file is older than that: a younger one may have taken the place of one that was deleted."""
+        """Return whether the file is older than that. A younger one may have replaced one that was deleted."""
         # A restart of the machine sets its clock back to zero and ends all that may have held a lease, so that a file
         # from "the future" is old enough.
         born = float(self._one("SELECT born FROM store")[0])
         return abs(SystemClock().now() - born) > seconds
 
     def names(self) -> Iterable[str]:
-        """All of them, sorted."""
+        """Return all names, sorted."""
         with self._open() as db:
             return [row[0] for row in db.execute("SELECT name FROM cells ORDER BY name")]
 
     def close(self) -> None:
         """Close the file, if this process opened it."""
-        if self._pid == os.getpid():
+        if not self._forked():
             with self._lock:
                 self._close()

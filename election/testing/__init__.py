@@ -1,14 +1,15 @@
-"""For tests of what is built on `election`: a clock that jumps, a store that misbehaves, a verifier, scenarios.
+"""For tests of what you build on `election`: a clock that jumps, a store that fails, a verifier, scenarios.
 
     clock = FakeClock()
-    keeper = LeaseRenewer(clock)
+    renewer = LeaseRenewer(clock)
     store = FaultyStore(clock)
     link = store.link()
-    term = Candidate(link, "billing", clock=clock, keep=lambda _register, term: keeper.keep(term)).attempt()
+    term = Candidate(link, "billing", clock=clock, renew_with=lambda _register, term: renewer.add(term)).attempt()
     store.restart()
 
-Nothing here sleeps, and nothing is random: the same calls have the same outcome. The clock that jumps to the next
-deadline by itself is trio's idea, the verifier that watches for what must never happen hashicorp/raft's.
+Nothing here sleeps, and nothing is random: the same calls have the same outcome. (A campaign has
+jitter while the store does not answer: pass `Candidate(chance=)` to control it.) The clock that jumps to the next
+deadline is trio's idea, the verifier that watches for what must never happen is hashicorp/raft's.
 """
 
 from election.testing.fakes import FakeClock, Fault, FaultyRegister, FaultyStore

@@ -1,4 +1,4 @@
-"""A clock that jumps and a store that misbehaves."""
+"""A clock that jumps and a store that fails on command."""
 
 import enum
 import itertools
@@ -11,11 +11,12 @@ from typing import Any
 
 from election.clock import Clock
 from election.errors import StoreUnavailable
+from election.forks import fork_detector
 from election.register import Cell
 
 
 class FakeClock:
-    """A clock that stands still until somebody moves it, or waits on it.
+    """A clock that stands still until you move it or wait on it.
 
     Args:
         now: what it shows at first, in seconds.
@@ -27,7 +28,7 @@ class FakeClock:
         self._on_advance = on_advance
 
     def now(self) -> float:
-        """What the clock shows."""
+        """Return what the clock shows."""
         return self._now
 
     def advance(self, seconds: float) -> None:
@@ -37,13 +38,13 @@ class FakeClock:
             self._on_advance(self._now)
 
     def wait(self, event: threading.Event, seconds: float) -> bool:
-        """Let `seconds` pass at once, unless `event` is set; say whether it is set."""
+        """Let `seconds` pass at once, unless `event` is set; return whether it is set."""
         if not event.is_set():
             self.advance(seconds)
         return event.is_set()
 
     def skewed(self, rate: float = 1.0, offset: float = 0.0) -> Clock:
-        """The same time on a worse clock: one that runs `rate` times as fast and shows `offset` seconds more."""
+        """Return the same time on a worse clock, which runs `rate` times as fast and shows `offset` seconds more."""
         return _Skewed(self, rate, offset)
 
 
@@ -59,7 +60,7 @@ class _Skewed:
 
 
 class Fault(enum.Enum):
-    """What becomes of a swap that the store does not answer. The caller sees the same each time."""
+    """What happens to a swap that the store does not answer. The caller sees no difference."""
 
     UNANSWERED = "the write lands"
     DROPPED = "the write never lands"
@@ -83,17 +84,17 @@ class FaultyStore:
         self._versions = itertools.count(1)
         self._late: list[tuple[int, str, bytes, Any]] = []
         self._name = uuid.uuid4().hex
-        self._lock, self._pid = threading.RLock(), os.getpid()
+        self._lock, self._forked = threading.RLock(), fork_detector()
 
     @property
     def lock(self) -> threading.RLock:
         """Held while a cell is looked at or changed; a forked child, which has a copy of the cells, makes its own."""
-        if self._pid != os.getpid():
-            self._lock, self._pid = threading.RLock(), os.getpid()
+        if self._forked():
+            self._lock, self._forked = threading.RLock(), fork_detector()
         return self._lock
 
     def link(self) -> "FaultyRegister":
-        """One more client."""
+        """Return one more client."""
         return FaultyRegister(self)
 
     def evict(self, name: str) -> None:
@@ -124,11 +125,11 @@ class FaultyStore:
         return sum(self._swap(name, data, expected) is not None for _, name, data, expected in late)
 
     def identity(self) -> str:
-        """This store, until it restarts."""
+        """Name this store, until it restarts."""
         return f"faulty:{self._name}:{self._epoch}:{os.getpid()}"
 
     def remembers(self, seconds: float) -> bool:
-        """Whether it has been up for longer and never dropped a cell."""
+        """Return whether it has been up for longer and never dropped a cell."""
         return not self._lossy and self._clock.now() - self._born > seconds
 
     def _swap(self, name: str, data: bytes, expected: tuple[int, int] | None) -> tuple[int, int] | None:
@@ -170,15 +171,15 @@ class FaultyRegister:
         return result
 
     def identity(self) -> str:
-        """The store's."""
+        """Return the store's identity."""
         return str(self._call("identity", self.store.identity))
 
     def shard(self, name: str) -> "FaultyRegister":
-        """Itself."""
+        """Return itself."""
         return self
 
     def read(self, name: str) -> Cell | None:
-        """The cell, or None."""
+        """Return the cell, or None."""
         cell: Cell | None = self._call("read", lambda: self.store.cells.get(name))
         return cell
 
@@ -197,13 +198,13 @@ class FaultyRegister:
         raise StoreUnavailable("the store did not answer")
 
     def remembers(self, seconds: float) -> bool:
-        """The store's word."""
+        """Return what the store says."""
         return bool(self._call("remembers", lambda: self.store.remembers(seconds)))
 
     def names(self) -> Iterable[str]:
-        """All of them, sorted."""
+        """Return all names, sorted."""
         names: list[str] = self._call("names", lambda: sorted(self.store.cells))
         return names
 
     def close(self) -> None:
-        """Nothing to let go of."""
+        """Do nothing."""

@@ -36,9 +36,9 @@ class _Member:
 
     def __init__(self, number: int, store: FaultyStore, clock: Clock, rate: float, policy: LeasePolicy) -> None:
         self.who, self.link, self.rate, self.clock = str(number), store.link(), rate, clock
-        self.keeper = LeaseRenewer(clock)
+        self.renewer = LeaseRenewer(clock)
         self.candidate = Candidate(
-            self.link, NAME, policy, clock=clock, keep=lambda _register, term: self.keeper.keep(term)
+            self.link, NAME, policy, clock=clock, renew_with=lambda _register, term: self.renewer.add(term)
         )
         self.term: LeaseTerm | None = None
         self.alive = self.willing = True
@@ -52,7 +52,7 @@ class _Member:
     def step(self) -> None:
         self.trouble = ""
         try:
-            self.keeper.renew_due()
+            self.renewer.renew_due()
             if not self.valid and self.willing:
                 self.term = self.candidate.attempt() or self.term
         except (StoreUnavailable, BadRecord) as exc:
@@ -60,7 +60,7 @@ class _Member:
 
 
 class Scenario:
-    """A small world of candidates, clocks and one store, that is told what happens, one line at a time."""
+    """A small world of candidates, clocks and one store. You say what happens, one line at a time."""
 
     WORDS = """
     candidates N · ttl S · drift D · store age S                (before anything else)
@@ -122,6 +122,13 @@ class Scenario:
             case ("leader", "within", seconds):
                 self._run(float(seconds), until=lambda: bool(self._leaders()))
                 assert self._leaders(), "nobody leads"
+            case _:
+                self._strike(*words)
+        self._watch()
+
+    def _strike(self, *words: str) -> None:
+        """Let a fault or a request happen."""
+        match words:
             case (("cut" | "heal"), *_, who):
                 self.members[who].link.cut = words[0] == "cut"
             case ("kill", who):
@@ -135,7 +142,7 @@ class Scenario:
             case ("resign" | "stand", who):
                 self._stand(self.members[who], words[0] == "stand")
             case ("ask",):
-                ask_to_resign(self.store.link(), NAME)
+                ask_to_resign(self.store.link(), NAME, clock=self.clock)
             case ("spare", "swap", "of", who):
                 self.members[who].link.fail(None)
             case ("lose", "swap", "of", who):
@@ -158,9 +165,9 @@ class Scenario:
                 self.store.cells.pop(NAME, None)
             case _:
                 self._ask(*words)
-        self._watch()
 
     def _ask(self, *words: str) -> None:
+        """Answer a question."""
         match words:
             case ("leader?", *who):
                 _same(" ".join(m.who for m in self._leaders()) or "none", " ".join(who))

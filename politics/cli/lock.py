@@ -11,10 +11,9 @@ from typing import Annotated, Protocol
 import typer
 
 from election import Candidate, LeasePolicy, LeaseTerm, NotElected, StoreUnavailable
-from election.clock import SystemClock
+from election.clock import SystemClock, wall_ms
 from election.record import State
 from election.rules import View
-from election.term import wall_ms
 from politics.cli.common import ServersOption, StoreOption, app, complain, register_of
 from politics.command.job import Job
 from politics.signals import Inbox

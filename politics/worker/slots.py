@@ -1,14 +1,18 @@
-"""Which slot is due, and whose it is. Pure.
+"""Which slot is due, and whether its work is run. Pure.
 
-Slots follow each other every `iteration_length` seconds. What is known of the present one travels in the lease's note,
-as `{"slot": 7, "work": "running" | "done", "left_ms": 8200}`: the time that is left of it, not a time of day, so that
-no two clocks are compared. A reader adds what is left to the moment at which it received the note; it can only be late
-by the note's age, which is why, of several estimates of one slot's end, the earliest is the best.
+Slots follow each other every `iteration_length` seconds. What is known of the present slot is in the lease's note, as
+`{"slot": 7, "work": "running" | "done", "left_ms": 8200}`. It gives the time that is left of the slot, not a time of
+day, so that no two clocks are compared. A reader adds it to the moment at which it received the note. The sum can only
+be too late, by the note's age, so that the earliest of several estimates of one slot's end is the best.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
+
+from election.lease import LeasePolicy
+from election.record import State
+from election.rules import View, is_own_takeover
 
 RUNNING, DONE = "running", "done"
 
@@ -22,16 +26,17 @@ class Slot:
     done: bool = False
 
     def note(self, now: float) -> dict[str, Any]:
-        """What to tell the others at `now`."""
+        """Return what to tell the others at `now`."""
         left_ms = round((self.ends - now) * 1000)
         return {"slot": self.number, "work": DONE if self.done else RUNNING, "left_ms": left_ms}
 
 
 @dataclass(frozen=True, slots=True)
 class Turn:
-    """What a leader does with a slot: run its work or leave it, again after a failover or not.
+    """What a leader does with a slot.
 
-    `skipped`: how many slots have passed before it. `given_up`: slots that were interrupted, and are not run again.
+    `run`: whether it runs the work. `takeover`: whether an earlier leader may have begun it. `skipped`: how many slots
+    before it have passed without a run. `given_up`: the slots that were interrupted and are not run again.
     """
 
     slot: Slot
@@ -42,7 +47,7 @@ class Turn:
 
 
 def read_note(note: Mapping[str, Any], received: float) -> Slot | None:
-    """The slot that a note received at `received` tells of; None if it tells of none."""
+    """Return the slot in a note that was received at `received`; None if there is none."""
     number, work, left_ms = note.get("slot"), note.get("work"), note.get("left_ms")
     if type(number) is not int or type(left_ms) is not int or work not in (RUNNING, DONE):
         return None
@@ -52,19 +57,41 @@ def read_note(note: Mapping[str, Any], received: float) -> Slot | None:
 
 
 def merge(known: Slot | None, seen: Slot | None) -> Slot | None:
-    """What is known after one more look: what leaders say counts, except that nothing done becomes undone."""
+    """Return what is known after one more look: what leaders say, except that nothing done becomes undone."""
     if known is None or seen is None or known.number != seen.number:
         return seen or known
     return Slot(seen.number, min(known.ends, seen.ends), known.done or seen.done)
 
 
-def next_turn(known: Slot | None, length: float, now: float, *, rerun: bool, lost: bool = False) -> Turn:
-    """What to do as the new leader at `now`, or as the old one when the slot has ended.
+def learn(known: Slot | None, view: View, me: str) -> Slot | None:
+    """Return what the candidate `me` knows of the present slot after it has seen `view`.
 
-    A slot that was left running was interrupted: it is run again, even past its end, or counts as done (`rerun`).
-    Slots that have passed meanwhile are skipped; the one whose time it is starts at once, on the same grid. After the
-    record and the leader were `lost` together, that slot may have been begun and nobody else know it: it counts as
-    interrupted. Where nothing at all is known it is run in any case, or else the first slot ever might never be.
+    Its own takeover that the store did not answer says nothing: the work has not begun, and nobody was interrupted.
+    """
+    if view.record is None or is_own_takeover(view, me):
+        return known
+    return merge(known, read_note(view.record.note, view.since))
+
+
+def may_be_lost(known: Slot | None, view: View, policy: LeasePolicy, now: float) -> bool:
+    """Return whether a slot may have been lost: begun by a leader that was lost together with its record.
+
+    That can only be where the cell is empty or vacant. Then it may be if we know of an earlier slot, or if the vacancy
+    had to be waited out because the store could not say that it remembers. Otherwise nobody has led before.
+    """
+    if view.record is not None and view.record.state is not State.VACANT:
+        return False
+    waited = view.record is not None and now > view.free_at(policy) - policy.poll
+    return waited or known is not None
+
+
+def next_turn(known: Slot | None, length: float, now: float, *, rerun: bool, lost: bool = False) -> Turn:
+    """Return what to do as the new leader at `now`, or as the old one when the slot has ended.
+
+    A slot that was left running was interrupted. It is run again, even past its end, or counts as done (`rerun`).
+    Slots that have passed meanwhile are skipped. The one whose time it is starts at once, on the same grid. If it may
+    be `lost` (`may_be_lost`), it counts as interrupted too. Where nothing at all is known the slot is run in any case,
+    since otherwise the first slot ever might never be run.
     """
     if known is None:
         return Turn(Slot(1, now + length), run=True, takeover=lost)

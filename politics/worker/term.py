@@ -1,39 +1,39 @@
 """What the work of one slot is given."""
 
-from election import LeaseTerm as Lead
+from election import LeaseTerm
 from politics.worker.slots import Turn
 
 
 class Term:
-    """The leader's turn at one slot, handed to its work. All members may be used from any thread."""
+    """What the work of one slot is given. All members may be used from any thread."""
 
-    def __init__(self, lead: Lead, turn: Turn) -> None:
+    def __init__(self, lead: LeaseTerm, turn: Turn) -> None:
         self._lead = lead
         self.fence = lead.fence
-        """Larger than in every earlier leader's term; where effects land, refuse a smaller number."""
+        """A number that is larger than in every earlier leader's term. Where effects land, refuse a smaller one."""
         self.iteration = turn.slot.number
         """The number of the slot."""
         self.takeover = turn.takeover
-        """Whether an earlier leader began this slot's work and was interrupted, or may have been: if the store forgot
-        the record and its leader is gone too, nobody knows. False is a proof that nobody has begun it."""
+        """Whether an earlier leader may have begun this slot's work. True if that leader was interrupted, and also if
+        the store lost the record together with its leader, since then nobody knows. False proves that nobody has."""
         self.lost = lead.lost
-        """An event to look at and wait on: set when leadership is no longer proven, or the worker is to stop."""
+        """An event, set when leadership is no longer proven or the worker is to stop. Look at it, or wait on it."""
 
     @property
     def valid(self) -> bool:
-        """Whether leadership is proven now. It never becomes true again."""
+        """Whether leadership is proven now. Once it is false it stays so."""
         return self._lead.valid
 
     def remaining(self) -> float:
-        """Seconds of proven leadership that are left, if no renewal succeeds any more."""
+        """Return the seconds of proven leadership that are left if no renewal succeeds any more."""
         return self._lead.remaining()
 
     def check(self) -> None:
-        """Do nothing while leading.
+        """Return while this worker leads, raise when it does not.
 
         Raises:
-            LeadershipLost: leadership can no longer be proven, or the worker was asked to stop. Let it pass: the slot
-                then counts as interrupted, and the next leader hears of it.
+            LeadershipLost: leadership can no longer be proven, or the worker was asked to stop. Do not catch it: the
+                slot then counts as interrupted, and the next leader learns of it.
         """
         self._lead.check()
 

@@ -98,7 +98,7 @@ def lease_rows(port: int) -> Iterator[Row]:
     """Acquire, renew, release."""
     register = open_register(f"memcached://127.0.0.1:{port}")
     # Nobody keeps these terms: what is measured is the lease alone.
-    candidate = Candidate(register, "bench", LeasePolicy(ttl=60), keep=lambda register, term: None)
+    candidate = Candidate(register, "bench", LeasePolicy(ttl=60), renew_with=lambda register, term: None)
     held: list[LeaseTerm] = [candidate.campaign()]
     payload = register.read("bench")
     assert payload is not None
@@ -112,7 +112,7 @@ def lease_rows(port: int) -> Iterator[Row]:
         held[-1].resign()
         acquire()
 
-    other = Candidate(register, "bench", LeasePolicy(ttl=60), keep=lambda register, term: None)
+    other = Candidate(register, "bench", LeasePolicy(ttl=60), renew_with=lambda register, term: None)
 
     def hand_over() -> None:
         held[-1].resign()

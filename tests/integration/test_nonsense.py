@@ -124,8 +124,8 @@ def test_a_server_that_is_no_memcached_is_waited_for(make_stage: MakeStage, bann
                 connection.recv(1000)
                 connection.sendall(banner)
         wait_for(lambda: "waiting for the store" in caplog.text, "the complaint")
-        assert worker._thread is not None
-        assert worker._thread.is_alive()
+        assert worker._run is not None
+        assert worker._run.thread.is_alive()
 
 
 FOREIGN = [
@@ -146,7 +146,11 @@ def test_a_record_that_is_not_ours_stops_nobody_for_ever(
     key = "politics:" + stage.options["group"].replace(" ", "%20")
 
     def complaints() -> list[str]:
-        return [record.getMessage() for record in caplog.records if "not racing" in record.getMessage()]
+        return [
+            record.getMessage()
+            for record in caplog.records
+            if "cannot take part in the election" in record.getMessage()
+        ]
 
     # The second time, somebody overwrites the leader's own record while it works.
     for count in (1, 2):
@@ -171,7 +175,7 @@ def test_text_in_an_sqlite_store_is_a_record_that_is_not_ours(
     stage.wait("elected")
     with contextlib.closing(sqlite3.connect(tmp_path / "store.db", isolation_level=None)) as db:
         db.execute("UPDATE cells SET data = 'hello', version = 'x'")
-        wait_for(lambda: "not racing" in caplog.text, "the complaint")
+        wait_for(lambda: "cannot take part in the election" in caplog.text, "the complaint")
         gone = now()
         db.execute("DELETE FROM cells")
     stage.wait("elected", after=gone)

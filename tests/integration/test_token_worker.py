@@ -1,12 +1,15 @@
 """What becomes of a leader whose work forks, raises, overruns, ends the process or does not listen."""
 
+import logging
 import signal
+import subprocess
+import sys
 import threading
 from itertools import pairwise
 
 import pytest
 
-from election import open_register
+from election import look, open_register
 from election.clock import SystemClock
 from election.testing import Fault, FaultyStore
 from politics import Term, TokenWorker
@@ -249,8 +252,8 @@ def test_work_may_stop_its_worker(stage: Stage) -> None:
         seen.extend((term.lost.is_set(), term.valid))
 
     worker.start(work)
-    assert worker._thread is not None
-    worker._thread.join(10)
+    assert worker._run is not None
+    worker._run.thread.join(10)
     assert seen == [True, True]
     stage.thread()
     assert not stage.wait("elected", who=stage.threads[-1].name)["t"] < stage.wait("lost", who=worker.name)["t"]
@@ -264,10 +267,52 @@ def test_a_worker_that_is_stopped_while_it_is_elected_does_not_work() -> None:
     swaps = iter(("the vacancy", "the takeover"))
     link.after = lambda method: worker.stop() if method == "swap" and next(swaps, "") == "the takeover" else None
     worker.start(worked.append)
-    assert worker._thread is not None
-    worker._thread.join(10)
-    assert not worker._thread.is_alive()
+    assert worker._run is not None
+    worker._run.thread.join(10)
+    assert not worker._run.thread.is_alive()
     assert not worked
+
+
+def test_a_slot_is_recorded_as_soon_as_the_store_is_back(caplog: pytest.LogCaptureFixture) -> None:
+    """A worker whose work returns during an outage tries again to record that, and logs the outage and its end once."""
+    caplog.set_level(logging.INFO, "politics")
+    link, refused = FaultyStore(SystemClock()).link(), []
+    worker = TokenWorker(group="told", store=link, lease_ttl=5.0, iteration_length=3600.0, announce=False)
+
+    def before(method: str) -> None:
+        if link.cut and threading.current_thread().name == "politics-told":
+            refused.append(method)
+            link.cut = len(refused) < 3
+
+    def work(_term: Term) -> None:
+        link.cut = True
+
+    link.before = before
+    worker.start(work)
+    wait_for(lambda: "is recorded now" in caplog.text, "the end of the outage")
+    record = look(link, "told")
+    worker.stop()
+    assert record is not None
+    assert record.note["work"] == "done"
+    assert caplog.text.count("slot 1 cannot be recorded yet") == caplog.text.count("slot 1 is recorded now") == 1
+
+
+QUIET = """
+import sys, threading
+from politics import TokenWorker
+done = threading.Event()
+worker = TokenWorker(group="quiet", store="memory://", announce=False)
+worker.start(lambda term: done.set())
+assert done.wait(20)
+worker.stop()
+print(*{name.partition(".")[0] for name in sys.modules} & {"discovery", "zeroconf", "asyncio", "tornado"})
+"""
+
+
+def test_a_worker_that_does_not_announce_imports_no_network() -> None:
+    """Neither multicast DNS nor anything else of `discovery` is loaded by `import politics` or by such a worker."""
+    ended = subprocess.run([sys.executable, "-c", QUIET], capture_output=True, text=True, timeout=60, check=True)
+    assert ended.stdout.split() == []
 
 
 def test_a_takeover_that_the_store_did_not_confirm_interrupts_nobody() -> None:

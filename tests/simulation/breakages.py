@@ -13,7 +13,7 @@ from unittest.mock import patch
 import election.candidate
 import election.rules
 import election.term
-import politics.worker.token_worker
+import politics.worker.run
 from election import Candidate, LeaseTerm, StoreUnavailable
 from election.lease import Lease, LeasePolicy
 from election.record import State
@@ -121,7 +121,7 @@ class WaitOverAbsence:
 
 
 def put_back_at_once(self: LeaseTerm, record: Any) -> Any:
-    return self._register.swap(self.name, record.encode(), None)
+    return self._cell.swap(record, None)
 
 
 def never_put_back(lease: Lease, found: Any, now: float) -> Any:
@@ -180,7 +180,14 @@ CAUGHT = (
         ((_term, "renewed", deadline_from_answer), (Candidate, "_lead", lead_from_answer)),
         ("slow", "slow", "kill", "cut"),
     ),
-    Breakage("2", "a late answer revives", 100_000, ((_term, "renewed", late_answer_revives),)),
+    Breakage(
+        "2",
+        "a late answer revives",
+        100_000,
+        ((_term, "renewed", late_answer_revives),),
+        ("slow", "pause", "cut", "cut"),
+        first=6,
+    ),
     Breakage("3", "a challenger waits for 0.7 of a lease", 100_000, ((View, "free_at", free_before_its_time),)),
     Breakage("3", "a renewal does not begin the wait anew", 2_000, ((View, "see", sighting_ignores_seq),)),
     Breakage(
@@ -201,7 +208,7 @@ CAUGHT = (
     Breakage("10", "a forked child believes", 20_000, ((World, "fork", child_believes),)),
     Breakage("11", "the clock stands still in a sleeping machine", 50_000, ((Process, "local", clock_sleeps),)),
     Breakage("slots", "a new slot is not told", 2_000, ((Slot, "note", slot_is_not_told),)),
-    Breakage("slots", "a rerun is not announced", 100_000, ((politics.worker.token_worker, "next_turn", rerun_in_silence),)),
+    Breakage("slots", "a rerun is not announced", 100_000, ((politics.worker.run, "next_turn", rerun_in_silence),)),
 )
 
 # These were never caught, in a million steps each. `make simulate` tries them too, and reports if one is.

@@ -12,7 +12,6 @@ import itertools
 import logging
 import os
 import random
-import types
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -21,8 +20,11 @@ from unittest.mock import patch
 from greenlet import getcurrent
 
 import election.candidate
+import election.cell
+import election.record
 import election.renewer
 import election.term
+import politics.worker.run
 import politics.worker.token_worker
 from election import Candidate, LeaseTerm, StoreUnavailable
 from election.register import Cell
@@ -210,6 +212,7 @@ class World:
 
     def __init__(self, seed: int, faults: list[Fault], seconds: float, *, workers: int = 4, clock_skew: float = DRIFT):
         self.rng = random.Random(f"world {seed}")
+        self.jitter = random.Random(f"jitter {seed}")
         self.now, self.steps, self.hub, self.thread = 0.0, 0, getcurrent(), None
         self.seconds, self.skew = seconds, clock_skew
         self.stores = [Store(), Store()]
@@ -266,13 +269,15 @@ class World:
     @contextlib.contextmanager
     def _reigning(self) -> Iterator[None]:
         """Let the product's modules meet this world's threads, clocks and process ids."""
-        clock = types.SimpleNamespace(time_ns=lambda: int(self.now * 1e9) + 10**18)
+        wall_ms = lambda: int(self.now * 1e3) + 10**12  # noqa: E731
         threads._world.append(self)
         logging.disable(logging.CRITICAL)
         with contextlib.ExitStack() as stack:
-            for module in (election.term, election.candidate, election.renewer, politics.worker.token_worker):
+            product = (election.term, election.candidate, election.renewer)
+            for module in (*product, politics.worker.run, politics.worker.token_worker):
                 stack.enter_context(patch.object(module, "threading", Threading))
-            stack.enter_context(patch.object(election.term, "time", clock))
+            for module in (election.candidate, election.cell):
+                stack.enter_context(patch.object(module, "wall_ms", wall_ms))
             stack.enter_context(patch.object(os, "getpid", lambda: self.current_process().pid))
             try:
                 yield
@@ -327,18 +332,18 @@ class World:
         with self.acting_for(process):
             worker = Worker(store=link, sticky=self.rng.random() < 0.3)
             worker.policy = election.LeasePolicy(ttl=TTL, drift=DRIFT, poll_every=TTL / 5)
-            keeper = LeaseRenewer(clock)
+            renewer, chance = LeaseRenewer(clock), self.jitter.random
 
-            def keep(_register: object, term: LeaseTerm) -> None:
+            def renew_with(_register: object, term: LeaseTerm) -> None:
                 self.claim(process, term)
-                keeper.keep(term)
-                keeper.start()
+                renewer.add(term)
+                renewer.start()
 
-            worker._clock = clock
-            worker._candidate = Candidate(link, "job", worker.policy, clock=clock, keep=keep)
+            worker._clock, worker._chance = clock, chance
+            worker._candidate = Candidate(link, "job", worker.policy, clock=clock, renew_with=renew_with, chance=chance)
             worker._begin(None, lambda: None)
             # Somebody else in the process uses the same connection, and may be the one who replaces it.
-            Thread(self.watch, (Candidate(link, "other", worker.policy, clock=clock),)).start()
+            Thread(self.watch, (Candidate(link, "other", worker.policy, clock=clock, chance=chance),)).start()
         self.workers.append((process, worker))
 
     def watch(self, candidate: Candidate) -> None:
@@ -386,7 +391,8 @@ class World:
                 self.ask()
             case "stop":
                 with self.acting_for(process):
-                    worker._ask_to_stop("asked to stop")
+                    assert worker._run
+                    worker._run.ask_to_stop("asked to stop")
                 self.workers.remove((process, worker))
                 self.after(fault.seconds, process.die)
                 self.after(fault.seconds, self.bear)

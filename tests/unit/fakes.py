@@ -1,4 +1,4 @@
-"""A candidate on a fake clock and a fake store, kept by nobody but the test."""
+"""A candidate on a fake clock and a fake store, renewed by nobody but the test."""
 
 from election import Candidate, LeasePolicy, LeaseTerm
 from election.clock import Clock
@@ -14,7 +14,7 @@ class World:
     def __init__(self, ttl: float = 10.0, age: float = 1e9) -> None:
         self.clock = FakeClock()
         self.store = FaultyStore(self.clock, age)
-        self.keeper = LeaseRenewer(self.clock)
+        self.renewer = LeaseRenewer(self.clock)
         self.policy = LeasePolicy(ttl)
 
     def candidate(self, name: str = NAME, link: FaultyRegister | None = None, clock: Clock | None = None) -> Candidate:
@@ -24,7 +24,7 @@ class World:
             name,
             self.policy,
             clock=clock or self.clock,
-            keep=lambda _r, t: self.keeper.keep(t),
+            renew_with=lambda _r, t: self.renewer.add(t),
         )
 
     def leader(self, name: str = NAME, link: FaultyRegister | None = None) -> LeaseTerm:
@@ -38,4 +38,4 @@ class World:
         end = self.clock.now() + seconds
         while self.clock.now() < end:
             self.clock.advance(min(0.1, end - self.clock.now()))
-            self.keeper.renew_due()
+            self.renewer.renew_due()

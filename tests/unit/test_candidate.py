@@ -318,6 +318,19 @@ def test_ask_to_resign(world: World) -> None:
     assert ask_to_resign(link, NAME) is None
 
 
+def test_asking_is_tried_again_when_somebody_else_writes(world: World) -> None:
+    """A request that lost against renewals is written again after a pause, which is short and grows."""
+    term, link = world.leader(), world.store.link()
+    renewals, begun = iter(range(3)), world.clock.now()
+    link.before = lambda method: term.renew() if method == "swap" and next(renewals, None) is not None else None
+    record = ask_to_resign(link, NAME, clock=world.clock)
+    assert record is not None
+    assert record.fence == term.fence
+    assert look(link, NAME).asked  # type: ignore[union-attr]
+    assert link.calls == 2 * 4 + 1
+    assert 0 < world.clock.now() - begun < 0.1
+
+
 def test_asked_before_it_knew(world: World) -> None:
     """A leader that was asked before it knew that it leads is told so when it finds out."""
     link = world.store.link()

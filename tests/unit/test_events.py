@@ -19,8 +19,10 @@ from tests.unit.fakes import NAME, World
 
 def candidate(world: World, hook: Callable[[Event], object], link: Any = None) -> Candidate:
     """One that reports to `hook`."""
-    keep: Callable[[Any, LeaseTerm], None] = lambda _register, term: world.keeper.keep(term)  # noqa: E731
-    return Candidate(link or world.store.link(), NAME, world.policy, clock=world.clock, keep=keep, on_event=hook)
+    renew_with: Callable[[Any, LeaseTerm], None] = lambda _register, term: world.renewer.add(term)  # noqa: E731
+    return Candidate(
+        link or world.store.link(), NAME, world.policy, clock=world.clock, renew_with=renew_with, on_event=hook
+    )
 
 
 def kinds(events: list[Event]) -> list[EventKind]:

@@ -11,6 +11,7 @@ import pytest
 
 from election import BadPolicy, ElectionError, FenceGuard, StaleFence
 from election.errors import BadRecord
+from election.testing import FakeClock
 
 
 @pytest.fixture
@@ -81,6 +82,48 @@ def test_preparing_again_forgets_nothing(db: sqlite3.Connection) -> None:
     FenceGuard("pork").prepare(db)
     with pytest.raises(StaleFence):
         effect(db, 8)
+
+
+class Busy:
+    """A connection whose first statements fail, as those of a database that is locked."""
+
+    def __init__(self, db: sqlite3.Connection, failures: int) -> None:
+        self._db, self.failures, self.rollbacks = db, failures, 0
+
+    def cursor(self) -> sqlite3.Cursor:
+        """A cursor, unless a failure is due."""
+        if self.failures:
+            self.failures -= 1
+            raise sqlite3.OperationalError("database is locked")
+        return self._db.cursor()
+
+    def commit(self) -> None:
+        """As ever."""
+        self._db.commit()
+
+    def rollback(self) -> None:
+        """As ever, and counted."""
+        self.rollbacks += 1
+        self._db.rollback()
+
+
+@pytest.mark.parametrize("failures", [1, 3])
+def test_preparing_is_tried_again_while_the_database_is_busy(db: sqlite3.Connection, failures: int) -> None:
+    """What fails is rolled back and tried again after a pause, four times in all within half a second."""
+    busy, clock = Busy(db, failures), FakeClock(0.0)
+    guard = FenceGuard("beef", paramstyle="qmark")
+    guard.prepare(busy, clock=clock)
+    assert busy.rollbacks == failures
+    assert 0 < clock.now() < 0.5
+    guard.check(db, 3)
+
+
+def test_preparing_gives_up_with_the_drivers_own_error(db: sqlite3.Connection) -> None:
+    """A database that cannot be used is no reason to try for ever."""
+    busy = Busy(db, 100)
+    with pytest.raises(sqlite3.OperationalError, match="locked"):
+        FenceGuard("beef", paramstyle="qmark").prepare(busy, clock=FakeClock())
+    assert busy.rollbacks == 4
 
 
 def test_a_connection_that_commits_each_statement_is_refused(tmp_path: Path) -> None:

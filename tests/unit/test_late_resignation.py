@@ -51,7 +51,7 @@ def test_a_leader_that_is_paused_while_it_resigns_frees_no_later_leaders_lease()
     store, clock, policy = HeldUp(), Clock(), LeasePolicy(ttl=10)
 
     def candidate() -> Candidate:
-        return Candidate(store, "group", policy, clock=clock, keep=lambda _register, _term: None)
+        return Candidate(store, "group", policy, clock=clock, renew_with=lambda _register, _term: None)
 
     first = candidate().attempt()
     assert first is not None

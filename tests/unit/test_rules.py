@@ -10,7 +10,21 @@ from hypothesis import strategies as st
 from election import LeasePolicy
 from election.lease import Lease
 from election.record import Record, State
-from election.rules import Adopt, Ask, Lost, Post, Rewrite, Step, Take, View, Wait, next_step, reconcile, renewed
+from election.rules import (
+    Adopt,
+    Ask,
+    Lost,
+    Post,
+    Rewrite,
+    Step,
+    Take,
+    View,
+    Wait,
+    is_own_takeover,
+    next_step,
+    reconcile,
+    renewed,
+)
 
 POLICY = LeasePolicy(10, drift=0.01)
 WALL = 5_000
@@ -81,6 +95,22 @@ def test_next_step(seen: View, now: float, remembers: bool | None, step: Step) -
 def vars_of(step: Step) -> float:
     """The time in a Wait or an Ask."""
     return step.until if isinstance(step, Wait) else step.seconds  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize(
+    ("seen", "own"),
+    [
+        (view(None), False),
+        (view(None, attempt=(3, 95.0)), False),
+        (view(MINE), False),
+        (view(MINE, attempt=(3, 95.0)), True),
+        (view(MINE, attempt=(4, 95.0)), False),
+        (view(HELD, attempt=(3, 95.0)), False),
+    ],
+)
+def test_own_takeover(seen: View, own: bool) -> None:
+    """A record is our own unconfirmed takeover if we wrote it in the attempt that was not answered."""
+    assert is_own_takeover(seen, "me") is own
 
 
 LEASE = Lease(MINE, "v3", 100.0, POLICY)  # until 109.9

@@ -1,12 +1,16 @@
 """Which slot is due, and whose it is: by example, and for whatever may happen."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from politics.worker.slots import Slot, Turn, merge, next_turn, read_note
+from election import LeasePolicy
+from election.record import Record, State
+from election.rules import View
+from politics.worker.slots import Slot, Turn, learn, may_be_lost, merge, next_turn, read_note
 
 LENGTH = 10.0
 RUNNING, DONE = Slot(7, 100.0), Slot(7, 100.0, done=True)
@@ -94,6 +98,54 @@ def test_what_is_known_after_one_more_look(known: Slot | None, seen: Slot | None
 def test_a_note_that_tells_of_no_slot(note: dict[str, Any]) -> None:
     """Somebody else's note, or half of one of ours, is no news and no error."""
     assert read_note(note, 50.0) is None
+
+
+NOTE = {"slot": 8, "work": "running", "left_ms": 10_000}
+SEEN = Record(fence=1, holder="other", seq=3, ttl_ms=10_000, state=State.HELD, note=NOTE)
+MINE = replace(SEEN, holder="me")
+
+
+@pytest.mark.parametrize(
+    ("known", "seen", "attempt", "learned"),
+    [
+        (None, None, None, None),
+        (DONE, None, None, DONE),
+        (None, SEEN, None, Slot(8, 110.0)),
+        (DONE, SEEN, None, Slot(8, 110.0)),
+        (DONE, replace(SEEN, state=State.VACANT), None, Slot(8, 110.0)),
+        (DONE, replace(SEEN, note={}), None, DONE),
+        (DONE, MINE, (3, 95.0), DONE),
+        (None, MINE, (3, 95.0), None),
+        (DONE, MINE, (4, 95.0), Slot(8, 110.0)),
+        (DONE, SEEN, (3, 95.0), Slot(8, 110.0)),
+    ],
+)
+def test_what_is_learned_from_a_record(
+    known: Slot | None, seen: Record | None, attempt: tuple[int, float] | None, learned: Slot | None
+) -> None:
+    """Each record tells of its slot, except our own takeover that was not confirmed: nobody has begun that."""
+    view = View(attempt=attempt).see(seen, "version", 100.0)
+    assert learn(known, view, "me") == learned
+
+
+@pytest.mark.parametrize(
+    ("known", "state", "now", "lost"),
+    [
+        (None, None, 100.0, False),
+        (DONE, None, 100.0, True),
+        (None, State.VACANT, 100.0, False),
+        (None, State.VACANT, 109.8, False),
+        (None, State.VACANT, 109.9, True),
+        (DONE, State.VACANT, 100.0, True),
+        (DONE, State.HELD, 200.0, False),
+        (DONE, State.OPEN, 200.0, False),
+    ],
+)
+def test_whether_a_slot_may_be_lost(known: Slot | None, state: State | None, now: float, lost: bool) -> None:
+    """It may be where nothing is recorded, if we know of an earlier slot or had to wait out the vacancy."""
+    record = None if state is None else replace(SEEN, state=state)
+    view = View().see(record, "version", 100.0)
+    assert may_be_lost(known, view, LeasePolicy(10.0, drift=0.01), now) is lost
 
 
 slots = st.builds(Slot, st.integers(1, 1000), st.floats(0, 1e6), st.booleans())
