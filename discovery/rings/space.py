@@ -1,5 +1,6 @@
 """A tuple space in another process: what its server shows of it (`Board`), and the same calls as if it were here."""
 
+import secrets
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from types import TracebackType
@@ -204,10 +205,15 @@ class RemoteEvents:
             yield self.get()
 
     def cancel(self) -> bool:
-        """Ends the stream with `close`. False if it had ended."""
+        """End the stream with `close`. Return False if it had ended."""
         ended = self.closed
         self._stream.close()
         return not ended
+
+    def drop(self) -> None:
+        """End the stream and free its connection; for the one thread that reads."""
+        self.closed = True
+        self._stream.drop()
 
 
 class Board:
@@ -215,6 +221,7 @@ class Board:
 
     def __init__(self, space: TupleSpace, identity: str) -> None:
         self._space, self._identity = space, identity
+        self._first = secrets.randbits(48)  # what a writer kept of an earlier server on this port means nothing here
         self._entries: dict[int, Entry] = {}
         self._lock = threading.Lock()
 
@@ -225,11 +232,12 @@ class Board:
     def write(self, fields: Fields, expires: Any) -> int:
         """The number under which `entry` knows it."""
         entry = self._space.write(fields, expires)
+        number = self._first + entry.number
         with self._lock:
-            self._entries[entry.number] = entry
+            self._entries[number] = entry
             if len(self._entries) > 2 * len(self._space) + 64:  # most of them are gone
                 self._entries = {number: old for number, old in self._entries.items() if old.alive}
-        return entry.number
+        return number
 
     def write_all(self, tuples: list[Fields], expires: float | None) -> list[int]:
         """All of them, or not any."""
@@ -249,7 +257,9 @@ class Board:
         return _Listening(self._space.notify(kind, template, expires, limit=min(limit, MOST_EVENTS)))
 
     def entry(self, number: int, what: str, expires: Any) -> bool:
-        """Whether an entry is alive, or what renewing or cancelling it did; False for one that is long gone."""
+        """Return whether an entry is alive, or what renewing or cancelling it did; False for one that is long gone."""
+        if what not in ("alive", "renew", "cancel"):
+            raise ValueError(f"expected alive, renew or cancel, got {what!r}")
         entry = self._entries.get(number)
         if entry is None:
             return False

@@ -94,7 +94,7 @@ def test_a_block_that_raises_gives_it_back(other: Registry, url: str) -> None:
 def test_whoever_waits_is_served_in_turn(owner: Registry, other: Registry, url: str) -> None:
     """In the order of asking."""
     order: list[int] = []
-    lot = owner._desk._lots["Counter"]
+    service = owner._offering.loans._services["Counter"]
 
     def borrow(number: int) -> None:
         with other.borrow(url, timeout=DEADLINE):
@@ -104,7 +104,7 @@ def test_whoever_waits_is_served_in_turn(owner: Registry, other: Registry, url: 
     with owner.borrow(url):
         for number, thread in enumerate(threads, 1):
             thread.start()
-            until(lambda number=number: len(lot.waiting) == number)  # type: ignore[misc]
+            until(lambda number=number: len(service.waiting) == number)  # type: ignore[misc]
     for thread in threads:
         thread.join()
     assert order == [0, 1, 2, 3, 4]
