@@ -201,9 +201,7 @@ CAUGHT = (
     Breakage("10", "a forked child believes", 20_000, ((World, "fork", child_believes),)),
     Breakage("11", "the clock stands still in a sleeping machine", 50_000, ((Process, "local", clock_sleeps),)),
     Breakage("slots", "a new slot is not told", 2_000, ((Slot, "note", slot_is_not_told),)),
-    Breakage(
-        "slots", "a rerun is not announced", 100_000, ((politics.worker.token_worker, "next_turn", rerun_in_silence),)
-    ),
+    Breakage("slots", "a rerun is not announced", 100_000, ((politics.worker.token_worker, "next_turn", rerun_in_silence),)),
 )
 
 # These were never caught, in a million steps each. `make simulate` tries them too, and reports if one is.
