@@ -46,6 +46,7 @@ class Offering:
         listen: float = LISTEN,
     ) -> None:
         self.offers: dict[str, Offer] = {}
+        self.announced: set[str] = set()  # the names of their announcements
         self.loans = LoanQueue(server)
         self.listen = listen
         self._view, self._server, self._transport, self._secret = view, server, transport, secret
@@ -147,6 +148,7 @@ class Offering:
         """Announce an offer, or its next revision. The lock for that is held."""
         self._transport.publish(mine.name, mine.properties(self._secret, time.time()))
         self.offers[mine.service.service] = mine
+        self.announced.add(mine.name)
         self._view.put(mine)
 
     def _change(self, name: str, on_loan: bool | None) -> int:
@@ -170,6 +172,7 @@ class Offering:
             self.loans._remove(name)
             with self._announcing:
                 del self.offers[name]
+                self.announced.discard(mine.name)
                 self._transport.withdraw(mine.name)
                 self._view.drop(mine.name)
             target = self._served.pop(name)

@@ -250,7 +250,9 @@ class Registry:
 
     def _heard(self, name: str, properties: Properties | None) -> None:
         if properties is None:
-            return self._view.drop(name)
+            if name not in self._offering.announced:  # what is ours is known without a network
+                self._view.drop(name)
+            return None
         try:
             heard = offer.parse(name, properties, self._secret, time.time())
         except Refused as exc:
