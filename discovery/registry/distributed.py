@@ -1,4 +1,4 @@
-"""The short form: `Distributed.User("bob")`, and `@distributable` for what is found so. The idea is Distribunaut's."""
+"""The short form: `Distributed.User("bob")` finds what `@distributable` registers. The idea is Distribunaut's."""
 
 from __future__ import annotations
 
