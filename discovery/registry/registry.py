@@ -54,8 +54,8 @@ class Registry:
         access: Who may call this process's services, see `Server`.
         tls: What both sides prove to each other, see `Server`.
         keep: Seconds for which an object that was sent by reference is kept after its last use.
-        heartbeat: Seconds between two announcements of a service. It is forgotten three heartbeats after the last
-            one. All who announce to each other should use the same.
+        heartbeat: Seconds between two announcements of a service. Others forget it three heartbeats after the last
+            one.
     """
 
     def __init__(
