@@ -1,4 +1,4 @@
-"""The short form: `Distributed.User("bob")`, and `@distributable` for what is found so. The idea is Distribunaut's."""
+"""The short form: `Distributed.User("bob")` finds what `@distributable` registers. The idea is Distribunaut's."""
 
 from __future__ import annotations
 
@@ -11,41 +11,54 @@ from discovery.registry.registry import Registry
 T = TypeVar("T", bound=type)
 _registry: Registry | None = None
 _waiting: list[tuple[type, str]] = []
-_lock = threading.RLock()
+_lock = threading.Lock()
 
 
 def use_registry(registry: Registry) -> Registry:
-    """Makes a registry the default one of this process, registers every `distributable` class, and returns it.
+    """Make a registry the default one of this process, register every `distributable` class, and return it.
 
-    Raises what `Registry.register` raises.
+    Raises:
+        ServiceTaken: another process offers a class of that name; see `Registry.register` for what else is raised.
     """
     global _registry
     with _lock:
         _registry = registry
-        while _waiting:
-            cls, description = _waiting[0]
-            registry.register(cls.__name__, cls, description)
-            del _waiting[0]
-    return registry
+    while True:
+        with _lock:
+            if not _waiting:
+                return registry
+            cls, description = _waiting.pop(0)
+        try:
+            registry.register(cls.__name__, cls, description)  # which listens, so without the lock
+        except BaseException:
+            with _lock:
+                _waiting.insert(0, (cls, description))
+            raise
 
 
 def default_registry() -> Registry:
-    """The registry behind `Distributed`: that of `use_registry`, else one with default settings."""
+    """Return the registry behind `Distributed`: that of `use_registry`, else one with default settings."""
+    global _registry
     with _lock:
-        return _registry or use_registry(Registry())
+        if _registry is not None:
+            return _registry
+        _registry = registry = Registry()
+    return use_registry(registry)
 
 
 def distributable(cls: T) -> T:
-    """Registers a class under its name, described by the first line of its docstring.
+    """Register a class under its name, described by the first line of its docstring. Return the class.
 
-    At once where there is a default registry, otherwise as soon as there is one: importing a module touches no network.
+    It is registered at once where there is a default registry, otherwise as soon as there is one: importing a module
+    touches no network.
     """
     description = (cls.__doc__ or "").strip().partition("\n")[0][:200]
     with _lock:
-        if _registry is None:
+        registry = _registry
+        if registry is None:
             _waiting.append((cls, description))
-        else:
-            _registry.register(cls.__name__, cls, description)
+    if registry is not None:
+        registry.register(cls.__name__, cls, description)
     return cls
 
 
@@ -63,7 +76,7 @@ class _Distributed:
 
 def _forked() -> None:
     global _registry, _lock
-    _registry, _lock = None, threading.RLock()
+    _registry, _lock = None, threading.Lock()
 
 
 Distributed = _Distributed()

@@ -3,48 +3,42 @@
 from __future__ import annotations
 
 import contextlib
-import functools
 import random
 from collections.abc import Callable
 from dataclasses import replace
 from math import inf
 from typing import Any
 
+from discovery.clock import uptime
 from discovery.errors import ConnectionLost, DiscoveryError, NoSuchObject, RequestExpired, ServiceNotFound
 from discovery.registry.loan import PATIENCE, Borrowed
-from discovery.registry.offer import Offer
-from discovery.registry.transport import Medium
+from discovery.registry.offer import Offer, remote_address
+from discovery.registry.transport import Transport
 from discovery.registry.view import View
-from discovery.remote.address import SCHEME, Address
+from discovery.remote.address import Address
 from discovery.remote.client import Client
 from discovery.remote.proxy import Proxy
-from discovery.tuples.space import uptime
 
 Template = tuple[str | None, str, None, None]
-_address = functools.lru_cache(4096)(Address.parse)
 
 
 class Finder:
-    """What a registry knows of others, and how it gets there. For any thread."""
+    """What a registry knows of others, and how it reaches them. For any thread."""
 
-    def __init__(self, view: View, medium: Medium, client: Client) -> None:
-        self.view, self.medium, self.client = view, medium, client
+    def __init__(self, view: View, transport: Transport, client: Client) -> None:
+        self.view, self.transport, self.client = view, transport, client
 
     def find(self, template: Template, wanted: str, timeout: float | None) -> Any:
-        """See `Registry.lookup`."""
+        """Return a proxy, or the text of a `url=` service; see `Registry.lookup`."""
         try:
             service = self.view.pick(template, timeout)
         except RequestExpired:
-            raise self.view.missing(template, wanted, self.medium.where) from None
-        return self._target(service.url, template)
-
-    def _target(self, endpoint: str, template: Template) -> Any:
-        if not endpoint.startswith(SCHEME):
-            return endpoint
-        return ServiceProxy(self, template, _address(endpoint))
+            raise self.view.missing(template, wanted, self.transport.where) from None
+        address = remote_address(service.url)
+        return service.url if address is None else ServiceProxy(self, template, address)
 
     def call(self, proxy: ServiceProxy, method: str, args: Any, kwargs: Any) -> Any:
-        """Calls, and goes on to other providers while it is certain that nobody has executed the call."""
+        """Call a method, and go on to other providers while it is certain that nobody has executed the call."""
         tried: set[Address] = set()
         while True:
             address = proxy._address
@@ -58,37 +52,41 @@ class Finder:
             except NoSuchObject as exc:
                 if repr(address.object_id) not in str(exc):
                     raise  # the method's own
-                self._doubt(lambda other, url=str(address): other.service.url == url)  # type: ignore[misc]
+                self._suspect(lambda other, url=str(address): other.service.url == url)  # type: ignore[misc]
                 error = exc
             tried.add(address)
             try:
-                following = self._target(self.view.pick(proxy._template, 0).url, proxy._template)
+                following = remote_address(self.view.pick(proxy._template, 0).url)
             except RequestExpired:
                 raise error from None
-            if not isinstance(following, ServiceProxy) or following._address in tried:
+            if following is None or following in tried:
                 raise error
-            proxy._address = following._address
+            proxy._address = following
 
     def lost(self, address: Address) -> None:
-        """Nobody is sent to a server that does not answer, until it is heard anew."""
-        there = str(address._replace(object_id=""))
-        self._doubt(lambda other: other.service.url.startswith(there))
+        """Send nobody to a server that does not answer, until it is heard again."""
 
-    def _doubt(self, doubtful: Callable[[Offer], bool]) -> None:
+        def there(offer: Offer) -> bool:
+            other = remote_address(offer.service.url)
+            return other is not None and (other.host, other.port) == (address.host, address.port)
+
+        self._suspect(there)
+
+    def _suspect(self, suspect: Callable[[Offer], bool]) -> None:
         for known in self.view.offers((None,) * 4):
-            if doubtful(known):
+            if suspect(known):
                 self.view.drop(known.name)
-                self.medium.doubt(known.name)
+                self.transport.suspect(known.name)
 
     def borrow(self, template: Template, wanted: str, ttl: float, timeout: float | None) -> Borrowed:
-        """See `Registry.borrow`."""
+        """Borrow from the first provider that has one to lend; see `Registry.borrow`."""
         end = inf if timeout is None else uptime() + timeout
         offers = self._lenders(template)
         if not offers:
             with contextlib.suppress(RequestExpired):
                 self.view.pick(template, 1.0)
             offers = self._lenders(template)
-        error: DiscoveryError = self.view.missing(template, wanted, self.medium.where)
+        error: DiscoveryError = self.view.missing(template, wanted, self.transport.where)
         while offers:
             known = offers.pop(0)
             wait = 0.0 if offers else max(0.0, end - uptime())
@@ -97,22 +95,23 @@ class Finder:
             except (ConnectionLost, ServiceNotFound) as exc:  # a loan that may have begun ends with the connection
                 error = exc
                 if isinstance(exc, ConnectionLost):
-                    self._doubt(lambda other, name=known.name: other.name == name)  # type: ignore[misc]
+                    self._suspect(lambda other, name=known.name: other.name == name)  # type: ignore[misc]
         raise error
 
     def _lenders(self, template: Template) -> list[Offer]:
-        """Those who have something to lend, who have it at home first."""
-        offers = [known for known in self.view.offers(template) if known.desk.startswith(SCHEME)]
+        """Return the offers of what can be borrowed, those that are not on loan first."""
+        offers = [known for known in self.view.offers(template) if remote_address(known.lender)]
         random.shuffle(offers)
         return sorted(offers, key=lambda known: known.on_loan)
 
     def _ask(self, known: Offer, template: Template, ttl: float, timeout: float | None) -> Borrowed:
-        desk, asked = _address(known.desk), uptime()
+        lender, asked = remote_address(known.lender), uptime()
+        assert lender is not None
         patience = None if timeout is None else timeout + PATIENCE
-        stream = self.client.stream(desk, "borrow", [known.service.service, ttl, timeout], within=PATIENCE)
+        stream = self.client.stream(lender, "borrow", [known.service.service, ttl, timeout], within=PATIENCE)
         try:
-            address, turn = stream.next_batch(patience)
-            if uptime() - asked > ttl / 3:  # our turn may have begun any time ago
+            address, revision = stream.next_batch(patience)
+            if uptime() - asked > ttl / 3:  # the loan may have begun at any moment since
                 asked = uptime()
                 stream.next_batch(ttl)
         except TimeoutError as exc:
@@ -123,20 +122,23 @@ class Finder:
         except BaseException:
             stream.drop()
             raise
-        self.view.put(replace(known, on_loan=True, turn=turn))
+        self.view.put(replace(known, on_loan=True, revision=revision))
 
         def give_back() -> None:
-            back = self.client.call(desk, "give_back", [known.service.service, address], within=PATIENCE)
-            if back > turn:  # otherwise the next one has it already
-                self.view.put(replace(known, on_loan=False, turn=back))
+            back = self.client.call(lender, "give_back", [known.service.service, address], within=PATIENCE)
+            if back > revision:  # otherwise somebody else has borrowed it already
+                self.view.put(replace(known, on_loan=False, revision=back))
 
-        own = known.service.url.startswith(SCHEME)
+        own = remote_address(known.service.url) is not None
         return (self.client.proxy(address) if own else known.service.url), stream, asked, give_back
 
 
 class ServiceProxy(Proxy):
-    """A service that was looked up. When its provider cannot be reached, and the call has certainly not been executed,
-    the next provider of the same name is called instead; otherwise `ConnectionLost` says that it may have been."""
+    """A service that was looked up.
+
+    When its provider cannot be reached, and the call has certainly not been executed, the next provider of the same
+    name is called instead. Otherwise `ConnectionLost` says that the call may have been executed.
+    """
 
     __slots__ = ("_finder", "_template")
 

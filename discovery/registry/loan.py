@@ -1,7 +1,7 @@
-"""Borrowing: the owner of a service lends it to one at a time (`Desk`), the borrower keeps what it has (`Loan`).
+"""Borrowing: the owner of a service lends it to one borrower at a time (`LoanQueue`), the borrower has a `Loan`.
 
-The owner alone decides, as it is alive exactly when there is something to borrow. A loan lives as long as the
-connection over which it was asked for, and no longer than its borrower renews it.
+The owner alone decides, since there is something to borrow exactly while the owner is alive. A loan lives as long as
+the connection over which it was asked for, and ends earlier if its borrower does not renew it in time.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any
 
+from discovery.clock import uptime
 from discovery.errors import BadTime, DiscoveryError, LoanLost, RequestCanceled, ServiceNotFound, ServiceOnLoan
 from discovery.remote.address import Address
 from discovery.remote.answers import Stream
@@ -19,155 +20,167 @@ from discovery.remote.client import RemoteStream
 from discovery.remote.proxy import Proxy, address_of
 from discovery.remote.server import Server
 from discovery.tuples.entry import seconds_or_forever
-from discovery.tuples.space import uptime
 
 TTL = 10.0
-"""Seconds that a loan lasts, unless the borrower asks for another time, without being renewed."""
+"""Seconds that a loan lasts after it was renewed, unless the borrower asks for another time."""
 MAX_TTL = 3600.0
+"""Seconds that a borrower may ask for, at most."""
 PATIENCE = 15.0
-"""Seconds that an owner is waited for beyond the time that it was given."""
+"""Seconds beyond its own timeout that a request to an owner may take."""
 log = logging.getLogger("discovery")
 Borrowed = tuple[Any, RemoteStream, float, Callable[[], None]]
 """What was borrowed, the stream on which it is renewed, when it was last asked for, and what gives it back."""
 
 
-class Lot:
-    """One service that can be borrowed: `address` is where it is served, None for a url that is not ours."""
+class Lendable:
+    """One service that can be borrowed.
 
-    def __init__(self, service: str, target: Any, address: Address | None, tell: Callable[[bool], int]) -> None:
-        self.service, self.target, self.address = service, target, address
-        self.tell = tell  # announces whether it is on loan, and returns the number of that change
-        self.turn = 0
-        self.holder: Lending | None = None
-        self.waiting: deque[Lending] = deque()
+    Args:
+        service: Its name.
+        target: What is served, or the text of a url that is not ours.
+        address: Where it is served; None for a url that is not ours.
+        announce: Announces whether the service is on loan, and returns the revision of that change.
+    """
+
+    def __init__(self, service: str, target: Any, address: Address | None, announce: Callable[[bool], int]) -> None:
+        self.service, self.target, self.address, self.announce = service, target, address, announce
+        self.revision = 0
+        self.holder: Borrower | None = None
+        self.waiting: deque[Borrower] = deque()
 
 
-class Desk:
-    """What an owner shows of its lending to others: nothing but these methods."""
+class LoanQueue:
+    """Who has borrowed each of our services, and who waits for it. Others can call `borrow` and `give_back`."""
 
     def __init__(self, server: Server) -> None:
         self._server = server
-        self._lots: dict[str, Lot] = {}
+        self._services: dict[str, Lendable] = {}
         self._lock = threading.RLock()
 
-    def borrow(self, name: str, ttl: float, timeout: float | None) -> Lending:
-        """A stream: once it is the caller's turn `[address, turn]`, then `[turn]` for each renewal. In the order of
-        asking."""
+    def borrow(self, name: str, ttl: float, timeout: float | None) -> Borrower:
+        """Return a stream: `[address, revision]` once it is the caller's turn, then `[revision]` for each renewal.
+
+        Raises:
+            BadTime: `ttl` is not from 0.1 to 3600 seconds, or `timeout` is no time.
+            ServiceNotFound: no such service is lent here.
+        """
         if not 0.1 <= seconds_or_forever(ttl) <= MAX_TTL:
             raise BadTime(f"a loan lasts from 0.1 to {MAX_TTL:g} seconds, not {ttl!r}")
         seconds = seconds_or_forever(timeout)
         with self._lock:
-            if name not in self._lots:
+            if name not in self._services:
                 raise ServiceNotFound(f"no {name!r} to borrow here, or no longer")
-            return Lending(self, self._lots[name], ttl, seconds)
+            return Borrower(self, self._services[name], ttl, seconds)
 
     def give_back(self, name: str, address: str) -> int:
-        """Ends the loan with that address; the number of the change."""
+        """End the loan with that address. Return the revision of the service afterwards."""
         with self._lock:
-            lot = self._lots.get(name)
-            if lot is None:
+            service = self._services.get(name)
+            if service is None:
                 return 0
-            if lot.holder is not None and lot.holder.given == address:
-                self._end(lot.holder)
-            return lot.turn
+            if service.holder is not None and service.holder.given == address:
+                self._end(service.holder)
+            return service.revision
 
-    def _add(self, lot: Lot) -> None:
-        self._lots[lot.service] = lot
+    def _add(self, service: Lendable) -> None:
+        with self._lock:
+            self._services[service.service] = service
 
     def _remove(self, name: str) -> None:
+        """End the loan of that service, and tell those who wait for it."""
         with self._lock:
-            lot = self._lots.pop(name)
-            for lending in [*lot.waiting, *([lot.holder] if lot.holder else [])]:
-                lending.over.set()
-                lending.event.set()
-            if lot.holder is not None and lot.holder.alone is not None:
-                self._server.take_back(lot.holder.alone, lot.address)
+            service = self._services.pop(name)
+            for borrower in [*service.waiting, *([service.holder] if service.holder else [])]:
+                borrower.over.set()
+                borrower.event.set()
+            if service.holder is not None and service.holder.alone is not None:
+                self._server.take_back(service.holder.alone, service.address)
 
-    def _join(self, lending: Lending) -> None:
+    def _join(self, borrower: Borrower) -> None:
         with self._lock:
-            lending.lot.waiting.append(lending)
-            self._next(lending.lot)
+            borrower.service.waiting.append(borrower)
+            self._next(borrower.service)
 
-    def _next(self, lot: Lot) -> None:
-        """Give what is free to who has waited longest; the lock is held."""
-        if lot.holder is None and lot.waiting and lot.service in self._lots:
-            lot.holder = lending = lot.waiting.popleft()
-            on_loan = ServiceOnLoan(f"{lot.service} is on loan")
-            lending.alone = self._server.lend_alone(lot.target, lot.address, on_loan)
-            lending.given = str(lending.alone)
-            lending.until = uptime() + lending.ttl
-            lot.turn = lot.tell(True)
-            lending.event.set()
-            threading.Thread(target=self._guard, args=(lending,), name=f"loan of {lot.service}", daemon=True).start()
+    def _next(self, service: Lendable) -> None:
+        """Give a service that is free to the borrower who has waited longest. The lock is held."""
+        if service.holder is None and service.waiting and self._services.get(service.service) is service:
+            service.holder = borrower = service.waiting.popleft()
+            on_loan = ServiceOnLoan(f"{service.service} is on loan")
+            borrower.alone = self._server.lend_alone(service.target, service.address, on_loan)
+            borrower.given = str(borrower.alone)
+            borrower.until = uptime() + borrower.ttl
+            service.revision = service.announce(True)
+            borrower.event.set()
+            name = f"loan of {service.service}"
+            threading.Thread(target=self._expire, args=(borrower,), name=name, daemon=True).start()
 
-    def _guard(self, lending: Lending) -> None:
-        """Ends a loan that is not renewed."""
-        while (left := lending.until - uptime()) > 0:
-            if lending.over.wait(left):
+    def _expire(self, borrower: Borrower) -> None:
+        """End a loan that is not renewed in time."""
+        while (left := borrower.until - uptime()) > 0:
+            if borrower.over.wait(left):
                 return
-        self._end(lending)
+        self._end(borrower)
 
-    def _renew(self, lending: Lending) -> None:
+    def _renew(self, borrower: Borrower) -> None:
         with self._lock:
-            if lending.over.is_set() or lending.until <= uptime():
-                raise LoanLost(f"the loan of {lending.lot.service} ended, as it was not renewed in time")
-            lending.until = uptime() + lending.ttl
+            if borrower.over.is_set() or borrower.until <= uptime():
+                raise LoanLost(f"the loan of {borrower.service.service} ended, as it was not renewed in time")
+            borrower.until = uptime() + borrower.ttl
 
-    def _end(self, lending: Lending) -> None:
-        """It has come back, or its place in the queue is free; again does nothing."""
-        lot = lending.lot
+    def _end(self, borrower: Borrower) -> None:
+        """End a loan, or leave the queue. Again does nothing."""
+        service = borrower.service
         with self._lock:
-            lending.over.set()
-            lending.event.set()
-            if lending in lot.waiting:
-                lot.waiting.remove(lending)
-            if lot.holder is lending:
-                assert lending.alone is not None
-                self._server.take_back(lending.alone, lot.address)
-                lot.holder = None
-                self._next(lot)
-                if lot.holder is None and lot.service in self._lots:
-                    lot.turn = lot.tell(False)
+            borrower.over.set()
+            borrower.event.set()
+            if borrower in service.waiting:
+                service.waiting.remove(borrower)
+            if service.holder is borrower:
+                assert borrower.alone is not None
+                self._server.take_back(borrower.alone, service.address)
+                service.holder = None
+                self._next(service)
+                if service.holder is None and self._services.get(service.service) is service:
+                    service.revision = service.announce(False)
 
 
-class Lending(Stream):
-    """One who borrows or waits for it, on the owner's side."""
+class Borrower(Stream):
+    """One who has borrowed a service or waits for it, as its owner sees it."""
 
-    def __init__(self, desk: Desk, lot: Lot, ttl: float, timeout: float) -> None:
-        self.lot, self.ttl, self._desk, self._timeout = lot, ttl, desk, timeout
-        self.event, self.over = threading.Event(), threading.Event()
+    def __init__(self, queue: LoanQueue, service: Lendable, ttl: float, timeout: float) -> None:
+        self.service, self.ttl, self._queue, self._timeout = service, ttl, queue, timeout
+        self.event, self.over = threading.Event(), threading.Event()  # something happened; the loan is over
         self.alone: Address | None = None
         self.given, self.until = "", 0.0
         self._told = False
 
     def next_batch(self) -> list[Any] | None:
-        """Wait for our turn, then renew."""
+        """Wait for our turn the first time, then renew the loan."""
         if self._told:
-            self._desk._renew(self)
-            return [self.lot.turn]
-        self._desk._join(self)
+            self._queue._renew(self)
+            return [self.service.revision]
+        self._queue._join(self)
         self.event.wait(min(self._timeout, threading.TIMEOUT_MAX))
         if self.over.is_set():
-            raise ServiceNotFound(f"{self.lot.service} is offered no longer")
-        with self._desk._lock:
-            if self.lot.holder is not self:
-                self._desk._end(self)
-                raise ServiceOnLoan(f"{self.lot.service} is on loan")
+            raise ServiceNotFound(f"{self.service.service} is offered no longer")
+        with self._queue._lock:
+            if self.service.holder is not self:
+                self._queue._end(self)
+                raise ServiceOnLoan(f"{self.service.service} is on loan")
             self._told = True
-            return [self.given, self.lot.turn]
+            return [self.given, self.service.revision]
 
     def cancel(self) -> None:
-        """The borrower has gone."""
-        self._desk._end(self)
+        """End it, since the borrower has gone."""
+        self._queue._end(self)
 
 
 class Loan:
-    """A service that is ours alone, from `with` on until the end of the block; made by `Registry.borrow`.
-    `address` is where it is meanwhile.
+    """A service that only we can use, from `with` on until the end of the block; made by `Registry.borrow`.
 
-    The block gets a proxy, or the text of a `url=` service. It is renewed every third of its time, on a thread of its
-    own. `lost` is set as soon as it cannot be proven any more that the loan holds; then the address is refused, or soon
-    will be, and the end of the block raises `LoanLost`.
+    The block gets a proxy, or the text of a `url=` service; `address` is where it is meanwhile. The loan is renewed
+    every third of its `ttl`, on a thread of its own. `lost` is set as soon as it is no longer certain that the loan
+    holds; then the address is refused, or soon will be, and the end of the block raises `LoanLost`.
     """
 
     def __init__(self, name: str, ttl: float, opened: Callable[[], Borrowed]) -> None:
@@ -178,7 +191,7 @@ class Loan:
         self._returned = threading.Event()
 
     def remaining(self) -> float:
-        """Seconds for which the loan certainly holds, if it is not renewed; 0 when it is over."""
+        """Return for how many seconds the loan certainly holds if it is not renewed; 0 when it is over."""
         left = self._until - uptime()
         return max(0.0, left) if not (self.lost.is_set() or self._returned.is_set()) else 0.0
 
@@ -197,7 +210,7 @@ class Loan:
             try:
                 self._give_back()
             except DiscoveryError as exc_:
-                log.info("a loan ends by itself: %s", exc_)
+                log.info("cannot give %s back, so its owner ends the loan: %s", self.name, exc_)
         self._stream.close()
         self._thread.join()
         self._stream.drop()

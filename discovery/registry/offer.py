@@ -1,7 +1,8 @@
-"""What a process announces of a service, and whether to believe what others announce. The time comes in."""
+"""What a process announces of a service, and whether to believe what others announce. The time is an argument."""
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import hmac
 import json
@@ -17,13 +18,13 @@ from discovery.remote.address import SCHEME, Address
 KIND = "service"
 """The kind of the announcements."""
 SKEW = 300.0
-"""Seconds by which the wall clocks of those who share a secret may differ; as old may a signed announcement be."""
+"""Seconds by which the wall clocks of those who share a secret may differ. A signed announcement may be as old."""
 RESIGN = 60.0
-"""Seconds after which an announcement is signed anew, with the present time."""
+"""Seconds after which an announcement is signed again, with the present time."""
 
 
 class Service(NamedTuple):
-    """A service as it is known here: what `services()` lists, and what a template of `watch` matches."""
+    """A service as it is known here: what `services()` lists, and what the template of `watch` matches."""
 
     app: str
     service: str
@@ -33,27 +34,35 @@ class Service(NamedTuple):
 
 @dataclass(frozen=True)
 class Offer:
-    """One provider's offer: `name` is the announcement's, `desk` where to borrow, `turn` counts its changes."""
+    """What one provider offers.
+
+    `name` is the name of its announcement, `lender` the address of its `LoanQueue`, and `revision` counts the changes.
+    """
 
     name: str
     service: Service
-    desk: str
+    lender: str
     on_loan: bool = False
-    turn: int = 0
+    revision: int = 0
 
     def changed(self, on_loan: bool) -> Offer:
-        """The next state of the same offer."""
-        return replace(self, on_loan=on_loan, turn=self.turn + 1)
+        """Return the next revision of this offer."""
+        return replace(self, on_loan=on_loan, revision=self.revision + 1)
 
     def properties(self, secret: bytes, now: float) -> dict[str, str]:
-        """As it is announced; signed with a secret at `now`, in seconds of the wall clock, unless that is empty."""
+        """Return what is announced: with a `secret` signed at `now`, in seconds of the wall clock.
+
+        Raises:
+            BadAnnouncement: a text in it cannot be printed, so that others would ignore the announcement.
+        """
         app, service, where, description = self.service
-        found = {"app": app, "name": service, "url": where, "desk": self.desk, "n": str(self.turn)}
+        found = {"app": app, "name": service, "url": where, "lender": self.lender, "n": str(self.revision)}
         found |= {"loan": "1"} if self.on_loan else {}
         found |= {"text": description} if description else {}
         if secret:
             found["time"] = str(int(now))
             found["mac"] = _signature(secret, self.name, found)
+        _refuse_unprintable(found)
         return found
 
 
@@ -61,36 +70,51 @@ class Refused(Exception):
     """An announcement that is not believed, and why."""
 
 
-def check(properties: Mapping[str, str]) -> None:
-    """Raises `BadAnnouncement` for what others would refuse to hear: the same, whichever way it goes."""
-    pack(properties)
-    for key, value in properties.items():
-        if not value.isprintable():
-            raise BadAnnouncement(f"{key} would confuse a terminal: {value!r}")
+def parse(name: str, properties: Mapping[str, str], secret: bytes, now: float) -> Offer:
+    """Return the offer that somebody announces.
 
-
-def understand(name: str, properties: Mapping[str, str], secret: bytes, now: float) -> Offer:
-    """The offer that somebody announces. Raises `Refused`."""
+    Raises:
+        Refused: it is malformed, or not signed with our `secret` at about the time `now`.
+    """
     try:
-        check(properties)
+        pack(properties)  # a ring lets strangers write what a beacon would never let through
+        _refuse_unprintable(properties)
         if secret:
             _verify(name, properties, secret, now)
         service = Service(
             url.name(properties["app"], "an app"), url.name(properties["name"], "a service"), properties["url"],
             properties.get("text", ""),
         )  # fmt: skip
-        turn, desk = int(properties["n"]), properties.get("desk", "")
-        for where in (service.url, desk):
-            if where.startswith(SCHEME):
-                Address.parse(where)
+        revision, lender = int(properties["n"]), properties.get("lender", "")
+        remote_address(service.url)
+        remote_address(lender)
     except (KeyError, ValueError, BadURL, BadAddress, BadAnnouncement) as exc:
         raise Refused(f"malformed: {repr(exc)[:200]}") from exc
-    return Offer(name, service, desk, "loan" in properties, turn)
+    return Offer(name, service, lender, "loan" in properties, revision)
+
+
+@functools.lru_cache(4096)
+def remote_address(text: str) -> Address | None:
+    """Return the address of an object that can be called; None where the text is any other url.
+
+    Raises:
+        BadAddress: it begins like an address of an object, and is none.
+    """
+    return Address.parse(text) if text.startswith(SCHEME) else None
+
+
+def _refuse_unprintable(properties: Mapping[str, str]) -> None:
+    for key, value in properties.items():
+        if not value.isprintable():
+            raise BadAnnouncement(f"{key} would confuse a terminal: {value!r}")
 
 
 def _verify(name: str, properties: Mapping[str, str], secret: bytes, now: float) -> None:
-    """The signature covers the announcement's name and the address that it leads to, so it can only be repeated as it
-    is, from wherever; and its time, so that nobody believes an old one who has not heard it when it was new."""
+    """Check the signature of an announcement.
+
+    It covers the name of the announcement and the address in it, so that a stranger can only repeat it unchanged. It
+    also covers the time, so that nobody believes an old announcement.
+    """
     signed = dict(properties)
     mac = signed.pop("mac", "")
     if not mac:

@@ -1,13 +1,12 @@
 """The registry: services are registered, found by name, called and borrowed, with no server to run.
 
-Every process announces what it offers, and keeps a view of what it has heard; looking something up asks nobody.
-The ideas are Distribunaut's, on the tuples of Rinda.
+Every process announces what it offers, and keeps a view of what it has heard. A lookup asks nobody. The ideas are
+Distribunaut's, on the tuples of Rinda.
 """
 
 from __future__ import annotations
 
 import atexit
-import contextlib
 import logging
 import os
 import signal
@@ -16,49 +15,47 @@ import threading
 import time
 import weakref
 from collections.abc import Sequence
-from math import inf
 from typing import Any
 
 from discovery import beacon
-from discovery.errors import (
-    DiscoveryError,
-    ServiceNotFound,
-    ServiceTaken,
-)
-from discovery.registry import offer, transport, url
+from discovery.errors import DiscoveryError, ServiceNotFound
+from discovery.registry import offer, url
 from discovery.registry.finder import Finder
-from discovery.registry.loan import TTL, Desk, Loan, Lot
-from discovery.registry.offer import Offer, Refused, Service
+from discovery.registry.loan import TTL, Loan
+from discovery.registry.offer import Refused, Service
+from discovery.registry.offering import Offering
+from discovery.registry.ring_transport import RingTransport
+from discovery.registry.transport import MulticastTransport, Properties, Transport
 from discovery.registry.url import ServiceURL
 from discovery.registry.view import View, Watch
-from discovery.remote.address import Address
 from discovery.remote.client import Client
 from discovery.remote.listener import own_host
 from discovery.remote.security import TLS, Access
 from discovery.remote.server import Server
+from discovery.signals import SignalQueue
 from discovery.tuples.entry import Expiry
-from discovery.tuples.requests import EventStream
-from discovery.tuples.space import TupleSpace, uptime
 from discovery.tuples.template import Fields
 
-LISTEN = 0.4
-"""Seconds for which a registry has listened before it decides that a name is free."""
-CONTEST = 0.05
-"""Seconds during which two who register the same at the same moment hear of each other."""
 log = logging.getLogger("discovery")
 
 
 class Registry:
     """This process's services, and its view of everybody's. Every method is for any thread.
 
-    `app` names this process's services, by default after host and process. `interfaces` are the addresses of the
-    interfaces to use, by default all. With `ring="host:port"` services are announced in a ring instead of by
-    multicast. With a `secret`, the same for all, announcements are signed, and others are ignored and counted in
-    `refused`. `access` and `tls` are those of `Server`; `keep` is for how many seconds after its last use an object
-    that was sent by reference is kept.
+    It begins with its first use, which raises `MulticastUnavailable` or `RingNotFound`. It ends with `close`, with the
+    block of a `with`, or with the interpreter. After a fork the child has to make its own.
 
-    It begins with its first use, which raises `MulticastUnavailable` or `RingNotFound`, and ends with `close`, as a
-    context manager, or when the interpreter ends. After a fork the child has to make its own.
+    Args:
+        app: Names this process's services; by default made of host and process id.
+        interfaces: The addresses of the network interfaces to use; by default all.
+        ring: "host:port" of a ring in which services are announced, in place of multicast.
+        secret: The same for all who shall hear each other. Announcements are signed with it, and others are ignored
+            and counted in `refused`.
+        access: Who may call this process's services, see `Server`.
+        tls: What both sides prove to each other, see `Server`.
+        keep: Seconds for which an object that was sent by reference is kept after its last use.
+        heartbeat: Seconds between two announcements of a service. Others forget it three heartbeats after the last
+            one.
     """
 
     def __init__(
@@ -71,6 +68,7 @@ class Registry:
         access: Access | None = None,
         tls: TLS | None = None,
         keep: float = 600.0,
+        heartbeat: float = 4.0,
     ) -> None:
         self.app = url.name(app or f"{socket.gethostname()}_{os.getpid()}", "an app")
         self.refused = 0
@@ -86,34 +84,36 @@ class Registry:
         host = interfaces[0] if interfaces and len(interfaces) == 1 else ""
         advertise = None if host else (list(interfaces or []) or [_own_host()])[0]
         self._server = Server(host, advertise=advertise, access=access, tls=tls, client=self._client, keep=keep)
-        self._medium: transport.Medium = (
-            transport.Multicast(interfaces, self._heard)
+        self._transport: Transport = (
+            MulticastTransport(interfaces, self._heard, heartbeat)
             if ring is None
-            else transport.Ring(ring, Client(tls=trusted, timeout=10.0), self._heard)
+            else RingTransport(ring, Client(tls=trusted, timeout=10.0), self._heard, heartbeat)
         )
-        self._finder = Finder(self._view, self._medium, self._client)
-        self._desk = Desk(self._server)
-        self._own: dict[str, Offer] = {}
-        self._served: dict[str, Any] = {}
-        self._expiring: TupleSpace | None = None
-        self._lock, self._announcing = threading.RLock(), threading.Lock()  # to be taken in this order
-        self._started = 0.0
+        self._finder = Finder(self._view, self._transport, self._client)
         self._closed = threading.Event()
+        self._offering = Offering(self._view, self._server, self._transport, self._secret, self._closed)
+        self._lock = threading.Lock()
+        self._started = False
+        self._signals: SignalQueue | None = None
         self._pid = os.getpid()
 
     def start(self) -> Registry:
-        """Begins to listen. Raises `MulticastUnavailable` and `RingNotFound`, which say what to do."""
+        """Begin to listen. Again does nothing.
+
+        Raises:
+            MulticastUnavailable: this machine has no multicast; the message says what to do.
+            RingNotFound: the ring does not answer.
+        """
         if self._started:
             return self
         with self._lock:
             if self._closed.is_set() or self._pid != os.getpid():
                 raise DiscoveryError(f"{self!r} is closed, or of another process")
             if not self._started:
-                self._medium.start()
-                self._started = uptime()
+                self._transport.start()
+                self._offering.begin()
+                self._started = True
                 _registries.add(self)
-                if self._secret:
-                    threading.Thread(target=self._sign_again, name="registry signer", daemon=True).start()
         return self
 
     def register(
@@ -126,65 +126,60 @@ class Registry:
         expires: Expiry = None,
         shared: bool = False,
     ) -> str:
-        """Offers a class, an object or a function, or with `url` anything at all, and returns its `distributed://` url.
+        """Offer a service, and return its `distributed://` url. Others know of it a few milliseconds later.
 
-        Of a class, the public class and static methods can be called, and `proxy(…)` or `proxy.new(…)` makes an
-        instance here, which is used by reference. `expires` is as for `TupleSpace.write`. Others know of it when this
-        returns, or a few milliseconds later.
+        A name is taken if somebody's offer of it was heard within `LISTEN` seconds. Those whom the network parts
+        cannot know of each other.
 
-        Raises `ServiceTaken` when somebody already offers this name under this app, unless it is `shared`. (That is
-        what was heard within `LISTEN` seconds: those whom the network parts cannot know.) `BadURL` and
-        `BadAnnouncement` say what cannot be a name, or is too long.
+        Args:
+            name: Its name, unique within `app`.
+            target: A class, an object or a function. Of a class, the public class and static methods can be called,
+                and `proxy(…)` or `proxy.new(…)` makes an instance in this process, which is used by reference.
+            description: What people read of it.
+            url: In place of a target, any text that others shall find.
+            expires: How long it is offered, as for `TupleSpace.write`.
+            shared: Whether several may offer the same name. Then it is offered at once.
+
+        Raises:
+            ServiceTaken: somebody offers this name under this app, and it is not `shared`.
+            BadURL: the name cannot be a name.
+            BadAnnouncement: what is to be announced is too long, or cannot be printed.
+            DiscoveryError: the registry was closed meanwhile.
         """
         if (target is None) == (url is None):
             raise TypeError(f"{name}: give either something to serve, or url=")
         where = ServiceURL(self.app, _checked(name))
-        self.start()
-        with self._lock:
-            if not shared:
-                self._closed.wait(max(0.0, self._started + LISTEN - uptime()))
-                self._refuse_if_taken(where, "")
-            if name in self._own:
-                raise ServiceTaken(f"{where} is offered by this registry already")
-            self._publish(where, target, url, description)
-            try:
-                if not shared:
-                    self._closed.wait(CONTEST)
-                    self._refuse_if_taken(where, self._own[name].name)
-                self._expire(name, expires)
-            except BaseException:
-                self.unregister(name)
-                raise
+        self.start()._offering.add(where, target, url, description, expires, shared)
         return str(where)
 
     def unregister(self, name: str) -> None:
-        """Offers it no longer; its address is refused, a loan of it ends. Raises `ServiceNotFound`."""
-        with self._lock:
-            if name not in self._own:
-                raise ServiceNotFound(f"{self!r} offers no {name!r}")
-            self._desk._remove(name)
-            with self._announcing:
-                mine = self._own.pop(name)
-                self._medium.withdraw(mine.name)
-                self._view.drop(mine.name)
-            if (target := self._served.pop(name, None)) is not None:
-                self._server.unserve(target)
+        """Offer it no longer. Its address is refused, and a loan of it ends.
+
+        Raises:
+            ServiceNotFound: this registry does not offer it.
+        """
+        if not self._offering.remove(name):
+            raise ServiceNotFound(f"{self!r} offers no {name!r}")
 
     def lookup(self, url: str, timeout: float | None = 1.0) -> Any:
-        """The service of that url: a proxy, or the text of a `url=` service. Asks nobody.
+        """Return the service of that url: a proxy, or the text of a `url=` service. Nobody is asked.
 
-        What is not known yet is waited for, up to `timeout` seconds (None: for ever). Raises `ServiceNotFound`, or
-        `ServiceOnLoan` where that is the reason; and `BadURL`.
+        Args:
+            timeout: Seconds to wait for a service that is not known yet; None is for ever.
+
+        Raises:
+            ServiceNotFound: nobody offers it. `ServiceOnLoan` if somebody has borrowed it.
+            BadURL: it is not of the form `distributed://app/Service`.
         """
         app, service = ServiceURL.parse(url)
         return self.start()._finder.find((app, service, None, None), url, timeout)
 
     def find(self, name: str, timeout: float | None = 1.0) -> Any:
-        """As `lookup`, for a service of that name of any app; each provider in turn."""
+        """Return a service of that name of any app, as `lookup` does; each provider in turn."""
         return self.start()._finder.find((None, _checked(name), None, None), name, timeout)
 
     def services(self, template: Fields = (None, None, None, None)) -> list[Service]:
-        """What is known now: `(app, service, url, description)`, in alphabetical order, those on loan too.
+        """Return what is known now: `(app, service, url, description)`, in alphabetical order, those on loan too.
 
         A registry that has just begun knows little: it hears of the others within a second.
         """
@@ -192,52 +187,57 @@ class Registry:
         return sorted(known.service for known in self._view.offers(template))
 
     def on_loan(self, service: Service) -> bool:
-        """Whether somebody has borrowed that very service."""
+        """Return whether somebody has borrowed that very service."""
         return any(known.on_loan for known in self._view.offers(service))
 
     def watch(self, template: Fields = (None, None, None, None)) -> Watch:
-        """What is `added`, `changed` and `removed` from now on, beginning with what is known."""
+        """Return what is `added`, `changed` and `removed` from now on, beginning with what is known."""
         self.start()
         return self._view.watch(template)
 
     def borrow(self, url: str, ttl: float = TTL, timeout: float | None = 0.0) -> Loan:
-        """A context manager: for its block the service is ours alone.
+        """Return a context manager: in its block nobody else can use the service.
 
-        `url` is one, or the name of a service of any app. The loan is renewed as long as the block runs, and ends with
-        it, or when this process dies, or `ttl` seconds after it was renewed last. Whoever has to wait is served in the
-        order of asking. Entering raises `ServiceOnLoan` when it is not our turn within `timeout` seconds (None: wait
-        for ever), and what `lookup` raises, which looks for a second.
+        The loan is renewed as long as the block runs. It ends with the block, when this process dies, or `ttl` seconds
+        after it was renewed last. Those who wait for it are served in the order in which they asked.
+
+        Args:
+            url: A `distributed://` url, or the name of a service of any app.
+            ttl: Seconds that the loan lasts without being renewed, 0.1 to 3600.
+            timeout: Seconds to wait until it is our turn; None is for ever. Unknown services are looked for for a
+                second anyway.
+
+        Raises:
+            ServiceOnLoan: on entering, if it is not our turn within `timeout` seconds.
+            ServiceNotFound: on entering, if nobody offers it.
+            LoanLost: at the end of the block, if the loan had ended before.
         """
         app, service = ServiceURL.parse(url) if "://" in url else (None, _checked(url))
         template = (app, service, None, None)
         return Loan(url, ttl, lambda: self.start()._finder.borrow(template, url, ttl, timeout))
 
     def serve_forever(self) -> None:
-        """Blocks until SIGTERM, SIGINT or `close`, then closes. For the main thread; meanwhile it handles both."""
-        numbers = (signal.SIGTERM, signal.SIGINT)
-        earlier = {number: signal.signal(number, lambda *_: self._closed.set()) for number in numbers}
+        """Block until SIGTERM, SIGINT or `close`, then close. For the main thread, which handles both meanwhile."""
         try:
-            self.start()
-            while not self._closed.wait(0.2):  # a signal that another thread was given does not wake this one
-                pass
+            with SignalQueue(signal.SIGTERM, signal.SIGINT) as self._signals:
+                self.start()
+                if not self._closed.is_set():
+                    self._signals.get()
         finally:
-            for number, handler in earlier.items():
-                signal.signal(number, handler)
             self.close()
 
     def close(self) -> None:
-        """Withdraws everything and stops. Again does nothing."""
+        """Withdraw everything and stop. Again does nothing."""
         self._closed.set()
+        if self._signals is not None:
+            self._signals.put(0)
         with self._lock:
-            started, self._started = self._started, 0.0
-            if started and self._pid == os.getpid():
-                for name in list(self._own):
-                    self.unregister(name)
-                self._medium.close()
-            if self._expiring is not None:
-                self._expiring.close()
-            self._view.close()
-            self._server.close()
+            started, self._started = self._started, False
+        if started and self._pid == os.getpid():
+            self._offering.close()
+            self._transport.close()
+        self._view.close()
+        self._server.close()
 
     def __enter__(self) -> Registry:
         return self.start()
@@ -246,76 +246,19 @@ class Registry:
         self.close()
 
     def __repr__(self) -> str:
-        return f"<Registry of {self.app} on {self._medium.where}, offering {len(self._own)}>"
+        return f"<Registry of {self.app} on {self._transport.where}, offering {len(self._offering.offers)}>"
 
-    # Offering
-
-    def _publish(self, where: ServiceURL, target: Any, endpoint: str | None, description: str) -> None:
-        self._server.start()
-        address = None if target is None else Address.parse(self._server.serve(target))
-        desk = self._server.lend(self._desk, keep=inf)
-        service = Service(where.app, where.service, endpoint or str(address), description)
-        try:
-            self._announce(Offer(beacon.new_name(offer.KIND), service, str(desk)))
-        except DiscoveryError:
-            if target is not None:
-                self._server.unserve(target)
-            raise
-        self._served[where.service] = target
-        lent = endpoint if target is None else target
-        self._desk._add(Lot(where.service, lent, address, lambda on_loan: self._lent(where.service, on_loan)))
-
-    def _announce(self, mine: Offer) -> None:
-        with self._announcing:
-            properties = mine.properties(self._secret, time.time())
-            offer.check(properties)
-            self._medium.publish(mine.name, properties)
-            self._own[mine.service.service] = mine
-            self._view.put(mine)
-
-    def _lent(self, name: str, on_loan: bool) -> int:
-        mine = self._own[name].changed(on_loan)
-        self._announce(mine)
-        return mine.turn
-
-    def _refuse_if_taken(self, where: ServiceURL, mine: str) -> None:
-        """Of two who came at the same moment, the smaller announcement's name wins."""
-        for other in self._view.offers((*where, None, None)):
-            if other.name != mine and (not mine or other.name < mine):
-                raise ServiceTaken(f"{where} is offered already, at {other.service.url}; shared=True joins it")
-
-    def _expire(self, name: str, expires: Expiry) -> None:
-        if expires is None:
-            return
-        if self._expiring is None:
-            self._expiring = TupleSpace()
-            events = self._expiring.notify("delete", (str, str))
-            threading.Thread(target=self._end_the_expired, args=(events,), name="registry expiry", daemon=True).start()
-        self._expiring.write((name, self._own[name].name), expires)
-
-    def _end_the_expired(self, events: EventStream) -> None:
-        for event in events:
-            if event.kind == "delete":
-                name, announced = event.tuple
-                with self._lock:
-                    if name in self._own and self._own[name].name == announced:
-                        self.unregister(name)
-
-    def _sign_again(self) -> None:
-        while not self._closed.wait(offer.RESIGN):
-            for name in list(self._own):
-                with contextlib.suppress(KeyError):  # withdrawn meanwhile
-                    self._lent(name, self._own[name].on_loan)
-
-    def _heard(self, name: str, properties: transport.Properties | None) -> None:
+    def _heard(self, name: str, properties: Properties | None) -> None:
         if properties is None:
-            return self._view.drop(name)
+            if name not in self._offering.announced:  # what is ours is known without a network
+                self._view.drop(name)
+            return None
         try:
-            heard = offer.understand(name, properties, self._secret, time.time())
+            heard = offer.parse(name, properties, self._secret, time.time())
         except Refused as exc:
             self.refused += 1
             if self.refused & (self.refused - 1) == 0:  # the 1st, 2nd, 4th, 8th ...
-                log.warning("ignored an announcement by a stranger, %s (%s of them so far)", exc, self.refused)
+                log.warning("ignored an announcement: %s (%s ignored so far)", exc, self.refused)
             return None
         return self._view.put(heard)
 
@@ -325,7 +268,7 @@ def _checked(name: str) -> str:
 
 
 def _own_host() -> str:
-    """The address under which others reach this machine, if it has no way out to tell by."""
+    """Return the address under which others reach this machine, also where it has no default route."""
     found = own_host()
     return next(iter(beacon.own_addresses()), found) if found.startswith("127.") else found
 

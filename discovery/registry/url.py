@@ -20,7 +20,7 @@ class ServiceURL(NamedTuple):
 
     @classmethod
     def parse(cls, text: str) -> "ServiceURL":
-        """Reads the text form. Raises `BadURL`, which shows what cannot be read."""
+        """Read the text form. Raise `BadURL`, which shows what cannot be read."""
         scheme, separator, rest = text.partition("://") if isinstance(text, str) else ("", "", "")
         app, slash, service = rest.partition("/")
         if scheme != SCHEME or not separator or not slash:
@@ -29,7 +29,7 @@ class ServiceURL(NamedTuple):
 
 
 def name(value: Any, what: str, within: object = None) -> str:
-    """The name of an app or a service, if it is one. Raises `BadURL`."""
+    """Return the name of an app or a service, if it is one. Raise `BadURL` otherwise."""
     if isinstance(value, str) and _NAME.fullmatch(value):
         return value
     where = "" if within is None else f" in {within!r}"

@@ -72,7 +72,7 @@ class View:
         """Take in an offer that was heard, for the first time or again. One older than what is known is ignored."""
         with self._lock:
             known, entry = self._offers.get(offer.name, (None, None))
-            if known is not None and (offer.turn < known.turn or offer == known):
+            if known is not None and (offer.revision < known.revision or offer == known):
                 return
             if entry is not None:
                 entry.cancel()

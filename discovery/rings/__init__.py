@@ -1,4 +1,4 @@
-"""Rings: a tuple space shared over the network, found by whoever looks for it. The idea is Rinda's.
+"""Rings: tuple spaces shared over the network, which any process can find. The idea is Rinda's.
 
     with RingServer(TupleSpace()) as server: ...           # on one machine
     ring = RingFinger.primary()                            # on any other: a space to read, take and write

@@ -18,14 +18,14 @@ from discovery.rings.space import RemoteSpace
 __all__ = ["BROADCAST", "RingFinger"]
 
 BROADCAST = "<broadcast>"
-"""In a list of hosts: all rings on this port that announce themselves on the local network."""
+"""In a list of hosts: every ring on this port that announces itself on the local network."""
 
 MANY = 100
-"""Addresses that are asked in one search, at most, whatever is announced."""
+"""Addresses that one search asks at most, however many are announced."""
 
 
 class _Primary:
-    """`finger.primary` is the ring that this finger found first, None before; `RingFinger.primary()` finds one."""
+    """`finger.primary` is the ring that this finger found last, or None; `RingFinger.primary()` finds one."""
 
     @overload
     def __get__(self, finger: None, owner: "type[RingFinger]") -> Callable[..., RemoteSpace]: ...
@@ -40,7 +40,7 @@ class _Primary:
         def primary(
             hosts: Sequence[str] = (BROADCAST, "localhost"), port: int = PORT, timeout: float = 5
         ) -> RemoteSpace:
-            """The first ring that is found within `timeout` seconds; raises `RingNotFound`."""
+            """Return the first ring that is found. Raise `RingNotFound` after `timeout` seconds."""
             return owner(hosts, port).lookup_ring_any(timeout)
 
         return primary
@@ -49,9 +49,13 @@ class _Primary:
 class RingFinger:
     """Finds rings on one port: on the named hosts, and with "<broadcast>" on the local network.
 
-    Named hosts are asked directly, all at once, which works where multicast does not; "host:port" names one on another
-    port. `client` has the settings for the way there (TLS); the spaces that are found use it too. `interfaces` are the
-    addresses of those to listen on for announcements, by default all.
+    Named hosts are asked directly, all at once. That works where multicast does not.
+
+    Args:
+        hosts: Names and addresses; "host:port" names a ring on another port.
+        port: The port of the other hosts, and of the rings on the local network.
+        client: Settings for the way there, such as TLS. The spaces that are found use it too.
+        interfaces: The addresses of the interfaces on which to listen for announcements; by default all.
     """
 
     primary = _Primary()
@@ -70,7 +74,11 @@ class RingFinger:
         self._primary: RemoteSpace | None = None
 
     def lookup_ring_any(self, timeout: float = 5) -> RemoteSpace:
-        """The ring that answers first, which is `primary` from now on. `RingNotFound` after `timeout` seconds."""
+        """Return the ring that answers first, which is `primary` from now on.
+
+        Raises:
+            RingNotFound: none answers within `timeout` seconds. The message says where was looked, and what was heard.
+        """
         reasons: list[str] = []
         with contextlib.closing(self._search(timeout, reasons)) as found:
             for ring in found:
@@ -81,9 +89,9 @@ class RingFinger:
         raise RingNotFound(f"no ring on port {self.port} of {looked} within {timeout} s{because}")
 
     def rings(self, timeout: float = 2) -> Iterator[RemoteSpace]:
-        """Every ring that is found within `timeout` seconds, each once, as they answer; sooner where all hosts have.
+        """Yield every ring that answers within `timeout` seconds, each once; end sooner where all named hosts have.
 
-        On the local network a second is too short: an announcement is not repeated sooner, whoever asks.
+        On the local network a second is too short, since an announcement is not repeated sooner.
         """
         seen = set()
         for ring in self._search(timeout, []):
@@ -98,7 +106,7 @@ class RingFinger:
         return f"<RingFinger {self.hosts!r} port {self.port} primary {self._primary!r}>"
 
     def _search(self, timeout: float, reasons: list[str]) -> Generator[RemoteSpace, None, None]:
-        """The rings that answer, as they do; until `timeout`, or all hosts have answered where only hosts are asked."""
+        """Yield the rings that answer, until `timeout`, or until all have answered where only named hosts are asked."""
         deadline = time.monotonic() + timeout
         patience = max(0.9 * timeout, 0.01)  # so that there is time to hear why one did not answer
         answers: queue.SimpleQueue[RemoteSpace | Exception] = queue.SimpleQueue()

@@ -1,7 +1,7 @@
 """Services in rings: kept registered, found by name, listed by host. The idea is RingyDingy's.
 
-with Registration(Logger()): ...                       # there, from one line
-find("Logger").info("hello")                           # here
+with Registration(Logger()): ...                       # in one process
+find("Logger").info("hello")                           # in another
 """
 
 import logging
@@ -11,30 +11,39 @@ import threading
 from math import inf
 from typing import Any
 
-from discovery.errors import DiscoveryError
+from discovery.errors import RequestCanceled, RequestExpired
 from discovery.remote.proxy import Proxy, address_of
+from discovery.retries import retrying
 from discovery.rings.finder import RingFinger
-from discovery.rings.space import RemoteEvents, RemoteSpace
+from discovery.rings.space import RemoteEntry, RemoteEvents, RemoteSpace
 from discovery.tuples.entry import SimpleRenewer
 
 __all__ = ["ANY_SERVICE", "Registration", "ServiceTuple", "find", "services"]
 
-log = logging.getLogger(__name__)
+log = logging.getLogger("discovery")
 
 ServiceTuple = tuple[Any, Any, Any, Any]
-"""How a service is written: `("name", its name, the object, what else there is to say about it)`."""
+"""How a service is written: `("name", its name, the object, its description)`."""
 
 ANY_SERVICE: ServiceTuple = ("name", None, None, None)
-"""The template of them all."""
+"""The template that matches every service."""
 
 
 class Registration:
     """Keeps a service in a ring, from `start` or `with` on until `close`, in a thread of its own.
 
-    The service goes by reference. Its name is by default that of its class, its description "host_pid". When the ring
-    goes away, or drops the tuple, the service is registered again as soon as a ring is found, which is tried every
-    `retry` seconds; a tuple that somebody has taken is left to him. The ring asks every `period` seconds whether this
-    process is still there, and drops the service when it gets no answer.
+    The service goes by reference. When the ring goes away, or drops the tuple, the service is registered again as soon
+    as a ring is found. A tuple that somebody takes is not written again.
+
+    Args:
+        service: The object, function or class to register.
+        name: Under which it is found; by default the name of its class.
+        description: What people read of it; by default "host_pid".
+        finger: Finds the ring; by default on the local network and on this machine.
+        period: Seconds after which the ring asks again whether this process is still there. It drops the service
+            when it gets no answer.
+        retry: Seconds between two attempts to find a ring, at most. The first waits are shorter, and all are random,
+            so that many services do not come back at the same moment.
     """
 
     def __init__(
@@ -45,32 +54,32 @@ class Registration:
         *,
         finger: RingFinger | None = None,
         period: float = 5.0,
-        retry: float = 0.5,
+        retry: float = 5.0,
     ) -> None:
         name = name or (service if isinstance(service, type) else type(service)).__name__
         self.tuple: ServiceTuple = ("name", name, service, description or f"{socket.gethostname()}_{os.getpid()}")
         self._finger = finger or RingFinger()
         self._period, self._retry = period, retry
         self._registered, self._stopped = threading.Event(), threading.Event()
-        self._events: RemoteEvents | None = None
+        self._entered: tuple[RemoteSpace, RemoteEntry, RemoteEvents] | None = None
         self._thread = threading.Thread(target=self._keep, name=f"registration {name}", daemon=True)
 
     def start(self) -> "Registration":
-        """Begin. Returns at once; see `wait`."""
+        """Begin. Return at once; `wait` waits until the service is registered."""
         if not isinstance(self.tuple[2], Proxy):
             self._finger.client.lend(self.tuple[2], keep=inf)
         self._thread.start()
         return self
 
     def wait(self, timeout: float | None = None) -> bool:
-        """Whether the service is registered, waiting up to so many seconds for that."""
+        """Wait up to `timeout` seconds until the service is registered. Return whether it is."""
         return self._registered.wait(timeout)
 
     def close(self) -> None:
         """Take the service out of the ring, and stop."""
         self._stopped.set()
-        if self._events is not None:
-            self._events.cancel()
+        if (entered := self._entered) is not None:
+            entered[2].cancel()
         self._thread.join()
 
     def __enter__(self) -> "Registration":
@@ -84,43 +93,67 @@ class Registration:
 
     def _keep(self) -> None:
         while not self._stopped.is_set():
-            try:
-                self._stay_in(self._finger.lookup_ring_any(timeout=2.0))
-            except (DiscoveryError, OSError) as exc:
-                log.warning("%s is in no ring, which is tried again every %s s: %s", self.tuple[1], self._retry, exc)
-            self._registered.clear()
-            self._stopped.wait(self._retry)
+            retrying(self._stopped, longest=self._retry, failed=self._failed)(self._step)
 
-    def _stay_in(self, ring: RemoteSpace) -> None:
-        """Register, and return or raise when that is over."""
+    def _step(self) -> None:
+        """Enter a ring; or, where that is done, stay in it until it is lost."""
+        if self._stopped.is_set():
+            return
+        if self._entered is None:
+            self._enter(self._finger.lookup_ring_any(timeout=2.0))
+            return
+        ring, entry, events = self._entered
+        try:
+            for event in events:
+                if event.kind != "close" and not entry.alive:
+                    raise RequestExpired(f"{ring!r} has dropped it")
+            if not self._stopped.is_set():
+                raise RequestCanceled(f"{ring!r} was closed")
+            entry.cancel()
+        finally:
+            self._registered.clear()
+            self._entered = None
+            events.drop()
+
+    def _enter(self, ring: RemoteSpace) -> None:
         _, name, _, description = self.tuple
-        self._events = ring.notify("delete", ("name", name, None, description))  # first, so as to miss nothing
-        entry = ring.write(self.tuple, SimpleRenewer(self._period))
+        events = ring.notify("delete", ("name", name, None, description))  # first, so as to miss nothing
+        try:
+            entry = ring.write(self.tuple, SimpleRenewer(self._period))
+        except BaseException:
+            events.drop()
+            raise
+        self._entered = ring, entry, events
         log.info("%s is registered in %r", name, ring)
         self._registered.set()
         if self._stopped.is_set():
-            self._events.cancel()
-        for event in self._events:
-            if event.kind == "delete" and not entry.alive:
-                log.warning("%s was dropped by %r", name, ring)
-                return
-        if self._stopped.is_set():
-            entry.cancel()
+            events.cancel()
+
+    def _failed(self, error: BaseException, attempt: int) -> None:
+        if attempt == 1:
+            log.warning("%s is in no ring, and will be as soon as one is found: %s", self.tuple[1], error)
 
 
 def find(name: str, *, finger: RingFinger | None = None, timeout: float | None = 5) -> Any:
-    """The object that is registered under a name: the oldest, in the ring that answers first.
+    """Return the object that is registered under a name: the oldest one, in the ring that answers first.
 
-    Waits up to `timeout` seconds for it (None: for ever). Raises `RingNotFound` and `RequestExpired`.
+    Args:
+        finger: Finds the ring; by default on the local network and on this machine.
+        timeout: Seconds to wait for the service; None is for ever.
+
+    Raises:
+        RingNotFound: no ring answers.
+        RequestExpired: the ring has no such service within `timeout` seconds.
     """
     ring = (finger or RingFinger()).lookup_ring_any()
     return ring.read(("name", name, None, None), timeout)[2]
 
 
 def services(finger: RingFinger | None = None, timeout: float = 2) -> dict[str, list[ServiceTuple]]:
-    """All services of all rings that are found within `timeout` seconds, by the host on which each lives.
+    """Return all services of all rings that are found within `timeout` seconds, by the host on which each lives.
 
-    Raises `RingNotFound`.
+    Raises:
+        RingNotFound: no ring answers.
     """
     finger = finger or RingFinger()
     by_host: dict[str, list[ServiceTuple]] = {}

@@ -1,8 +1,4 @@
-"""Rings: a tuple space shared over the network, found by whoever looks for it. The idea is Rinda's.
-
-with RingServer(TupleSpace()) as server: ...          # on one machine
-ring = RingFinger.primary()                            # on any other: a space to read, take and write
-"""
+"""Sharing a tuple space: `RingServer` serves it on a port, and announces it on the local network."""
 
 import logging
 import secrets
@@ -19,22 +15,26 @@ from discovery.tuples.space import TupleSpace
 __all__ = ["PORT", "RingServer"]
 
 PORT = 7647
-"""Where Rinda's rings are, too. (There it is UDP, and here TCP: the two can share a machine.)"""
+"""The port of Rinda's rings, too. (Theirs is UDP, ours TCP, so the two can share a machine.)"""
 
 ANYWHERE = ("", "0.0.0.0", "::")
 OBJECT_ID = "ring"
-"""The id of a ring's tuple space at its server, the same for all: whoever finds the port finds the ring."""
+"""The id of a ring's tuple space at its server. It is the same for all, so the port is enough to find the ring."""
 
 log = logging.getLogger(__name__)
 
 
 class RingServer:
-    """Shares a tuple space on a port, 0 for any free one, and announces it on the local network.
+    """Shares a tuple space on a port, and announces it on the local network.
 
-    `host` is the address of the interface to listen on, and to announce itself on; by default all of them. Where it
-    cannot announce itself, that is a warning. `access`, `tls` and `max_message` (bytes) are those of `remote.Server`.
-    Renewers in other processes get five seconds to answer. It listens from `start` or `with` on, until `close`; a
-    space of its own making is then closed too. OSError when the port cannot be had.
+    It listens from `start` or `with` on, until `close`. Renewers in other processes get five seconds to answer.
+
+    Args:
+        space: What is shared. By default a new one, which is closed with the server.
+        port: 0 is any free one.
+        host: The address of the interface to listen on, and to announce the ring on; by default all of them.
+        access, tls, max_message: As for `remote.Server`.
+        announce: Whether to announce the ring. If that fails, it is a warning.
     """
 
     def __init__(
@@ -59,11 +59,11 @@ class RingServer:
 
     @property
     def port(self) -> int:
-        """The port that it listens on, once it does."""
+        """The port on which it listens, once it does."""
         return self._server.port
 
     def start(self) -> "RingServer":
-        """Listen and announce."""
+        """Listen and announce. Raise OSError when the port cannot be had."""
         self._server.serve(Board(self.space, self.identity), OBJECT_ID)
         if self._announce:
             self._beacon = Beacon([self._host] if self._host not in ANYWHERE else None)
@@ -74,7 +74,7 @@ class RingServer:
         return self
 
     def close(self) -> None:
-        """Stop at once: clients that wait get an error."""
+        """Stop at once. Clients that wait get an error."""
         if self._beacon is not None:
             self._beacon.close()
         self._server.close()

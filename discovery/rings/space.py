@@ -1,5 +1,6 @@
 """A tuple space in another process: what its server shows of it (`Board`), and the same calls as if it were here."""
 
+import secrets
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from types import TracebackType
@@ -41,54 +42,55 @@ class RemoteSpace:
         self._client = client
 
     def write(self, fields: Fields, expires: Expiry = None) -> "RemoteEntry":
-        """As `TupleSpace.write`. A renewer stays here, and is asked from there, on a thread of our server's."""
+        """Write a tuple, as `TupleSpace.write`. A renewer stays here, and the ring asks it over the network."""
         renewer = self._lent(expires)
         return RemoteEntry(self, self._call("write", _plain(freeze(fields)), renewer), fields)
 
     def write_all(self, tuples: Iterable[Fields], expires: float | None = None) -> "list[RemoteEntry]":
-        """Writes many tuples in one message, in their order, all of them or, when one is none, not any."""
+        """Write many tuples in one message, in their order. Write none of them if one is no tuple."""
         many = [_plain(freeze(fields)) for fields in tuples]
         numbers = self._call("write_all", many, expires)
         return [RemoteEntry(self, number, fields) for number, fields in zip(numbers, many, strict=True)]
 
     def read(self, template: Fields, timeout: float | None = None) -> Any:
-        """As `TupleSpace.read`."""
+        """Return the oldest tuple that matches, as `TupleSpace.read`."""
         return self.reading(template, timeout).result()
 
     def take(self, template: Fields, timeout: float | None = None) -> Any:
-        """As `TupleSpace.take`; see the class for what is promised when something fails."""
+        """Remove and return a tuple, as `TupleSpace.take`; the class says what is promised when something fails."""
         with self.taking(template, timeout) as taken:
             return taken
 
     def move(self, port: Callable[[Any], object], template: Fields, timeout: float | None = None) -> Any:
-        """As `TupleSpace.move`: the server lets go of the tuple once `port(tuple)` has returned, here.
+        """Hand a tuple to `port`, as `TupleSpace.move`, and remove it once `port(tuple)` has returned.
 
-        If this process dies in `port`, the tuple is back in the space: it is handed on at least once.
+        If this process dies in `port`, the tuple is back in the space, so it is handed on at least once.
         """
         with self.taking(template, timeout) as taken:
             port(taken)
             return taken
 
     def read_all(self, template: Fields) -> list[Any]:
-        """As `TupleSpace.read_all`; `CannotTravel` when all of it does not fit into one message."""
+        """Return all tuples that match, oldest first. Raise `CannotTravel` if they do not fit into one message."""
         found: list[Any] = self._call("read_all", _sendable(template))
         return found
 
     def notify(
         self, kind: TupleEventKind | None, template: Fields, expires: float | None = None, *, limit: int = 1000
     ) -> "RemoteEvents":
-        """As `TupleSpace.notify`. What is not fetched waits at the server, which drops the oldest, and says so.
+        """Return a stream of events, as `TupleSpace.notify`.
 
-        The `limit` is at most 10,000.
+        Events that are not fetched wait at the server. Beyond `limit`, at most 10,000, it drops the oldest, and the
+        next event says how many.
         """
         return RemoteEvents(self._client.stream(self.address, "notify", [kind, _sendable(template), expires, limit]))
 
     def reading(self, template: Fields, timeout: float | None = None) -> "RemoteRequest":
-        """`read` as a request that has been sent and can be cancelled."""
+        """Send a `read`, and return it as a request that can be cancelled."""
         return self._request("reading", template, timeout)
 
     def taking(self, template: Fields, timeout: float | None = None) -> "RemoteRequest":
-        """`take` as such a request: the server holds the tuple until it is confirmed, cancelled, or we die."""
+        """Send a `take` as such a request. The server holds the tuple until it is confirmed, cancelled, or we die."""
         return self._request("taking", template, timeout)
 
     def __eq__(self, other: object) -> bool:
@@ -116,14 +118,24 @@ class RemoteSpace:
 
 
 class RemoteRequest:
-    """A `read` or `take` that has been sent. As a context manager it confirms at the end of the block, and cancels when
-    the block raises. `result` and `confirm` are for one thread; `cancel` may come from another."""
+    """A `read` or `take` that has been sent.
+
+    As a context manager it confirms at the end of the block, and cancels when the block raises. `result` and `confirm`
+    are for one thread, `cancel` for any.
+    """
 
     def __init__(self, call: Call) -> None:
         self._call = call
 
     def result(self) -> Any:
-        """The tuple; waits for it. Raises `RequestExpired`, `RequestCanceled`, `BadTemplate` or `ConnectionLost`."""
+        """Wait for the tuple and return it.
+
+        Raises:
+            RequestExpired: there is none in time.
+            RequestCanceled: it was cancelled, or the space closed.
+            BadTemplate: the template is none.
+            ConnectionLost: the server is gone. Nothing is taken then.
+        """
         try:
             return self._call.result()
         except ConnectionLost as exc:
@@ -131,12 +143,16 @@ class RemoteRequest:
             raise
 
     def confirm(self) -> None:
-        """The tuple has arrived: a taken one is now gone. Where that is uncertain, `ConnectionLost` has it."""
+        """Tell the server that the tuple has arrived, so that a taken one is gone.
+
+        Raises:
+            ConnectionLost: nobody knows whether the server was told; the error has the tuple as its `value`.
+        """
         if self._call.held:
             self._call.confirm()
 
     def cancel(self) -> None:
-        """Stops waiting, or gives back what the server holds for us."""
+        """Stop waiting, or give back what the server holds for us."""
         self._call.cancel()
 
     def __enter__(self) -> Any:
@@ -152,22 +168,22 @@ class RemoteRequest:
 
 
 class RemoteEntry:
-    """A tuple that was written into a remote space: what its writer holds of it. Each method is a call."""
+    """What the writer of a tuple in a remote space holds of it. Each method is a call."""
 
     def __init__(self, space: RemoteSpace, number: int, fields: Fields) -> None:
         self._space, self._number, self._fields = space, number, fields
 
     @property
     def alive(self) -> bool:
-        """As `Entry.alive`."""
+        """Whether the tuple is in the space, as `Entry.alive`."""
         return bool(self._space._call("entry", self._number, "alive", None))
 
     def renew(self, expires: Expiry) -> bool:
-        """As `Entry.renew`."""
+        """Let the tuple live so many seconds from now, as `Entry.renew`. Return False where it is gone."""
         return bool(self._space._call("entry", self._number, "renew", self._space._lent(expires)))
 
     def cancel(self) -> bool:
-        """As `Entry.cancel`."""
+        """Remove the tuple, as `Entry.cancel`. Return False where it is gone."""
         return bool(self._space._call("entry", self._number, "cancel", None))
 
     def __repr__(self) -> str:
@@ -175,7 +191,7 @@ class RemoteEntry:
 
 
 class RemoteEvents:
-    """The events of a remote space, as `EventStream`; for one thread, `cancel` for any."""
+    """The events of a remote space, as `EventStream`. For one thread, `cancel` for any."""
 
     def __init__(self, stream: RemoteStream) -> None:
         self._stream = stream
@@ -183,8 +199,13 @@ class RemoteEvents:
         self.closed = False
 
     def get(self, timeout: float | None = None) -> TupleEvent:
-        """The next event. Raises `RequestExpired` if none comes within so many seconds, `RequestCanceled` once `close`
-        has been fetched, and `ConnectionLost`."""
+        """Return the next event.
+
+        Raises:
+            RequestExpired: none comes within `timeout` seconds.
+            RequestCanceled: `close` has been fetched.
+            ConnectionLost: the server is gone.
+        """
         if self.closed:
             raise RequestCanceled("the stream is closed")
         if not self._events:
@@ -204,10 +225,15 @@ class RemoteEvents:
             yield self.get()
 
     def cancel(self) -> bool:
-        """Ends the stream with `close`. False if it had ended."""
+        """End the stream with `close`. Return False if it had ended."""
         ended = self.closed
         self._stream.close()
         return not ended
+
+    def drop(self) -> None:
+        """End the stream and free its connection. For the thread that reads."""
+        self.closed = True
+        self._stream.drop()
 
 
 class Board:
@@ -215,24 +241,26 @@ class Board:
 
     def __init__(self, space: TupleSpace, identity: str) -> None:
         self._space, self._identity = space, identity
+        self._first = secrets.randbits(48)  # what a writer kept of an earlier server on this port means nothing here
         self._entries: dict[int, Entry] = {}
         self._lock = threading.Lock()
 
     def identity(self) -> str:
-        """Which ring this is, by whatever address it was found."""
+        """Return which ring this is. It is the same by whatever address the ring was found."""
         return self._identity
 
     def write(self, fields: Fields, expires: Any) -> int:
-        """The number under which `entry` knows it."""
+        """Write a tuple. Return the number under which `entry` knows it."""
         entry = self._space.write(fields, expires)
+        number = self._first + entry.number
         with self._lock:
-            self._entries[entry.number] = entry
+            self._entries[number] = entry
             if len(self._entries) > 2 * len(self._space) + 64:  # most of them are gone
                 self._entries = {number: old for number, old in self._entries.items() if old.alive}
-        return entry.number
+        return number
 
     def write_all(self, tuples: list[Fields], expires: float | None) -> list[int]:
-        """All of them, or not any."""
+        """Write all of them, or none."""
         checked = [freeze(fields) for fields in tuples]
         return [self.write(fields, expires) for fields in checked]
 
@@ -249,7 +277,9 @@ class Board:
         return _Listening(self._space.notify(kind, template, expires, limit=min(limit, MOST_EVENTS)))
 
     def entry(self, number: int, what: str, expires: Any) -> bool:
-        """Whether an entry is alive, or what renewing or cancelling it did; False for one that is long gone."""
+        """Return whether an entry is alive, or what renewing or cancelling it did; False for one that is long gone."""
+        if what not in ("alive", "renew", "cancel"):
+            raise ValueError(f"expected alive, renew or cancel, got {what!r}")
         entry = self._entries.get(number)
         if entry is None:
             return False
@@ -257,7 +287,7 @@ class Board:
 
 
 class _Waiting(Pending):
-    """A request of the space, answered to a client that may die meanwhile."""
+    """A request to the space from a client that may die meanwhile."""
 
     def __init__(self, request: Request) -> None:
         self._request = request
@@ -277,7 +307,7 @@ class _Waiting(Pending):
 
 
 class _Listening(Stream):
-    """A stream of the space, fetched by a client."""
+    """A stream of the space that a client fetches."""
 
     def __init__(self, stream: EventStream) -> None:
         self._stream = stream
@@ -299,7 +329,7 @@ class _Listening(Stream):
 
 @by_reference
 class _Lent:
-    """A renewer, lent to the server for as long as it says that it wants to be asked again."""
+    """A renewer that is lent to the server for as long as it wants to be asked again."""
 
     def __init__(self, renewer: Any, client: Client) -> None:
         self._renewer, self._client = renewer, client
@@ -312,12 +342,12 @@ class _Lent:
 
 
 def _plain(stored: Stored) -> Stored:
-    """A named tuple is a tuple to whoever is far away."""
+    """Return a named tuple as a tuple, since the other side does not know its class."""
     return tuple(stored) if isinstance(stored, tuple) else stored
 
 
 def _sendable(template: Fields) -> Stored:
-    """A template that means the same at the other side."""
+    """Return a template that means the same on the other side. Raise `CannotTravel` where there is none."""
     pattern = Template(template).pattern
     for wanted in pattern.values() if isinstance(pattern, dict) else pattern:
         if callable(getattr(type(wanted), "matches", None)):

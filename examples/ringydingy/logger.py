@@ -16,13 +16,13 @@ from discovery.rings import BROADCAST, Registration, find, services
 
 class Logger:
     def info(self, text: str) -> None:
-        print(f"INFO {text}", flush=True)
+        print(f"INFO {text}\n", end="", flush=True)  # one write, whatever other threads print
 
 
 def service(finger: RingFinger) -> None:
     with Registration(Logger(), finger=finger) as registration:
         registration.wait()
-        print(registration, flush=True)
+        print(f"{registration}\n", end="", flush=True)
         threading.Event().wait()
 
 

@@ -3,7 +3,6 @@
 import secrets
 import signal
 import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack
 from typing import Any
@@ -13,6 +12,7 @@ import pytest
 from discovery import Beacon, Distributed, Registry, RingServer, distributable
 from discovery.errors import (
     ConnectionLost,
+    DiscoveryError,
     MulticastUnavailable,
     NoSuchMethod,
     NoSuchObject,
@@ -42,12 +42,14 @@ class User:
     @classmethod
     def die(cls):
         os._exit(1)
-ring = sys.argv[3] if sys.argv[3:] else None
-registry = Registry(sys.argv[1], interfaces=["127.0.0.1"], ring=ring)
+heartbeat, ring = float(sys.argv[3]), sys.argv[4] if sys.argv[4:] else None
+registry = Registry(sys.argv[1], interfaces=["127.0.0.1"], ring=ring, heartbeat=heartbeat)
 print(registry.register(sys.argv[2], User, "Users", shared=True), flush=True)
 registry.serve_forever()
 """
 MakeRegistry = Callable[..., Registry]
+BEAT = 0.4
+"""A tenth of the heartbeat that is used otherwise."""
 
 
 @pytest.fixture
@@ -58,7 +60,7 @@ def app() -> str:
 
 @pytest.fixture(params=["multicast", "ring"])
 def ring(request: pytest.FixtureRequest) -> Iterator[str | None]:
-    """Both media: the same calls have the same answers."""
+    """Both transports: the same calls have the same answers."""
     if request.param == "multicast":
         yield None
     else:
@@ -72,15 +74,15 @@ def make(ring: str | None) -> Iterator[MakeRegistry]:
     with ExitStack() as stack:
 
         def made(app: str = "", **options: Any) -> Registry:
-            return stack.enter_context(Registry(app, interfaces=LOOPBACK, ring=ring, **options))
+            return stack.enter_context(Registry(app, interfaces=LOOPBACK, ring=ring, **{"heartbeat": BEAT} | options))
 
         yield made
 
 
 @pytest.fixture
-def provider(ring: str | None) -> Callable[[str, str], AbstractContextManager[Process]]:
+def provider(ring: str | None) -> Callable[..., AbstractContextManager[Process]]:
     """A process that offers a class under that app and name."""
-    return lambda app, name: python(PROVIDER, app, name, *([ring] if ring else []))
+    return lambda app, name, heartbeat=BEAT: python(PROVIDER, app, name, str(heartbeat), *([ring] if ring else []))
 
 
 class Greeter:
@@ -156,6 +158,74 @@ def test_of_two_who_register_at_the_same_moment_one_wins(make: MakeRegistry, app
     assert len(lost) == 1
 
 
+def in_a_thread(call: Callable[[], object]) -> tuple[threading.Thread, list[object]]:
+    """Begin a call; what it returns or raises is in the list once the thread has ended."""
+    outcome: list[object] = []
+
+    def run() -> None:
+        try:
+            outcome.append(call())
+        except Exception as exc:  # noqa: BLE001 - for the test to look at
+            outcome.append(exc)
+
+    thread = threading.Thread(target=run, daemon=True)
+    thread.start()
+    return thread, outcome
+
+
+def test_whoever_registers_holds_up_nobody(make: MakeRegistry, app: str) -> None:
+    """While one name is listened for, all else goes on, the name is taken, and `close` ends the wait with an error."""
+    registry = make(app)
+    registry._offering.listen = 3600.0
+    listening, ended = in_a_thread(lambda: registry.register("Slow", Greeter()))
+    until(lambda: "Slow" in registry._offering._claimed)
+
+    def others() -> list[str]:
+        url = registry.register("Quick", Greeter(), shared=True)
+        said = [registry.lookup(url).greet()]
+        with registry.borrow(url) as greeter:
+            said.append(greeter.greet())
+        registry.unregister("Quick")
+        return said
+
+    thread, said = in_a_thread(others)
+    thread.join(DEADLINE)
+    assert said == [["hi", "hi"]]
+    with pytest.raises(ServiceTaken, match="Slow"):
+        registry.register("Slow", Greeter(), shared=True)
+    assert not ended
+    closing, _ = in_a_thread(registry.close)
+    for each in (closing, listening):
+        each.join(DEADLINE)
+    assert [type(error) for error in ended] == [DiscoveryError]
+    assert "closed while" in str(ended[0])
+
+
+def test_of_two_threads_that_register_one_name_one_wins(make: MakeRegistry, app: str) -> None:
+    """The other is told so at once, and afterwards the name is offered once."""
+    registry, barrier = make(app), threading.Barrier(2)
+
+    def register() -> str:
+        barrier.wait(DEADLINE)
+        return registry.register("Greeter", Greeter())
+
+    calls = [in_a_thread(register) for _ in range(2)]
+    for thread, _ in calls:
+        thread.join(DEADLINE)
+    outcomes = [outcome for _, (outcome,) in calls]
+    assert sorted(type(outcome).__name__ for outcome in outcomes) == ["ServiceTaken", "str"]
+    assert len(registry.services((app, None, None, None))) == 1
+
+
+def test_a_service_that_is_unregistered_while_it_is_registered_is_not_there(make: MakeRegistry, app: str) -> None:
+    """`register` says so, since its caller would believe that it is offered."""
+    registry = make(app)
+    registry._offering._refuse_if_taken = lambda where, mine: mine and registry.unregister(where.service)  # type: ignore[method-assign]
+    with pytest.raises(ServiceNotFound, match="was unregistered while"):
+        registry.register("Greeter", Greeter())
+    assert registry.services((app, None, None, None)) == []
+
+
 def test_what_is_not_found_is_explained(make: MakeRegistry, app: str) -> None:
     """What was searched, where, and what has a similar name."""
     owner = make(app)
@@ -219,10 +289,25 @@ def test_a_killed_provider_is_forgotten_and_another_takes_its_calls(
         proxies = [registry.lookup(url) for _ in range(2)]
         assert {proxy.pid() for proxy in proxies} == {one.popen.pid, two.popen.pid}
         one.kill()
-        killed = time.monotonic()
         assert {proxy.pid() for proxy in proxies} == {two.popen.pid}
         assert {registry.lookup(url).pid() for _ in range(4)} == {two.popen.pid}
-        until(lambda: len(other.services((app, None, None, None))) == 1, 15 - (time.monotonic() - killed))
+        until(lambda: len(other.services((app, None, None, None))) == 1)
+
+
+def test_with_the_usual_heartbeat_the_dead_are_forgotten_too(app: str) -> None:
+    """The heartbeat of four seconds, by multicast and through a ring: after twelve seconds and a little."""
+    with ExitStack() as stack:
+        server = stack.enter_context(RingServer(port=0, host="127.0.0.1", announce=False))
+        killed, watching = [], []
+        for ring in ((), (f"127.0.0.1:{server.port}",)):
+            killed.append(stack.enter_context(python(PROVIDER, app, "User", "4", *ring)))
+            watching.append(stack.enter_context(Registry(interfaces=LOOPBACK, ring=ring[0] if ring else None)))
+        for process, registry in zip(killed, watching, strict=True):
+            registry.lookup(process.line("distributed://"), DEADLINE)
+        for process in killed:
+            process.kill()
+        for registry in watching:
+            until(lambda each=registry: each.services((app, None, None, None)) == [], 17)  # type: ignore[misc]
 
 
 def test_a_call_that_may_have_been_executed_is_not_repeated(make: MakeRegistry, provider: Any, app: str) -> None:

@@ -17,6 +17,7 @@ import pytest
 
 from discovery import Registry
 from discovery.errors import BadTime, ConnectionLost, LoanLost, NoSuchObject, ServiceNotFound, ServiceOnLoan
+from tests.integration.nursery import nursery
 from tests.processes import DEADLINE, python, until
 
 LOOPBACK = ["127.0.0.1"]
@@ -94,7 +95,7 @@ def test_a_block_that_raises_gives_it_back(other: Registry, url: str) -> None:
 def test_whoever_waits_is_served_in_turn(owner: Registry, other: Registry, url: str) -> None:
     """In the order of asking."""
     order: list[int] = []
-    lot = owner._desk._lots["Counter"]
+    service = owner._offering.loans._services["Counter"]
 
     def borrow(number: int) -> None:
         with other.borrow(url, timeout=DEADLINE):
@@ -104,7 +105,7 @@ def test_whoever_waits_is_served_in_turn(owner: Registry, other: Registry, url: 
     with owner.borrow(url):
         for number, thread in enumerate(threads, 1):
             thread.start()
-            until(lambda number=number: len(lot.waiting) == number)  # type: ignore[misc]
+            until(lambda number=number: len(service.waiting) == number)  # type: ignore[misc]
     for thread in threads:
         thread.join()
     assert order == [0, 1, 2, 3, 4]
@@ -204,12 +205,13 @@ CROWD = """
 import os, sys, time
 from discovery import Registry
 now = lambda: time.clock_gettime(time.CLOCK_BOOTTIME)
-registry = Registry(interfaces=["127.0.0.1"])
-loan = registry.borrow(sys.argv[1], ttl=5, timeout=None)
-with loan as counter, open(sys.argv[2], "a", buffering=1) as diary:
-    while loan.remaining() and counter.touch(os.getpid()) < 10:
-        diary.write(f"{os.getpid()} {now()}\\n")
-        time.sleep(0.005)
+def run(url, path):
+    registry = Registry(interfaces=["127.0.0.1"])
+    loan = registry.borrow(url, ttl=5, timeout=None)
+    with loan as counter, open(path, "a", buffering=1) as diary:
+        while loan.remaining() and counter.touch(os.getpid()) < 10:
+            diary.write(f"{os.getpid()} {now()}\\n")
+            time.sleep(0.002)
 """
 
 
@@ -233,21 +235,17 @@ def test_a_hundred_borrowers_some_of_them_killed(owner: Registry, tmp_path: Path
     guarded, diary, rng = Guarded(), tmp_path / "diary", random.Random(7)
     diary.touch()
     url = owner.register("Guarded", guarded)
-    command = [sys.executable, "-c", CROWD, url, str(diary)]
-    crowd: list[subprocess.Popen[bytes]] = []
-    try:
-        while len(crowd) < 100 or any(process.poll() is None for process in crowd):
-            while len(crowd) < 100 and sum(process.poll() is None for process in crowd) < 20:
-                crowd.append(subprocess.Popen(command))
-            holder = next((process for process in crowd if guarded.order[-1:] == [process.pid]), None)
-            if rng.random() < 0.1:
-                victim = holder if holder is not None and rng.random() < 0.5 else rng.choice(crowd)
-                victim.kill()
-            threading.Event().wait(0.02)
-    finally:
-        for process in crowd:
-            process.kill()
-            process.wait()
+    started = 0
+    with nursery(CROWD, url, str(diary)) as crowd:
+        while (running := crowd.running()) or started < 100:
+            if started < 100 and len(running) < 20:
+                crowd.start()
+                started += 1
+            elif rng.random() < 0.1:
+                holder = guarded.order[-1] if guarded.order else 0
+                crowd.kill(holder if holder in running and rng.random() < 0.5 else rng.choice(running))
+            else:
+                threading.Event().wait(0.01)
     assert len(guarded.order) == len(set(guarded.order)), "somebody had it again after another"
     held: dict[str, list[float]] = {}
     for line in diary.read_text().splitlines():

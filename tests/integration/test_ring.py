@@ -1,6 +1,5 @@
 """A tuple space shared over the network: found, used as if it were here, and nothing lost when somebody dies."""
 
-import contextlib
 import json
 import os
 import re
@@ -10,6 +9,7 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -27,9 +27,10 @@ from discovery.errors import (
     RingNotFound,
 )
 from discovery.remote import Address, Client, Proxy, default_server, serve
-from discovery.rings import Registration, RingFinger, RingServer, find, services
+from discovery.rings import Registration, RingFinger, RingServer, find, registration, services
 from discovery.rings.space import RemoteSpace
 from discovery.tuples import SimpleRenewer
+from tests.integration.nursery import nursery
 from tests.processes import DEADLINE, python, until
 
 HOST = "127.0.0.1"
@@ -354,19 +355,19 @@ def test_wrong_calls_harm_nobody(ring: RemoteSpace, server: RingServer, method: 
     assert (len(server.space), waiting(server), len(server.space._state.listeners)) == (0, 0, 0)
 
 
-TAKER = (
-    RING
-    + """
-import os
-log = os.open(sys.argv[2], os.O_WRONLY | os.O_APPEND | os.O_CREAT)
-def done(job): os.write(log, b"%d\\n" % job[1])
-while True:
-    if sys.argv[3] == "move":
-        ring.move(done, ("job", None))
-    else:
-        done(ring.take(("job", None)))
+TAKER = f"""
+import os, sys
+from discovery.rings import RingFinger
+def run(port, path, how):
+    ring = RingFinger(["{HOST}"], int(port)).lookup_ring_any()
+    log = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+    def done(job): os.write(log, b"%d\\n" % job[1])
+    while True:
+        if how == "move":
+            ring.move(done, ("job", None))
+        else:
+            done(ring.take(("job", None)))
 """
-)
 
 
 @pytest.mark.parametrize("how", ["take", "move"])
@@ -381,12 +382,12 @@ def test_takers_killed_at_any_moment(server: RingServer, tmp_path: Path, how: st
     events = server.space.notify("take", ("job", None), limit=jobs)
     for number in range(jobs):
         server.space.write(("job", number))
-    for kill in range(kills):
-        with python(TAKER, str(server.port), str(log), how) as taker:
-            size = log.stat().st_size
+    with nursery(TAKER, str(server.port), str(log), how) as takers:
+        for kill in range(kills):
+            size, taker = log.stat().st_size, takers.start()
             until(lambda size=size: log.stat().st_size > size)  # type: ignore[misc]
             threading.Event().wait(0.001 * (kill * 7 % 13))
-            os.kill(taker.popen.pid, signal.SIGKILL)
+            takers.kill(taker)
     until(lambda: not server._server._connections)
     done = [int(line) for line in log.read_text().split()]
     left = [number for _, number in server.space.read_all(("job", None))]
@@ -461,27 +462,28 @@ def test_a_line_that_is_cut_anywhere(server: RingServer, way: str) -> None:
     assert outcomes == sorted(outcomes, key=["not taken", "uncertain", "taken"].index)
 
 
-COUNTER = (
-    RING
-    + """
-print("ready", flush=True)
-ring.read(("go",))
-for _ in range(100):
-    _, count = ring.take(("counter", None))
-    ring.write(("counter", count + 1))
+COUNTER = f"""
+import sys
+from discovery.rings import RingFinger
+def run(port):
+    ring = RingFinger(["{HOST}"], int(port)).lookup_ring_any()
+    ring.write(("ready",))
+    ring.read(("go",))
+    for _ in range(100):
+        _, count = ring.take(("counter", None))
+        ring.write(("counter", count + 1))
 """
-)
 
 
 def test_ten_processes_count_without_losing_any(server: RingServer, ring: RemoteSpace) -> None:
     """Take, add one, write back, a hundred times in each of ten processes: exactly a thousand."""
     ring.write(("counter", 0))
-    with contextlib.ExitStack() as stack:
-        processes = [stack.enter_context(python(COUNTER, str(server.port))) for _ in range(10)]
-        for process in processes:
-            process.line("ready")
+    with nursery(COUNTER, str(server.port)) as processes:
+        for _ in range(10):
+            processes.start()
+        until(lambda: len(ring.read_all(("ready",))) == 10)
         ring.write(("go",))
-        assert [process.result() for process in processes] == [(0, "ready")] * 10
+        until(lambda: not processes.running(), 30)
     assert ring.take(("counter", None)) == ("counter", 1000)
 
 
@@ -613,8 +615,62 @@ def test_a_service_that_cannot_be_reached_disappears(server: RingServer, ring: R
 def test_a_registration_ends(server: RingServer) -> None:
     """Closing takes the service out; a service that somebody has taken is his."""
     finger = RingFinger([HOST], server.port)
-    with Registration(Hello(), "Greeter", finger=finger) as registration:
-        assert registration.wait(DEADLINE)
+    with Registration(Hello(), "Greeter", finger=finger) as greeter:
+        assert greeter.wait(DEADLINE)
         assert find("Greeter", finger=finger).say_hello() == f"hello from {os.getpid()}"
     assert len(server.space) == 0
-    assert "Greeter" in repr(registration)
+    assert "Greeter" in repr(greeter)
+
+
+def test_a_registration_says_once_that_the_ring_is_lost_and_once_that_it_is_back(
+    server: RingServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    """However often it is looked for meanwhile."""
+    caplog.set_level("INFO", "discovery")
+    finger, tried = RingFinger([HOST], server.port), []
+
+    def told(text: str) -> int:
+        return sum(text in record.getMessage() for record in caplog.records)
+
+    def look(timeout: float = 5) -> RemoteSpace:
+        tried.append(timeout)
+        return RingFinger.lookup_ring_any(finger, timeout)
+
+    finger.lookup_ring_any = look  # type: ignore[method-assign]
+    with Registration(Hello(), "Greeter", finger=finger, retry=0.05) as greeter:
+        assert greeter.wait(DEADLINE)
+        server.close()
+        until(lambda: len(tried) >= 6)
+        with RingServer(port=server.port, host=HOST, announce=False):
+            assert greeter.wait(DEADLINE)
+            assert (told("Greeter is in no ring"), told("Greeter is registered")) == (1, 2)
+
+
+def test_closing_a_registration_is_prompt_while_the_ring_is_away(
+    server: RingServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It does not wait for the next attempt, which is far away."""
+    lost = threading.Event()
+    monkeypatch.setattr(registration, "retrying", partial(registration.retrying, first=3600.0))
+    greeter = Registration(Hello(), "Greeter", finger=RingFinger([HOST], server.port), retry=3600.0)
+    failed = greeter._failed
+    greeter._failed = lambda error, attempt: (failed(error, attempt), lost.set())  # type: ignore[assignment, method-assign]
+    greeter.start().wait(DEADLINE)
+    server.close()
+    assert lost.wait(DEADLINE)
+    closing = threading.Thread(target=greeter.close, daemon=True)
+    closing.start()
+    closing.join(DEADLINE)
+    assert not closing.is_alive()
+
+
+def test_what_a_writer_kept_means_nothing_to_the_next_ring(server: RingServer, ring: RemoteSpace) -> None:
+    """Another ring on the same port: an entry of the first neither renews nor cancels what somebody wrote there."""
+    entries = [ring.write(("x", number)) for number in range(5)]
+    server.close()
+    with RingServer(port=server.port, host=HOST, announce=False) as again:
+        board = RingFinger([HOST], again.port).lookup_ring_any()
+        for number in range(10):
+            board.write(("y", number))
+        assert [entry.renew(10) or entry.alive or entry.cancel() for entry in entries] == [False] * 5
+        assert len(again.space) == 10
