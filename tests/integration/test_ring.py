@@ -245,7 +245,7 @@ def test_renewers_are_asked_across_the_network(server: RingServer, ring: RemoteS
 
     entry = ring.write(("x", 1), Limited())
     assert ring.read(("x", None)) == ("x", 1)
-    until(lambda: not entry.alive)
+    until(lambda: len(seen) == 4 and not entry.alive)
     assert seen == [("x", 1)] * 4
     assert ring.write(("y",), SimpleRenewer(60)).alive
 

@@ -124,8 +124,8 @@ def test_a_watch_shows_what_it_is(view: View) -> None:
 
 def test_an_older_state_of_an_offer_is_ignored(view: View) -> None:
     """An announcement that is still under way does not turn the view back."""
-    new = replace(offer("a"), on_loan=True, turn=3)
+    new = replace(offer("a"), on_loan=True, revision=3)
     view.put(new)
-    view.put(replace(new, on_loan=False, turn=2))
+    view.put(replace(new, on_loan=False, revision=2))
     assert view.offers(ANY) == [new]
     assert view.free.read_all(ANY) == []
