@@ -82,10 +82,11 @@ class Beacon:
     """Announces and listens, between `start` and `close`, or as a context manager.
 
     `interfaces` are the addresses of the interfaces to use, by default all of them. It hears its own announcements too.
+    `period` is the number of seconds between two heartbeats, the same for all; what was heard is believed for three.
     """
 
-    def __init__(self, interfaces: Sequence[str] | None = None) -> None:
-        self.interfaces = interfaces
+    def __init__(self, interfaces: Sequence[str] | None = None, period: float = PERIOD) -> None:
+        self.interfaces, self.period = interfaces, period
         self._engine: _Engine | None = None
 
     def start(self) -> Beacon:
@@ -104,7 +105,7 @@ class Beacon:
         except (OSError, RuntimeError) as exc:
             where = "any interface" if self.interfaces is None else ", ".join(self.interfaces)
             raise MulticastUnavailable(f"cannot use multicast on {where}: {exc}") from exc
-        self._engine = _Engine(zeroconf, zeroconf.loop)
+        self._engine = _Engine(zeroconf, zeroconf.loop, self.period)
         self._on_loop(_Engine.begin)
         return self
 
@@ -167,7 +168,8 @@ class Beacon:
 
     def _info(self, name: str, properties: Mapping[str, str]) -> ServiceInfo:
         addresses = own_addresses() if self.interfaces is None else list(self.interfaces)
-        text, full, ttl = pack({_AT: ",".join(addresses)} | dict(properties)), f"{name}.{_TYPE}", LIFETIME
+        text, full = pack({_AT: ",".join(addresses)} | dict(properties)), f"{name}.{_TYPE}"
+        ttl = max(1, round(3 * self.period))
         return ServiceInfo(
             _TYPE, full, 0, server=full, properties=text, parsed_addresses=addresses, host_ttl=ttl, other_ttl=ttl
         )
@@ -176,9 +178,10 @@ class Beacon:
 class _Engine(RecordUpdateListener):
     """What a started beacon is, all of it on the thread of zeroconf's event loop."""
 
-    def __init__(self, zeroconf: Zeroconf, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, zeroconf: Zeroconf, loop: asyncio.AbstractEventLoop, period: float) -> None:
         super().__init__()
-        self.zeroconf, self.loop = zeroconf, loop
+        self.zeroconf, self.loop, self.period = zeroconf, loop, period
+        self.sent = 0
         self.watchers: dict[object, tuple[str, Callable[[Change, Sighting], object]]] = {}
         self.heard: dict[str, tuple[bytes, Sighting]] = {}
         self.heard_at: dict[str, float] = {}
@@ -207,17 +210,17 @@ class _Engine(RecordUpdateListener):
 
     async def beat(self) -> None:
         """Repeats every announcement, forgets the silent, and follows the machine from network to network."""
-        for second in itertools.count():
-            silent_since = self.loop.time() - LIFETIME
+        for quarter in itertools.count():
+            silent_since = self.loop.time() - 3 * self.period
             for name in [name for name, heard_at in self.heard_at.items() if heard_at <= silent_since]:
                 self.forget(name)
-            if second % PERIOD == 0:
+            if quarter % 4 == 0:
                 self.repeat(0)
                 try:
                     await self.zeroconf.async_update_interfaces()
                 except OSError as exc:
                     log.warning("cannot follow a change of the network: %s", exc)
-            await asyncio.sleep(1)
+            await asyncio.sleep(self.period / 4)
 
     def repeat(self, delay: float) -> None:
         self.to_send |= {info.key: info for info in self.zeroconf.registry.async_get_service_infos()}
@@ -229,15 +232,18 @@ class _Engine(RecordUpdateListener):
 
     def send_some(self) -> None:
         self.sending = None
-        gap = min(_GAP, PERIOD / 2 * _CHUNK / len(self.to_send)) if self.to_send else _GAP
+        gap = min(_GAP, self.period / 2 * _CHUNK / len(self.to_send)) if self.to_send else _GAP
         self.send([self.to_send.popitem(last=False)[1] for _ in range(min(_CHUNK, len(self.to_send)))], None)
         self.send_soon(gap)
 
     def send(self, infos: list[ServiceInfo], ttl: int | None) -> None:
         if infos:
             out = DNSOutgoing(const._FLAGS_QR_RESPONSE | const._FLAGS_AA)
+            self.sent += 1
             for info in infos:
-                out.add_answer_at_time(info.dns_text(override_ttl=ttl), 0)
+                # zeroconf ignores a packet that equals the one before it within a second: no two of ours are equal.
+                life = info.other_ttl + self.sent % 2 if ttl is None else ttl
+                out.add_answer_at_time(info.dns_text(override_ttl=life), 0)
             self.zeroconf.async_send(out)
 
     def add(self, info: ServiceInfo) -> None:
