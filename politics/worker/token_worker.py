@@ -20,7 +20,6 @@ from election.term import Note
 from politics.group.membership import Membership
 from politics.group.peers import Peer
 from politics.settings import choose_store, open_store
-from politics.signals import Inbox
 from politics.worker.slots import Slot, Turn, merge, next_turn, read_note
 from politics.worker.term import Term
 
@@ -147,13 +146,15 @@ class TokenWorker:
             BadPolicy: there is no work: `perform` is not overridden.
             SystemExit: the work raised it.
         """
-        with Inbox(signal.SIGTERM, signal.SIGINT) as inbox:
-            self._begin(work, lambda: inbox.put(0))
-            if number := inbox.get():
+        from discovery.signals import SignalQueue  # here, because importing politics must not import discovery
+
+        with SignalQueue(signal.SIGTERM, signal.SIGINT) as signals:
+            self._begin(work, lambda: signals.put(0))
+            if number := signals.get():
                 log.info("%s: %s: stopping", self.group, signal.Signals(number).name)
                 self._ask_to_stop(f"asked to stop by {signal.Signals(number).name}")
                 with contextlib.suppress(queue.Empty):
-                    inbox.get(self.grace)
+                    signals.get(self.grace)
             self.stop(grace=0.1)
         if self._failure:
             raise self._failure
