@@ -44,7 +44,7 @@ class Membership:
     def __init__(self, candidate: Candidate, store: str | Register) -> None:
         self.candidate, self.group, self.store = candidate, candidate.name, store
         self.term: LeaseTerm | None = None
-        self.identity, self.asked, self.nudged = "", 0.0, 0.0
+        self.identity, self.asked, self.nudged, self.leads_until = "", 0.0, 0.0, 0.0
         self.announcement: Announcement | None = None
         self.announced: Peer | None = None
         self.splits = SplitDetector(CONFIRM * heartbeat())
@@ -63,11 +63,11 @@ class Membership:
             directory.remove(self)
 
     def tell(self, term: LeaseTerm | None) -> None:
-        """Announce that this worker leads, as long as `term` is valid; with None that it does not.
+        """Announce that this worker leads, as long as its lease lasts; with None that it does not.
 
-        The end of a leadership nudges the other members.
+        Call it with None after the term has resigned: that nudges the other members to look at the store.
         """
-        self.term = term
+        self.term, self.leads_until = term, 0.0
         if directory := self._directory():
             directory.wake.set()
 
@@ -127,9 +127,15 @@ class Membership:
         return identity if fits else hashlib.sha256(identity.encode()).hexdigest()
 
     def announce(self, beacon: Beacon) -> Announcement:
-        """Announce this worker if it never was, or if something has changed."""
+        """Announce this worker if it never was, or if something has changed.
+
+        A term that resigns is invalid before the store has the open record. A nudge at that moment would come too
+        early, and no other would follow. So a leader is announced until `tell(None)`, or until its lease has run out.
+        """
         term = self.term
-        fence = term.fence if term and term.valid else None
+        if term and term.valid:
+            self.leads_until = now() + term.remaining()
+        fence = term.fence if term and now() < self.leads_until else None
         us = Peer(self.group, self.candidate.id, socket.gethostname()[:64], os.getpid(), self.identity, fence)
         if self.announcement is None:
             self.announcement = beacon.announce(KIND, us.properties())

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from discovery.beacon import Beacon, Sighting
-from election import BadPolicy, Candidate, Register, StoreUnavailable
+from election import BadPolicy, Candidate, LeasePolicy, Register, StoreUnavailable
 from election.stores.memory import MemoryRegister
 from politics import Peer, TokenWorker
 from politics.doctor.findings import Level, of_peers
@@ -165,6 +165,58 @@ def test_nudges_are_not_too_many(monkeypatch: pytest.MonkeyPatch) -> None:
         member.nudge()
         moment[0] += 0.001
     assert len(nudges) == 5
+
+
+class Said:
+    """A beacon, and its only announcement, that keep what they are told."""
+
+    def __init__(self) -> None:
+        self.fences: list[str | None] = []
+
+    def announce(self, kind: str, properties: dict[str, str]) -> Any:
+        self.update(properties)
+        return self
+
+    def update(self, properties: dict[str, str]) -> None:
+        self.fences.append(properties.get("fence"))
+
+
+def test_a_handover_nudges_once_the_store_has_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """While a term resigns it is still announced: a standby that is nudged finds the open record."""
+    register, said = MemoryRegister(), Said()
+    candidate = Candidate(register, "pork", LeasePolicy(ttl=10.0), keep=lambda *_: None)
+    term = candidate.attempt() or candidate.attempt()
+    assert term is not None
+    member = Membership(candidate, "memory://")
+    member.announce(said)  # type: ignore[arg-type]
+    member.tell(term)
+    member.announce(said)  # type: ignore[arg-type]
+    swap = register.swap
+
+    def slow_swap(*args: Any) -> Any:
+        assert not term.valid
+        member.announce(said)  # type: ignore[arg-type]
+        assert said.fences == [None, str(term.fence)]
+        return swap(*args)
+
+    monkeypatch.setattr(register, "swap", slow_swap)
+    term.resign()
+    member.tell(None)
+    member.announce(said)  # type: ignore[arg-type]
+    assert said.fences == [None, str(term.fence), None]
+
+
+def test_a_leader_that_cannot_renew_is_no_longer_announced(monkeypatch: pytest.MonkeyPatch) -> None:
+    """From the moment at which its lease has run out, though nobody has told."""
+    said, candidate = Said(), Candidate(MemoryRegister(), "pork", LeasePolicy(ttl=0.1), keep=lambda *_: None)
+    term = candidate.attempt() or candidate.attempt()
+    assert term is not None
+    member = Membership(candidate, "memory://")
+    member.tell(term)
+    member.announce(said)  # type: ignore[arg-type]
+    assert term.lost.wait(10)
+    member.announce(said)  # type: ignore[arg-type]
+    assert said.fences == [str(term.fence), None]
 
 
 def test_who_has_not_joined_hears_nobody_and_may_leave() -> None:
