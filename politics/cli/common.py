@@ -64,14 +64,14 @@ def split(servers: list[str] | None) -> list[str] | None:
 
 
 def pause(signals: SignalQueue, seconds: float) -> None:
-    """Wait.
+    """Wait `seconds`, or until a 0 is put into the queue.
 
     Raises:
         typer.Exit: a signal arrived that ends this command, with 128 plus its number.
     """
     with contextlib.suppress(queue.Empty):
         number = signals.get(timeout=seconds)
-        if number not in (signal.SIGCHLD, signal.SIGWINCH):
+        if number not in (0, signal.SIGCHLD, signal.SIGWINCH):
             raise typer.Exit(128 + number)
 
 

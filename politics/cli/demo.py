@@ -122,7 +122,7 @@ def demo() -> None:
     It takes about 12 seconds, needs no server, and leaves nothing behind.
     """
     ending = (signal.SIGINT, signal.SIGTERM)
-    with tempfile.TemporaryDirectory(prefix="politics-demo-") as name, SignalQueue(*ending) as signals:
+    with SignalQueue(*ending) as signals, tempfile.TemporaryDirectory(prefix="politics-demo-") as name:
         play = Play(Path(name), signals)
         for folder in ("queue", "spent"):
             (play.folder / folder).mkdir()

@@ -74,9 +74,9 @@ def ring(
 def serve(server: RingServer, verbose: bool) -> None:
     """Serve until a signal arrives."""
     with SignalQueue(signal.SIGTERM, signal.SIGINT) as signals, server:
+        events = server.space.notify(None, ANY_SERVICE) if verbose else None
         out.print(f"ring on port {server.port}", markup=False)
-        if verbose:
-            events = server.space.notify(None, ANY_SERVICE)
+        if events:
             threading.Thread(target=report, args=(events,), name="report", daemon=True).start()
         signals.get()
     out.print("ring closed", markup=False)

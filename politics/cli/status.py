@@ -27,9 +27,7 @@ ENDING = (signal.SIGINT, signal.SIGTERM)
 def status(
     groups: Annotated[
         list[str] | None,
-        typer.Argument(
-            metavar="GROUP", help="The groups to show. Default: all that the network and the store know."
-        ),
+        typer.Argument(metavar="GROUP", help="The groups to show. Default: all that the network and the store know."),
     ] = None,
     store: StoreOption = None,
     servers: ServersOption = None,

@@ -67,7 +67,7 @@ def test_a_server_with_a_past(own_memcached: Memcached) -> None:
     status, findings = doctor("--store", own_memcached.url, "--lease-ttl", "1")
     assert status == 0
     said = of_level("advice", findings, "memcached")
-    assert "items for want of room" in said
+    assert "items for lack of memory" in said
     assert "was flushed 1 times" in said
     for number in range(9):
         own_memcached.ask(f"set item{number} 0 0 1\r\nx")
@@ -93,7 +93,7 @@ def test_a_store_that_nobody_named(tmp_path: Path) -> None:
     """The default elects a leader of each machine; a variable is a name."""
     status, findings = doctor(XDG_STATE_HOME=str(tmp_path))
     assert status == 0
-    assert "each machine has its own" in of_level("advice", findings, "store")
+    assert "each machine has its own leader" in of_level("advice", findings, "store")
     status, findings = doctor(POLITICS_STORE="memory://")
     assert status == 1
     assert "each process leads" in of_level("danger", findings, "store")
