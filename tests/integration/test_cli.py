@@ -11,9 +11,13 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+import election
+from election import Candidate, LeasePolicy, StoreUnavailable, open_register
+from politics.cli import resign
 from tests import commands
 from tests.integration.conftest import MakeStage
 from tests.integration.harness import Stage, wait_for
@@ -294,6 +298,30 @@ def test_resign_of_nobody(old_memcached: Memcached) -> None:
     status, said = call("resign", "nobody", "--servers", "127.0.0.1:1")
     assert status == 1
     assert "memcached at 127.0.0.1:1 did not answer" in said
+
+
+def test_resign_waits_for_a_store_that_falls_silent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It says so once, and goes on when the store answers again."""
+    silent = 3
+
+    def look(*arguments: Any) -> Any:
+        nonlocal silent
+        silent -= 1
+        if silent >= 0:
+            raise StoreUnavailable("the store has gone")
+        term.resign()
+        return election.look(*arguments)
+
+    monkeypatch.setattr(resign, "LONGEST", 0.04)
+    monkeypatch.setattr(resign, "look", look)
+    store = f"sqlite:///{tmp_path}/store.db"
+    with (
+        contextlib.closing(open_register(store)) as register,
+        Candidate(register, "pork", LeasePolicy(ttl=0.5)).campaign() as term,
+    ):
+        ended = commands.politics("resign", "pork", "--store", store)
+    assert (ended.status, ended.err) == (0, "politics: waiting for the store: the store has gone\n")
+    assert ended.out.endswith("has handed over\n")
 
 
 # politics demo
