@@ -32,6 +32,7 @@ class SignalQueue:
         self._reader, self._writer = socket.socketpair()
         self._writer.setblocking(False)
         self._earlier: dict[int, Any] = {}
+        self._earlier_fd: int | None = None
         self._pid = os.getpid()
 
     def put(self, number: int) -> None:
@@ -78,7 +79,7 @@ class SignalQueue:
     def __exit__(self, *_: object) -> None:
         for number, handler in self._earlier.items():
             signal.signal(number, handler)
-        if self._earlier:
+        if self._earlier_fd is not None:
             signal.set_wakeup_fd(self._earlier_fd)
         self._reader.close()
         self._writer.close()

@@ -59,6 +59,14 @@ def test_handlers_are_restored() -> None:
         signal.signal(signal.SIGUSR1, before)
 
 
+def test_a_queue_of_no_signals_leaves_nothing_behind() -> None:
+    """It sets the wakeup socket too, and restores it."""
+    with SignalQueue() as signals:
+        signals.put(1)
+        assert signals.get(1.0) == 1
+    assert signal.set_wakeup_fd(-1) == -1
+
+
 def test_a_fork_does_what_it_did_before() -> None:
     """A signal ends a forked child as if there were no queue."""
     with SignalQueue(signal.SIGTERM):
