@@ -5,6 +5,7 @@ from __future__ import annotations
 import atexit
 import contextlib
 import logging
+import math
 import os
 import threading
 from collections.abc import Callable, Iterator
@@ -14,16 +15,14 @@ from typing import Protocol
 from discovery.beacon import Announcement, Beacon, Change, Sighting
 from discovery.errors import MulticastUnavailable
 from election.clock import SystemClock
-from politics.group.peers import KIND, Peer, parse
+from politics.group.peers import KIND, LISTEN, Peer, parse
 from politics.settings import heartbeat, interfaces
 
 log = logging.getLogger("politics")
 
-LISTEN = 1.0
-"""Seconds in which every member answers a new listener. They answer at once, so this does not depend on heartbeats."""
 RETRY = 30.0
 """Seconds after which multicast is tried again."""
-LAST_WORD = 0.5
+LAST_WORD = 1.0
 """Seconds that the end of the process may wait for the goodbyes."""
 
 now = SystemClock().now
@@ -35,6 +34,8 @@ class Member(Protocol):
 
     @property
     def group(self) -> str: ...
+    @property
+    def due(self) -> float: ...
     def nudge(self) -> None: ...
     def update(self, beacon: Beacon) -> Announcement: ...
 
@@ -108,7 +109,8 @@ class PeerDirectory:
                 announced[member] = member.update(beacon)
             for gone in announced.keys() - set(self.members):
                 announced.pop(gone).withdraw()
-            self.wake.wait(period / 4)  # a term that has ended is noticed by then, even if nobody tells
+            # A term that has ended is noticed within a quarter of a period, even if nobody tells.
+            self.wake.wait(max(0.0, min(period / 4, min(member.due for member in members) - now())))
 
     def _current(self) -> tuple[Member, ...]:
         """Return the members. If there are none the thread ends, and the next member starts another."""
@@ -129,12 +131,18 @@ class PeerDirectory:
         return beacon
 
     def _hear(self, heard: Heard, change: Change, sighting: Sighting) -> None:
-        """On the beacon's thread: nudge after a change of leader, compare after a change of store."""
+        """On the beacon's thread: nudge after what may be a change of leader, compare after a change of store.
+
+        A leader that resigns may seem to have ended before the store knows. So an update that changes nothing is a
+        nudge too, because every `Membership.tell` is announced; and so is a goodbye, of a leader or not.
+        """
         before, after = record(heard, change, sighting)
-        if (before and before.fence) != (after and after.fence):
+        if after is None or before == after or (before and before.fence) != after.fence:
             for member in self.members:
                 if member.group in {peer.group for peer in (before, after) if peer}:
                     member.nudge()
+                    if member.due < math.inf:
+                        self.wake.set()
         if (before and before.store) != (after and after.store):
             self.wake.set()
 
@@ -171,12 +179,12 @@ def listening() -> Iterator[Callable[[], list[Peer]]]:
         MulticastUnavailable: this machine has no multicast.
     """
     heard: Heard = {}
-    begun = now()
-
-    def peers() -> list[Peer]:
-        SystemClock().wait(threading.Event(), max(0.0, begun + LISTEN - now()))
-        return sorted(heard.values(), key=lambda peer: (peer.group, peer.host, peer.pid))
-
     with Beacon(interfaces(), period=heartbeat()) as beacon:
         beacon.browse(KIND, partial(record, heard))
+        begun = now()  # the members cannot answer while the sockets are being opened
+
+        def peers() -> list[Peer]:
+            SystemClock().wait(threading.Event(), max(0.0, begun + LISTEN - now()))
+            return sorted(heard.values(), key=lambda peer: (peer.group, peer.host, peer.pid))
+
         yield peers

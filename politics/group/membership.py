@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import math
 import os
 import socket
 from typing import TYPE_CHECKING
 
 from election import Candidate, LeaseTerm, Register, StoreUnavailable
 from election.clock import SystemClock
-from politics.group.peers import KIND, Peer, SplitDetector
+from politics.group.peers import KIND, LISTEN, Peer, SplitDetector
 from politics.settings import heartbeat, open_store
 
 if TYPE_CHECKING:
@@ -24,7 +25,7 @@ CONFIRM = 4
 RECHECK, RETRY = 30.0, 2.0
 """Seconds after which a store is asked for its identity again: if it told us, and if it did not."""
 NUDGE_EVERY = 0.02
-"""Seconds between two nudges at least, however many announcements arrive. A missing nudge costs one poll."""
+"""Seconds between two nudges at least, however many announcements arrive."""
 
 now = SystemClock().now
 
@@ -44,9 +45,11 @@ class Membership:
     def __init__(self, candidate: Candidate, store: str | Register) -> None:
         self.candidate, self.group, self.store = candidate, candidate.name, store
         self.term: LeaseTerm | None = None
-        self.identity, self.asked, self.nudged, self.leads_until = "", 0.0, 0.0, 0.0
+        self.identity, self.asked = "", 0.0
+        self.nudged, self.nudge_at, self.settled_at = 0.0, math.inf, math.inf
         self.announcement: Announcement | None = None
-        self.announced: Peer | None = None
+        self.tells = 0
+        self.announced: tuple[int, Peer] | None = None
         self.splits = SplitDetector(CONFIRM * heartbeat())
         self._joined: PeerDirectory | None = None
 
@@ -63,11 +66,12 @@ class Membership:
             directory.remove(self)
 
     def tell(self, term: LeaseTerm | None) -> None:
-        """Announce that this worker leads, as long as its lease lasts; with None that it does not.
+        """Announce that this worker leads, as long as `term` is valid; with None that it does not.
 
         Call it with None after the term has resigned: that nudges the other members to look at the store.
         """
-        self.term, self.leads_until = term, 0.0
+        self.term = term
+        self.tells += 1
         if directory := self._directory():
             directory.wake.set()
 
@@ -82,17 +86,30 @@ class Membership:
         """The directory that we joined; None in a forked child, which has none of its parent's threads."""
         return self._joined if self._joined and self._joined.pid == os.getpid() else None
 
-    # What follows is called on the directory's thread, except `nudge`, which is called on the beacon's.
+    # What follows is called on the directory's thread, and `nudge` on the beacon's as well.
+
+    @property
+    def due(self) -> float:
+        """When `update` must be called next at the latest."""
+        return min(self.nudge_at, self.settled_at)
 
     def nudge(self) -> None:
-        """Make the candidate look at the store."""
-        if now() - self.nudged >= NUDGE_EVERY:
-            self.nudged = now()
+        """Make the candidate look at the store: now, or at `nudge_at` if the last nudge was just before."""
+        moment = now()
+        if moment - self.nudged >= NUDGE_EVERY:
+            self.nudged, self.nudge_at = moment, math.inf
             self.candidate.nudge()
+        else:
+            self.nudge_at = self.nudged + NUDGE_EVERY
 
     def update(self, beacon: Beacon) -> Announcement:
         """Announce what is new, ask the store for its identity if that is due, and report peers on another store."""
         announcement = self.announce(beacon)
+        if now() >= self.settled_at:
+            self.settled_at = math.inf
+            self.nudge()
+        if now() >= self.nudge_at:
+            self.nudge()
         if self.is_time_to_ask():
             self.identity, self.asked = self.ask(), now()
             self.announce(beacon)
@@ -127,19 +144,18 @@ class Membership:
         return identity if fits else hashlib.sha256(identity.encode()).hexdigest()
 
     def announce(self, beacon: Beacon) -> Announcement:
-        """Announce this worker if it never was, or if something has changed.
+        """Announce this worker if it never was, if something has changed, or if `tell` was called.
 
-        A term that resigns is invalid before the store has the open record. A nudge at that moment would come too
-        early, and no other would follow. So a leader is announced until `tell(None)`, or until its lease has run out.
+        A term that resigns is invalid before the store has the open record. A standby that is nudged at that moment
+        looks too early. So `tell(None)`, which follows, is announced even if it changes nothing.
         """
-        term = self.term
-        if term and term.valid:
-            self.leads_until = now() + term.remaining()
-        fence = term.fence if term and now() < self.leads_until else None
+        tells, term = self.tells, self.term  # in this order: `tell` sets the term first
+        fence = term.fence if term and term.valid else None
         us = Peer(self.group, self.candidate.id, socket.gethostname()[:64], os.getpid(), self.identity, fence)
         if self.announcement is None:
             self.announcement = beacon.announce(KIND, us.properties())
-        elif us != self.announced:
+            self.settled_at = now() + LISTEN  # look once more: the leader may resign before we hear that it leads
+        elif (tells, us) != self.announced:
             self.announcement.update(us.properties())
-        self.announced = us
+        self.announced = tells, us
         return self.announcement

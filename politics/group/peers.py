@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 
 KIND = "peer"
 """The kind of announcement by which a beacon knows a member."""
+LISTEN = 1.0
+"""Seconds in which every member answers a new listener. They answer at once, whatever the heartbeat is."""
 MAX_REPORTED = 100
 """Peers that one worker reports at most, so that a flood of forged ones does not fill its log."""
 

@@ -181,31 +181,6 @@ class Said:
         self.fences.append(properties.get("fence"))
 
 
-def test_a_handover_nudges_once_the_store_has_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    """While a term resigns it is still announced: a standby that is nudged finds the open record."""
-    register, said = MemoryRegister(), Said()
-    candidate = Candidate(register, "pork", LeasePolicy(ttl=10.0), keep=lambda *_: None)
-    term = candidate.attempt() or candidate.attempt()
-    assert term is not None
-    member = Membership(candidate, "memory://")
-    member.announce(said)  # type: ignore[arg-type]
-    member.tell(term)
-    member.announce(said)  # type: ignore[arg-type]
-    swap = register.swap
-
-    def slow_swap(*args: Any) -> Any:
-        assert not term.valid
-        member.announce(said)  # type: ignore[arg-type]
-        assert said.fences == [None, str(term.fence)]
-        return swap(*args)
-
-    monkeypatch.setattr(register, "swap", slow_swap)
-    term.resign()
-    member.tell(None)
-    member.announce(said)  # type: ignore[arg-type]
-    assert said.fences == [None, str(term.fence), None]
-
-
 def test_a_leader_that_cannot_renew_is_no_longer_announced(monkeypatch: pytest.MonkeyPatch) -> None:
     """From the moment at which its lease has run out, though nobody has told."""
     said, candidate = Said(), Candidate(MemoryRegister(), "pork", LeasePolicy(ttl=0.1), keep=lambda *_: None)
