@@ -187,7 +187,7 @@ def run_while(
         signals: signals to pass on to the command.
     """
     try:
-        job = Job(command, os.environ | variables)
+        job = Job(command, os.environ | variables, SystemClock().now() + held.remaining() - ttl / 6)
     except OSError as exc:
         complain(f"cannot run {command[0]}: {exc.strerror}")
         return NOT_FOUND if isinstance(exc, FileNotFoundError) else NOT_EXECUTABLE

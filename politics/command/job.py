@@ -26,12 +26,13 @@ class Job:
     Args:
         command: the command and its arguments.
         environment: the variables of the command.
+        until: when it is killed, as for `until`. The watchdog is told before anything else can happen.
 
     Raises:
         OSError: the command cannot be started.
     """
 
-    def __init__(self, command: Sequence[str], environment: Mapping[str, str]) -> None:
+    def __init__(self, command: Sequence[str], environment: Mapping[str, str], until: float) -> None:
         # Otherwise we would be stopped when we take the terminal back from the command.
         self._mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTTOU})
         self._terminal = _open_terminal()
@@ -45,6 +46,10 @@ class Job:
         assert self._watchdog.stdin is not None
         self._line = self._watchdog.stdin.fileno()
         os.set_blocking(self._line, False)
+        # A Ctrl-Z would stop us now, because the command is not in the foreground yet. It must not, until the watchdog
+        # knows of the command.
+        stops: list[int] = []
+        stopping = signal.signal(signal.SIGTSTP, lambda number, _: stops.append(number))
         try:
             self.group = os.posix_spawnp(
                 command[0],
@@ -57,7 +62,14 @@ class Job:
         except OSError:
             self._end()
             raise
-        self._hand_terminal(os.getpgrp(), self.group)
+        else:
+            self.until(until)
+            self._hand_terminal(os.getpgrp(), self.group)
+        finally:
+            signal.signal(signal.SIGTSTP, stopping)
+        self._early_stop = bool(stops)
+        if stops:
+            self.send(signal.SIGTSTP)
 
     def until(self, moment: float) -> None:
         """Have the group killed at `moment`, in seconds on the system's clock, even if this process is gone by then."""
@@ -99,7 +111,12 @@ class Job:
         if self._terminal is None:
             return
         # The command may have used the terminal just before it got it.
-        early = number in (signal.SIGTTIN, signal.SIGTTOU) and self._owner() in (self.group, os.getpgrp())
+        early = (
+            not self._early_stop
+            and number in (signal.SIGTTIN, signal.SIGTTOU)
+            and self._owner() in (self.group, os.getpgrp())
+        )
+        self._early_stop = False
         if not early and os.getsid(0) != os.getpid():  # otherwise there is no shell
             self._hand_terminal(self.group, os.getpgrp())
             os.killpg(os.getpgrp(), signal.SIGSTOP)
