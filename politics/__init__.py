@@ -1,4 +1,4 @@
-"""Of many identical daemons, one does the work.
+"""Run many identical daemons, of which one does the work.
 
     class PorkSpender(TokenWorker):
         group = "pork-spending"
@@ -9,7 +9,7 @@
 
     PorkSpender(servers=["10.0.0.5:11211"]).process()
 
-What is promised of the leader, and what is not, stands in the package `election`.
+The package `election` says what is promised of the leader, and what is not.
 """
 
 from election import BadPolicy, BadStoreURL, ElectionError, LeadershipLost, StoreUnavailable

@@ -1,4 +1,4 @@
-"""What a worker reports, for Prometheus and for health checks over HTTP. Needs the extra `metrics`."""
+"""Metrics of a worker for Prometheus, and health checks over HTTP. Needs the extra `metrics`."""
 
 import contextlib
 import logging
@@ -20,7 +20,12 @@ LATENCIES = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.
 
 
 class Metrics:
-    """The metrics of one group, fed by `see`, which is made for `on_event`. Any thread may use it."""
+    """The metrics of one group. Pass each event to `see`, for example from `on_event`. Any thread may use it.
+
+    Args:
+        group: the label of every metric.
+        now: the clock, in seconds; for tests.
+    """
 
     def __init__(self, group: str, now: Callable[[], float] | None = None) -> None:
         self._now = now or SystemClock().now
@@ -52,7 +57,7 @@ class Metrics:
 
     @property
     def leads(self) -> bool:
-        """Whether the last thing that was heard of proves that this process leads."""
+        """Whether the last event proves that this process leads now."""
         return self._now() < self._until
 
     def _remaining(self) -> float:
@@ -61,11 +66,11 @@ class Metrics:
     def _leaderless(self) -> float:
         since = self._leaderless_since
         if since is None and self._until and not self.leads:
-            since = self._until  # our own term ran out, and nobody has noticed yet
+            since = self._until  # our own term has run out, and no event has said so yet
         return 0.0 if since is None else self._now() - since
 
     def see(self, event: Event) -> None:
-        """Take one event in."""
+        """Update the metrics from one event."""
         match event.kind:
             case EventKind.ELECTED | EventKind.RENEWED:
                 self._until, self._leaderless_since = event.until or 0.0, None
@@ -91,7 +96,12 @@ class Metrics:
 
 @contextlib.contextmanager
 def serve(metrics: Metrics, port: int, healthy: Callable[[], bool]) -> Iterator[int]:
-    """Answer `/metrics`, `/healthz` and `/leader` on all interfaces meanwhile; yields the port (0: any that is free).
+    """Serve `/metrics`, `/healthz` and `/leader` on all interfaces inside the block. Yields the port.
+
+    Args:
+        metrics: what `/metrics` and `/leader` answer from.
+        port: the port; 0 takes any free one.
+        healthy: whether the worker runs, for `/healthz`.
 
     Raises:
         OSError: the port cannot be used.
@@ -118,7 +128,7 @@ def serve(metrics: Metrics, port: int, healthy: Callable[[], bool]) -> Iterator[
             self.wfile.write(body)
 
         def log_message(self, *_: object) -> None:
-            """A line for each request would bury the others."""
+            """Log nothing: a line for each request would hide the other lines."""
 
     with ThreadingHTTPServer(("", port), Handler) as server:
         threading.Thread(target=server.serve_forever, name="politics-metrics", daemon=True).start()

@@ -4,28 +4,53 @@ import logging
 import os
 from collections.abc import Sequence
 
-from platformdirs import user_state_path
-
-from election import BadStoreURL, Register, open_register
+from election import BadPolicy, BadStoreURL, Register, open_register
 
 log = logging.getLogger("politics")
 
+HEARTBEAT = 4.0
+"""Seconds between two announcements of a worker, if `$POLITICS_HEARTBEAT` does not say otherwise."""
+
 
 def default_store() -> str:
-    """The store's URL where none was named: `$POLITICS_STORE`, else a file of this user on this machine."""
-    return os.environ.get("POLITICS_STORE") or f"sqlite:///{user_state_path('politics') / 'politics.db'}"
+    """Return the URL of the store if none was named: `$POLITICS_STORE`, else a file of this user on this machine."""
+    if url := os.environ.get("POLITICS_STORE"):
+        return url
+    import platformdirs  # here, because most programs name their store
+
+    return f"sqlite:///{platformdirs.user_state_path('politics') / 'politics.db'}"
+
+
+def heartbeat() -> float:
+    """Return the seconds between two announcements of a worker: `$POLITICS_HEARTBEAT`, else `HEARTBEAT`.
+
+    Raises:
+        BadPolicy: it is not a number between 0.1 and 60.
+    """
+    text = os.environ.get("POLITICS_HEARTBEAT", "") or str(HEARTBEAT)
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = 0.0
+    if not 0.1 <= seconds <= 60:
+        raise BadPolicy(f"$POLITICS_HEARTBEAT must be between 0.1 and 60 seconds, not {text!r}")
+    return seconds
 
 
 def interfaces() -> list[str] | None:
-    """The addresses of the interfaces on which peers are announced and heard: `$POLITICS_INTERFACES`; None: all."""
+    """Return the addresses on which peers are announced and heard: `$POLITICS_INTERFACES`; None means all."""
     return [part.strip() for part in os.environ.get("POLITICS_INTERFACES", "").split(",") if part.strip()] or None
 
 
 def choose_store(store: str | Register | None = None, servers: Sequence[str] | None = None) -> str | Register:
-    """The store that is meant: a URL, also for a list of memcached servers (`host:port`); the default without either.
+    """Return the store to use, as a URL or a `Register`: the one given, or that of the servers, or the default.
+
+    Args:
+        store: a URL or a `Register`.
+        servers: memcached servers, each `host:port`.
 
     Raises:
-        BadStoreURL: both are given, or one that cannot be understood.
+        BadStoreURL: both are given, or one of them is invalid.
     """
     if store is not None and servers is not None:
         raise BadStoreURL(f"name one store, not both {store!r} and the servers {servers!r}")
@@ -39,18 +64,18 @@ def choose_store(store: str | Register | None = None, servers: Sequence[str] | N
         store = default_store()
         if not os.environ.get("POLITICS_STORE"):
             log.warning(
-                "no store is named, so %s is used, which elects a leader of this machine only (name one for several "
-                "machines: servers=, store= or $POLITICS_STORE)",
+                "no store is named: using %s, which elects a leader of this machine only. For several machines, name "
+                "one with servers=, store= or $POLITICS_STORE",
                 store,
             )
     return store
 
 
 def open_store(store: str | Register) -> Register:
-    """The register behind a URL, or the one that is given. Raises `BadStoreURL`."""
+    """Open the store at a URL; return a `Register` as it is. Raises `BadStoreURL`."""
     return open_register(store) if isinstance(store, str) else store
 
 
 def find_store(store: str | Register | None = None, servers: Sequence[str] | None = None) -> Register:
-    """Choose and open. Raises `BadStoreURL`."""
+    """Choose a store and open it. Raises `BadStoreURL`."""
     return open_store(choose_store(store, servers))

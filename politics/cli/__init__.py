@@ -1,14 +1,68 @@
-"""The `politics` command line: thin typer commands that parse, call and print."""
+"""The `politics` command line: thin typer commands that parse, call and print.
 
+Each command is a function in a module of this package. A module, and with it all that it needs, is imported when its
+command runs. So `politics --help` and every command start quickly.
+"""
+
+import importlib
 import sys
+from typing import Any
 
-from discovery import DiscoveryError
-from discovery.errors import BadAnnouncement, BadTime, BadURL
+import typer
+from typer.core import TyperGroup
+
+from discovery.errors import BadAnnouncement, BadTime, BadURL, DiscoveryError
 from election import BadPolicy, BadStoreURL, ElectionError
-from politics.cli import demo, doctor, lock, resign, ring, run, services, status
-from politics.cli.common import app, complain
+from politics.cli.common import complain
 
-__all__ = ["app", "demo", "doctor", "lock", "main", "resign", "ring", "run", "services", "status"]
+__all__ = ["COMMANDS", "app", "load", "main"]
+
+COMMANDS = {
+    "demo": ("demo", "Watch three workers elect a leader, lose it, and go on."),
+    "run": ("run", "Run a TokenWorker until SIGTERM or Ctrl-C."),
+    "status": ("status", "Show who leads each group, and who stands by."),
+    "resign": ("resign", "Ask the leader of GROUP to hand over."),
+    "lock": ("lock", "Run COMMAND while holding the lease NAME."),
+    "doctor": ("doctor", "Check the store, the clocks, the network and the workers."),
+    "services": ("services", "List the services on the network."),
+    "lookup": ("services", "Print the address of a service."),
+    "call": ("services", "Call a method of a service and print its answer."),
+    "borrow": ("services", "Run COMMAND while a service is reserved for it."),
+    "ring": ("ring", "Share a tuple space on the network, or list the services in rings."),
+}
+"""Each command with the module that defines it, and the first sentence of its help."""
+
+SETTINGS: dict[str, Any] = {"add_completion": False, "pretty_exceptions_enable": False}
+
+
+class _Commands(TyperGroup):
+    """Lists the commands without importing them, and imports the one that is used."""
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        name, command, rest = super().resolve_command(ctx, args)
+        return name, load(name) if name else command, rest
+
+
+def load(name: str) -> Any:
+    """Import a command and return it, as click knows it."""
+    function = getattr(importlib.import_module(f"politics.cli.{COMMANDS[name][0]}"), name)
+    # typer keeps the line breaks of a docstring, which do not fit every terminal.
+    paragraphs = [" ".join(text.split()) for text in function.__doc__.split("\n\n")]
+    alone = typer.Typer(**SETTINGS)
+    alone.command(name, help="\n\n".join(paragraphs))(function)
+    return typer.main.get_command(alone)
+
+
+app = typer.Typer(
+    name="politics",
+    cls=_Commands,
+    help="Of many identical daemons, let one do the work: leader election and coordination for a cluster.",
+    epilog="Start with: politics demo",
+    no_args_is_help=True,
+    **SETTINGS,
+)
+for _name, (_, _help) in COMMANDS.items():
+    app.command(_name, help=_help)(lambda: None)
 
 
 def main() -> None:

@@ -1,25 +1,21 @@
-"""What the commands share: the application, the options that name a store, and how to print."""
+"""What the commands share: the options that name a store, how to wait, and how to print."""
 
 import contextlib
+import queue
+import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Annotated, Any
 
+import tenacity
 import typer
 from rich.console import Console
 from rich.text import Text
 
-from election import Register
+from discovery.signals import SignalQueue
+from election import Register, StoreUnavailable
+from election.clock import SystemClock
 from politics.settings import find_store
-
-app = typer.Typer(
-    name="politics",
-    help="Of many identical daemons, let one do the work: leader election and cluster coordination.",
-    epilog="Start with: politics demo",
-    no_args_is_help=True,
-    add_completion=False,
-    pretty_exceptions_enable=False,
-)
 
 
 class _Console(Console):
@@ -39,7 +35,7 @@ StoreOption = Annotated[
     typer.Option(
         "--store",
         metavar="URL",
-        help="Where the leases are: memcached://host:port[,…], sqlite:///path or memory://. "
+        help="The store of the leases: memcached://host:port[,…], sqlite:///path or memory://. "
         "Default: $POLITICS_STORE, else a file of this user on this machine.",
         show_default=False,
     ),
@@ -49,7 +45,7 @@ ServersOption = Annotated[
     typer.Option(
         "--servers",
         metavar="HOST:PORT",
-        help="A memcached server, instead of --store; again or with commas for several.",
+        help="A memcached server, instead of --store. Repeat it, or use commas, for several.",
         show_default=False,
     ),
 ]
@@ -57,16 +53,58 @@ ServersOption = Annotated[
 
 @contextlib.contextmanager
 def register_of(store: str | None, servers: list[str] | None) -> Iterator[Register]:
-    """The store that the options name, until the command ends."""
+    """Open the store that the options name, until the block ends."""
     with contextlib.closing(find_store(store, split(servers))) as register:
         yield register
 
 
 def split(servers: list[str] | None) -> list[str] | None:
-    """The servers of a repeatable option that also takes commas."""
+    """Return the servers of an option that may be repeated and may contain commas."""
     return [server for text in servers for server in text.split(",")] if servers else None
 
 
+def pause(signals: SignalQueue, seconds: float) -> None:
+    """Wait `seconds`, or until a 0 is put into the queue.
+
+    Raises:
+        typer.Exit: a signal arrived that ends this command, with 128 plus its number.
+    """
+    with contextlib.suppress(queue.Empty):
+        number = signals.get(timeout=seconds)
+        if number not in (0, signal.SIGCHLD, signal.SIGWINCH):
+            raise typer.Exit(128 + number)
+
+
+def when_the_store_answers(
+    signals: SignalQueue, end: float, longest: float, say: Callable[[str], None]
+) -> tenacity.Retrying:
+    """Return a tenacity object: call it with a function that uses the store, which is then tried until it answers.
+
+    The waits grow from a fortieth of `longest` and have jitter, so that many clients do not come back at one moment.
+    The function is tried once more at `end`, and then its error is raised.
+
+    Args:
+        signals: a signal ends the waiting at once, as for `pause`.
+        end: when to give up, in seconds on the system's clock.
+        longest: seconds that one wait may take.
+        say: called before each wait, with what is waited for.
+    """
+    now = SystemClock().now
+    jitter = tenacity.wait_random_exponential(multiplier=longest / 20, min=longest / 40, max=longest)
+
+    def wait(state: tenacity.RetryCallState) -> float:
+        return max(0.0, min(jitter(state), end - now()))
+
+    return tenacity.Retrying(
+        retry=tenacity.retry_if_exception_type(StoreUnavailable),
+        stop=lambda _: now() >= end,
+        wait=wait,
+        sleep=lambda seconds: pause(signals, seconds),
+        before_sleep=lambda state: say(f"waiting for the store: {state.outcome.exception() if state.outcome else ''}"),
+        reraise=True,
+    )
+
+
 def complain(trouble: object) -> None:
-    """One line on standard error."""
+    """Print one line on standard error."""
     err.print(f"[red]politics:[/red] {str(trouble).replace('[', chr(92) + '[')}")

@@ -1,4 +1,4 @@
-"""`politics demo`: an election to watch, with a murder and a resignation."""
+"""`politics demo`: an election to watch, in which a leader is killed and another one is stopped."""
 
 import contextlib
 import json
@@ -17,7 +17,8 @@ import typer
 from rich.live import Live
 from rich.table import Table
 
-from politics.cli.common import app, complain, out
+from discovery.signals import SignalQueue
+from politics.cli.common import complain, out, pause
 from politics.cli.demo_worker import Spender
 
 PIECES = 30
@@ -26,7 +27,7 @@ GIVE_UP = 30.0
 
 @dataclass
 class Worker:
-    """One process, as the demo sees it."""
+    """One worker process, as the demo sees it."""
 
     name: str
     process: subprocess.Popen[str]
@@ -39,6 +40,7 @@ class Play:
     """What has happened so far."""
 
     folder: Path
+    signals: SignalQueue
     begun: float = field(default_factory=time.monotonic)
     workers: list[Worker] = field(default_factory=list)
     listeners: list[threading.Thread] = field(default_factory=list)
@@ -49,9 +51,9 @@ class Play:
     struck: tuple[Worker, float] | None = None
 
     def start(self, name: str) -> None:
-        """Start one worker and a thread that listens to it."""
+        """Start one worker, and a thread that reads its output."""
         command = [sys.executable, "-m", "politics.cli.demo_worker", str(self.folder)]
-        # A worker reads nothing from the pipe to it, but ends when that does: with us, even if we are killed.
+        # A worker ends when this pipe does, which it does with us even if we are killed.
         pipe = subprocess.PIPE
         worker = Worker(name, subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True))
         self.workers.append(worker)
@@ -61,12 +63,13 @@ class Play:
             with worker.process.stdout as lines:
                 for line in lines:
                     self.events.put((worker, json.loads(line)))
+                    self.signals.put(0)
 
         self.listeners.append(threading.Thread(target=listen, daemon=True))
         self.listeners[-1].start()
 
     def say(self, text: str) -> None:
-        """One line, with the time since the beginning."""
+        """Print one line, with the time since the beginning."""
         out.print(f"{time.monotonic() - self.begun:5.1f} s  {text}")
 
     def strike(self, worker: Worker, number: signal.Signals, how: str) -> None:
@@ -77,7 +80,7 @@ class Play:
         worker.process.send_signal(number)
 
     def see(self, worker: Worker, event: dict[str, Any]) -> None:
-        """Take one event in."""
+        """Process one event."""
         kind = event["event"]
         if kind == "elected":
             worker.state = "[green]leading[/green]"
@@ -98,11 +101,11 @@ class Play:
             worker.state = "standing by"
 
     def left(self) -> int:
-        """Pieces that are still in the queue."""
+        """Return the number of pieces that are still in the queue."""
         return len(list(self.folder.glob("queue/*")))
 
     def table(self) -> Table:
-        """The workers at a glance."""
+        """Return a table of the workers."""
         table = Table("worker", "pid", "state", "spent", box=None)
         for worker in self.workers:
             table.add_row(worker.name, str(worker.process.pid), worker.state, str(worker.spent))
@@ -110,21 +113,23 @@ class Play:
         return table
 
 
-@app.command()
 def demo() -> None:
     """Watch three workers elect a leader, lose it, and go on.
 
-    They share a queue of files, each of which is spent exactly once. The leader is killed in the middle of a slot, the
-    next one is stopped politely. It takes some 12 seconds, needs no server, and leaves nothing behind.
+    They share a queue of files, and spend each file exactly once. The first leader is killed in the middle of its
+    slot, the second one is asked to stop.
+
+    It takes about 12 seconds, needs no server, and leaves nothing behind.
     """
-    with tempfile.TemporaryDirectory(prefix="politics-demo-") as name:
-        play = Play(Path(name))
+    ending = (signal.SIGINT, signal.SIGTERM)
+    with SignalQueue(*ending) as signals, tempfile.TemporaryDirectory(prefix="politics-demo-") as name:
+        play = Play(Path(name), signals)
         for folder in ("queue", "spent"):
             (play.folder / folder).mkdir()
         for number in range(PIECES):
             (play.folder / "queue" / f"{number:02}.pork").touch()
         play.say(f"three workers, one queue of {PIECES} pieces of pork; a lease lasts {Spender.lease_ttl:g} s")
-        play.say("the store is new: the first election waits one lease, for a leader who might have lost its record")
+        play.say("the store is new, so the first election waits one lease: the record of a leader may have been lost")
         try:
             for worker in ("Alice", "Bob", "Carol"):
                 play.start(worker)
@@ -137,12 +142,13 @@ def demo() -> None:
 
 
 def _watch(play: Play) -> None:
-    """See events until the queue is empty, and strike twice on the way."""
+    """Process events until the queue is empty, and stop the leader twice on the way."""
     blows = [(signal.SIGKILL, "killed", 6), (signal.SIGTERM, "stopped", 6)]
     spent_since = 0
     while play.left() and (left := play.begun + GIVE_UP - 3 - time.monotonic()) > 0:
-        with contextlib.suppress(queue.Empty):
-            worker, event = play.events.get(timeout=min(left, 0.5))
+        pause(play.signals, min(left, 0.5))
+        while not play.events.empty():
+            worker, event = play.events.get()
             play.see(worker, event)
             spent_since += event["event"] == "spent"
             if event["event"] == "spent" and blows and spent_since > blows[0][2] and not play.struck:
@@ -152,7 +158,7 @@ def _watch(play: Play) -> None:
 
 
 def _end(play: Play) -> None:
-    """Leave no process behind, whatever happened."""
+    """Stop all workers, and process their last events."""
     for worker in play.workers:
         worker.process.terminate()
     for worker in play.workers:
@@ -170,7 +176,7 @@ def _end(play: Play) -> None:
 
 
 def _sum_up(play: Play) -> bool:
-    """Print what the files say; whether all went well."""
+    """Print a summary of the files, and return whether all went well."""
     spent = len(list(play.folder.glob("spent/*")))
     fences, names = [fence for fence, _ in play.spent], {name for _, name in play.spent}
     play.say(f"spent: {', '.join(f'{worker.name} {worker.spent}' for worker in play.workers)}")

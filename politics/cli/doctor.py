@@ -1,4 +1,4 @@
-"""`politics doctor`: is this set-up sound?"""
+"""`politics doctor`: check whether a setup is sound."""
 
 import contextlib
 import dataclasses
@@ -14,10 +14,10 @@ from discovery.errors import MulticastUnavailable
 from election import LeasePolicy, Register
 from election.stores.memcached import MemcachedRegister, ShardedRegister
 from election.stores.sqlite import SQLiteRegister
-from politics.cli.common import ServersOption, StoreOption, app, out, register_of
+from politics.cli.common import ServersOption, StoreOption, out, register_of
 from politics.doctor import findings, probe
 from politics.doctor.findings import Finding, Level
-from politics.group.membership import listening
+from politics.group.directory import listening
 from politics.group.peers import Peer
 
 COLOURS = {Level.FINE: "green", Level.ADVICE: "yellow", Level.DANGER: "red"}
@@ -25,17 +25,17 @@ WATCHED = 3.2
 """Seconds for which a server's clock is compared with ours."""
 
 
-@app.command()
 def doctor(
     store: StoreOption = None,
     servers: ServersOption = None,
-    lease_ttl: Annotated[float, typer.Option(help="The lease to judge by.", metavar="SECONDS")] = 10.0,
+    lease_ttl: Annotated[float, typer.Option(help="The lease to check for.", metavar="SECONDS")] = 10.0,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON array, an object per finding.")] = False,
 ) -> None:
-    """Look at the store, the clocks, the network and the workers on it, and say what to do about what is found.
+    """Check the store, the clocks, the network and the workers.
 
-    It takes some four seconds, and changes nothing. Exit status 1 says that something endangers the promise of at most
-    one leader, or that there can be none.
+    It prints a line for each finding, and what to do about it. It takes about four seconds and changes nothing.
+
+    Exit status 1 means that two leaders are possible, or that none is.
     """
     ttl = LeasePolicy(ttl=lease_ttl).ttl
     named = bool(store or servers or os.environ.get("POLITICS_STORE"))
@@ -53,7 +53,7 @@ def doctor(
 
 @contextlib.contextmanager
 def _network() -> Iterator[Callable[[], tuple[list[Peer], str]]]:
-    """Listen, while other things are looked at, and say who is heard, or why nobody can be."""
+    """Listen inside the block. Yields a function that returns the peers, and why none can be heard."""
     with contextlib.ExitStack() as stack:
         try:
             heard = stack.enter_context(listening())
@@ -78,7 +78,7 @@ def _of_store(register: Register, named: bool, ttl: float) -> Iterator[Finding]:
 
 
 def show(finding: Finding) -> None:
-    """One line."""
+    """Print one line."""
     mark = f"[{COLOURS[finding.level]}]{finding.level:<6}[/]"
     text = f"{finding.subject}: {finding.text}" + (f" -> {finding.remedy}" if finding.remedy else "")
     out.print(f"{mark}  {text.replace('[', chr(92) + '[')}")

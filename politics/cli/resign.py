@@ -1,41 +1,62 @@
-"""`politics resign`: ask the present leader to hand over."""
+"""`politics resign`: ask the leader to hand over."""
 
-import threading
-import time
+import signal
 from typing import Annotated
 
 import typer
 
+from discovery.signals import SignalQueue
 from election import ask_to_resign, look
+from election.clock import SystemClock
 from election.record import State
-from politics.cli.common import ServersOption, StoreOption, app, complain, out, register_of
+from politics.cli.common import (
+    ServersOption,
+    StoreOption,
+    complain,
+    out,
+    pause,
+    register_of,
+    when_the_store_answers,
+)
+
+LOOK = 0.1
+"""Seconds between two looks at the record."""
+LONGEST = 2.0
+"""Seconds at most between two looks while the store does not answer."""
 
 
-@app.command()
 def resign(
-    group: Annotated[str, typer.Argument(metavar="GROUP", help="Whose leader.")],
+    group: Annotated[str, typer.Argument(metavar="GROUP", help="The group whose leader is asked.")],
     store: StoreOption = None,
     servers: ServersOption = None,
-    timeout: Annotated[float, typer.Option(help="Seconds to wait for the handover.", metavar="SECONDS")] = 30.0,
+    timeout: Annotated[float, typer.Option(help="How long to wait for the handover.", metavar="SECONDS")] = 30.0,
 ) -> None:
-    """Ask the present leader of GROUP to hand over.
+    """Ask the leader of GROUP to hand over.
 
-    The leader finds the request at its next renewal, within a third of its lease, asks its work to stop and resigns.
-    Nothing is taken away: a leader that ignores the request goes on leading, and this command says so with exit
-    status 1. Anybody may be elected next, that leader included.
+    The leader finds the request when it next renews its lease, within a third of the lease. It then asks its work to
+    stop, and resigns. Any member may be elected next, the same one included.
+
+    The request takes nothing away. A leader that ignores it goes on leading; then this command ends with status 1.
     """
-    with register_of(store, servers) as register:
+    now, told = SystemClock().now, list[str]()
+
+    def say(news: str) -> None:
+        if not told:
+            complain(news)
+        told.append(news)
+
+    with register_of(store, servers) as register, SignalQueue(signal.SIGINT, signal.SIGTERM) as signals:
         asked = ask_to_resign(register, group)
         if asked is None:
             complain(f"nobody leads {group!r}")
             raise typer.Exit(1)
         out.print(f"asked {asked} to hand over {group} …")
-        end = time.monotonic() + timeout
-        while time.monotonic() < end:
-            record = look(register, group)
+        end = now() + timeout
+        while now() < end:
+            record = when_the_store_answers(signals, end, LONGEST, say)(look, register, group)
             if record is None or record.state is not State.HELD or record.fence != asked.fence:
                 out.print(f"{asked} has handed over")
                 return
-            threading.Event().wait(0.1)
+            pause(signals, LOOK)
         complain(f"{asked} has not handed over within {timeout:g} s; it leads as long as it renews its lease")
         raise typer.Exit(1)

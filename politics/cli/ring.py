@@ -1,4 +1,4 @@
-"""`politics ring`: share a tuple space, and list the services that rings hold."""
+"""`politics ring`: share a tuple space, and list the services in rings."""
 
 import json
 import signal
@@ -11,23 +11,23 @@ import typer
 from discovery.errors import BadAccessRule, DiscoveryError
 from discovery.remote import TLS, Access, Client, Proxy, address_of
 from discovery.rings import ANY_SERVICE, BROADCAST, PORT, RingFinger, RingServer, ServiceTuple, services
+from discovery.signals import SignalQueue
 from discovery.tuples.requests import EventStream
-from politics.cli.common import app, complain, out
+from politics.cli.common import complain, out
 
 
 def pem(text: str) -> Any:
-    """An option that names a file of certificates or keys."""
+    """Return an option that names a PEM file."""
     return typer.Option(help=text, metavar="FILE", exists=True, dir_okay=False, show_default=False)
 
 
-@app.command()
 def ring(
-    port: Annotated[int, typer.Option(help="Where the ring is; 0 serves on any free port.")] = PORT,
+    port: Annotated[int, typer.Option(help="The port of the ring. 0 takes any free port.")] = PORT,
     host: Annotated[
         list[str] | None,
         typer.Option(
             metavar="HOST[:PORT]",
-            help="The interface to serve on, by default all; with --list the hosts to ask, again for several.",
+            help="The interface to serve on; default: all. With --list, a host to ask; repeat it for several.",
             show_default=False,
         ),
     ] = None,
@@ -41,16 +41,20 @@ def ring(
     certificate: Annotated[Path | None, pem("Speak TLS, with this certificate; needs --key.")] = None,
     key: Annotated[Path | None, pem("The key of that certificate.")] = None,
     authority: Annotated[
-        Path | None, pem("Admit only clients that this authority has signed for; with --list, the one to trust.")
+        Path | None, pem("Admit only clients with a certificate of this authority. With --list, the one to trust.")
     ] = None,
 ) -> None:
-    """Run a ring, a tuple space that programs on this network find and share, until SIGTERM or Ctrl-C.
+    """Share a tuple space on the network, or list the services in rings.
 
-    With a certificate and its key it speaks TLS; with an authority too, it admits only clients that this authority has
-    signed for. With --list, shows instead which services rings hold, by the host on which each lives.
+    Programs on this network find the ring by multicast. It runs until SIGTERM or Ctrl-C.
+
+    With --certificate and --key it speaks TLS. With --authority too, it admits only clients with a certificate of that
+    authority.
+
+    With --list it prints the services in all rings, by the host on which each service runs.
     """
     if not 0 <= port <= 65535:
-        raise typer.BadParameter(f"{port} is no port", param_hint="--port")
+        raise typer.BadParameter(f"{port} is not a port", param_hint="--port")
     tls = TLS(certificate, key, authority) if certificate or authority else None
     try:
         if listing:
@@ -68,16 +72,13 @@ def ring(
 
 
 def serve(server: RingServer, verbose: bool) -> None:
-    """Serve until a signal comes."""
-    stop = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stop.set())
-    with server:
+    """Serve until a signal arrives."""
+    with SignalQueue(signal.SIGTERM, signal.SIGINT) as signals, server:
+        events = server.space.notify(None, ANY_SERVICE) if verbose else None
         out.print(f"ring on port {server.port}", markup=False)
-        if verbose:
-            events = server.space.notify(None, ANY_SERVICE)
+        if events:
             threading.Thread(target=report, args=(events,), name="report", daemon=True).start()
-        stop.wait()
+        signals.get()
     out.print("ring closed", markup=False)
 
 
@@ -92,7 +93,7 @@ def report(events: EventStream) -> None:
 
 
 def describe(service: ServiceTuple) -> dict[str, str]:
-    """What there is to say about a service, as `--json` prints it."""
+    """Return a service as `--json` prints it."""
     _, name, target, description = service
     where = str(address_of(target)) if isinstance(target, Proxy) else repr(target)
     return {"name": str(name), "address": where, "description": str(description)}

@@ -1,4 +1,4 @@
-"""`politics run`: what a service manager or a container starts."""
+"""`politics run`: run a worker, as a service manager or a container does."""
 
 import contextlib
 import importlib
@@ -14,12 +14,11 @@ import typer
 
 from election import Event
 from politics import TokenWorker
-from politics.cli.common import ServersOption, StoreOption, app, split
+from politics.cli.common import ServersOption, StoreOption, split
 
 log = logging.getLogger("politics")
 
 
-@app.command()
 def run(
     target: Annotated[
         str, typer.Argument(metavar="TARGET", help="The worker: path/to/file.py:Class or package.module:Class.")
@@ -27,7 +26,8 @@ def run(
     store: StoreOption = None,
     servers: ServersOption = None,
     group: Annotated[
-        str | None, typer.Option(help="Who races with whom.", metavar="NAME", show_default="the class's")
+        str | None,
+        typer.Option(help="The group; its members elect one leader.", metavar="NAME", show_default="the class's"),
     ] = None,
     iteration_length: Annotated[
         float | None,
@@ -36,13 +36,13 @@ def run(
     lease_ttl: Annotated[
         float | None,
         typer.Option(
-            help="Seconds after which a silent leader is replaced.", metavar="SECONDS", show_default="the class's"
+            help="A silent leader is replaced after this time.", metavar="SECONDS", show_default="the class's"
         ),
     ] = None,
     metrics_port: Annotated[
         int | None,
         typer.Option(
-            help="Serve /metrics for Prometheus, /healthz and /leader on this port; 0: any.",
+            help="Serve /metrics for Prometheus, /healthz and /leader on this port. 0 takes any free port.",
             metavar="PORT",
             min=0,
             max=65535,
@@ -52,9 +52,11 @@ def run(
 ) -> None:
     """Run a TokenWorker until SIGTERM or Ctrl-C.
 
-    Start the same command on as many machines as you like: one of them works, the others stand by. The log, on
-    standard error, says who is elected, with fence and slot, and why leadership ended. The first signal asks the work
-    to stop and hands the lease over, a second one does so at once.
+    Start the same command on as many machines as you like. One of them works, the others stand by.
+
+    The log goes to standard error. It says who is elected, with fence and slot, and why leadership ended.
+
+    The first signal asks the work to stop, waits for it, and hands the lease over. A second signal ends the wait.
 
     Example: politics run pork_spending.py:PorkSpendingTokenWorker --servers 10.0.0.5:11211
     """
@@ -74,11 +76,11 @@ def run(
 
 @contextlib.contextmanager
 def _serve(worker: TokenWorker, port: int) -> Iterator[None]:
-    """Feed metrics from the worker's events, and serve them meanwhile."""
+    """Serve metrics of the worker inside the block."""
     try:
         from politics.metrics import Metrics, serve
     except ModuleNotFoundError as exc:
-        raise typer.BadParameter("--metrics-port needs more: pip install 'politics[metrics]'") from exc
+        raise typer.BadParameter("--metrics-port needs a library: pip install 'politics[metrics]'") from exc
     metrics, own = Metrics(worker.group), worker.on_event
 
     def see(event: Event) -> None:
@@ -96,10 +98,10 @@ def _serve(worker: TokenWorker, port: int) -> Iterator[None]:
 
 
 def load(target: str) -> type[TokenWorker]:
-    """The class that `target` names.
+    """Import and return the class that `target` names.
 
     Raises:
-        typer.BadParameter: there is none, or it is no TokenWorker; the message names it.
+        typer.BadParameter: there is no such class, or it is not a TokenWorker; the message names it.
     """
     place, colon, name = target.rpartition(":")
     if not colon or not place or not name:
@@ -117,7 +119,7 @@ def load(target: str) -> type[TokenWorker]:
 def _import_file(path: Path) -> ModuleType:
     if not path.is_file():
         raise typer.BadParameter(f"there is no file {path}")
-    # As if the file had been started itself: it can import its neighbours.
+    # As if the file had been started itself, so that it can import the modules beside it.
     sys.path.insert(0, str(path.parent.absolute()))
     spec = importlib.util.spec_from_file_location(path.stem, path)
     assert spec is not None

@@ -1,8 +1,8 @@
-"""`politics status`: who leads which group, and who else is there."""
+"""`politics status`: who leads each group, and who stands by."""
 
 import contextlib
 import json
-import threading
+import signal
 import time
 from collections.abc import Callable, Iterator
 from typing import Annotated, Any
@@ -12,34 +12,38 @@ from rich.live import Live
 from rich.table import Table
 
 from discovery.errors import MulticastUnavailable
+from discovery.signals import SignalQueue
 from election import Register, StoreUnavailable, look
 from election.errors import BadRecord
 from election.record import State
-from politics.cli.common import ServersOption, StoreOption, app, complain, out, register_of
-from politics.group.membership import listening
+from politics.cli.common import ServersOption, StoreOption, complain, out, pause, register_of
+from politics.group.directory import listening
 from politics.group.peers import Peer, stores
 from politics.settings import default_store
 
+ENDING = (signal.SIGINT, signal.SIGTERM)
 
-@app.command()
+
 def status(
     groups: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[GROUP]...", help="The groups to show; all that the network and the store know of."),
+        typer.Argument(metavar="GROUP", help="The groups to show. Default: all that the network and the store know."),
     ] = None,
     store: StoreOption = None,
     servers: ServersOption = None,
     watch: Annotated[bool, typer.Option("--watch", help="Look again every second, until Ctrl-C.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON array per look.")] = False,
 ) -> None:
-    """Show who leads and who stands by.
+    """Show who leads each group, and who stands by.
 
-    What the store says: host and process, fence, slot and its state, and the time left of what is proven. What is heard
-    on the network, for a second at first: each member, whether it leads, and its store; SPLIT, where two of them name
-    different ones. The times are told by the wall clocks of this machine and of the leader's; the election itself never
-    compares clocks.
+    The store says who leads: host and process, fence, slot and its state, and how much of the lease is left.
+
+    The network says who else is there. The command listens for a second. It shows each member, whether it leads, and
+    the identity of its store; SPLIT means that two members of a group use different stores.
+
+    The times compare the wall clock of this machine with that of the leader. The election itself compares no clocks.
     """
-    with register_of(store, servers) as register, network() as heard:
+    with register_of(store, servers) as register, network() as heard, SignalQueue(*ENDING) as signals:
         where = store or (",".join(servers) if servers else default_store())
         rows = Rows(register, where, groups or [], heard)
 
@@ -56,17 +60,17 @@ def status(
         if as_json or not out.is_terminal:
             out.print(first, markup=False)
             while True:
-                threading.Event().wait(1.0)
+                pause(signals, 1.0)
                 out.print(show(), markup=False)
         with Live(first, console=out, auto_refresh=False) as live:
             while True:
-                threading.Event().wait(1.0)
+                pause(signals, 1.0)
                 live.update(show(), refresh=True)
 
 
 @contextlib.contextmanager
 def network() -> Iterator[Callable[[], list[Peer]]]:
-    """Who is heard; nobody, and one line that says why, where there is no multicast."""
+    """Listen inside the block. Yields a function that returns the peers; without multicast it prints why, and none."""
     with contextlib.ExitStack() as stack:
         try:
             heard = stack.enter_context(listening())
@@ -77,14 +81,14 @@ def network() -> Iterator[Callable[[], list[Peer]]]:
 
 
 class Rows:
-    """What the store and the network say of the groups, as `--json` prints it."""
+    """The groups, as the store and the network know them, and as `--json` prints them."""
 
     def __init__(self, register: Register, where: str, groups: list[str], heard: Callable[[], list[Peer]]) -> None:
         self._register, self._where, self._groups, self._heard = register, where, groups, heard
         self.trouble, self.status = "", 0
 
     def look(self) -> list[dict[str, Any]]:
-        """A row for each group that was named; if none was, for each that is known."""
+        """Return a row for each group that was named, or for each that is known if none was."""
         self.trouble, self.status = "", 0
         members: dict[str, list[Peer]] = {}
         for peer in self._heard():
@@ -93,7 +97,7 @@ class Rows:
         return [self._row(group, members.get(group, [])) for group in groups]
 
     def _listed(self, heard: bool) -> list[str]:
-        """The groups that the store can list."""
+        """Return the groups that the store can list."""
         try:
             names = self._register.names()
         except StoreUnavailable as exc:
@@ -121,12 +125,12 @@ class Rows:
         return {**row, **told, "elsewhere": bool(stores(members)) and identity not in stores(members)}
 
     def _fail(self, exc: StoreUnavailable, heard: bool) -> None:
-        """With the network's view there is still something to show."""
+        """Note what failed. That is no failure of the command if peers are heard, for there is something to show."""
         self.trouble, self.status = str(exc), int(not heard)
 
 
 def describe(register: Register, group: str, where: str, now: float) -> dict[str, Any]:
-    """What the store says of one group, as `--json` prints it; `now` is the wall clock in seconds."""
+    """Return what the store says of one group, as `--json` prints it. `now` is the wall clock in seconds."""
     row: dict[str, Any] = {"group": group, "state": "unknown", "leader": None, "store": where}
     try:
         record = look(register, group)
@@ -149,7 +153,7 @@ def describe(register: Register, group: str, where: str, now: float) -> dict[str
 
 
 def table(rows: list[dict[str, Any]]) -> Table:
-    """The rows for people."""
+    """Return a table of the rows for people."""
     columns = ("group", "state", "leader", "fence", "slot", "work", "lease left", "last renewed", "store", "members")
     shown = Table(*columns, box=None)
     for row in rows:
@@ -168,7 +172,7 @@ def table(rows: list[dict[str, Any]]) -> Table:
 
 
 def lines(row: dict[str, Any]) -> Iterator[str]:
-    """The members of one group, for people."""
+    """Return the members of one group for people, a line for each."""
     if row["split"]:
         yield "SPLIT: each store has a leader of its own"
     elif row["elsewhere"]:

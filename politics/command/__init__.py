@@ -1,1 +1,1 @@
-"""A command that runs under a lease, and does not outlive it."""
+"""Run a command that never outlives a lease."""

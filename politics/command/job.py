@@ -1,4 +1,4 @@
-"""A command in a process group of its own, which does not outlive the moment that it was given."""
+"""A command in a process group of its own, which ends at a given moment at the latest."""
 
 import contextlib
 import os
@@ -12,24 +12,29 @@ from collections.abc import Mapping, Sequence
 from politics.command import watchdog
 
 CLEARING = {signal.SIGTERM: 1.0, signal.SIGKILL: 0.1}
-"""Seconds that what the command left running may take to end, after each of these signals."""
+"""After the command: the signals for what it left running, and how many seconds to wait after each."""
 
 
 class Job:
     """A running command and everything that it starts, as long as that stays in its process group.
 
-    On a terminal it is a job as a shell's are: in the foreground if this process was, so that Ctrl-C goes to it; when
-    Ctrl-Z stops it, this process stops as well, and continues it when it is continued itself.
+    On a terminal it behaves like a job of a shell. It is in the foreground if this process was, so that Ctrl-C goes to
+    it. When Ctrl-Z stops it, this process stops too, and continues it when it is itself continued.
 
-    Used by the main thread; constructing it starts the command.
+    Constructing it starts the command. Use it on the main thread, and call `clear` at the end.
+
+    Args:
+        command: the command and its arguments.
+        environment: the variables of the command.
+        until: when it is killed, as for `until`. The watchdog is told before anything else can happen.
 
     Raises:
         OSError: the command cannot be started.
     """
 
-    def __init__(self, command: Sequence[str], environment: Mapping[str, str]) -> None:
-        # Or else we would be stopped when we take the terminal back from the command.
-        mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTTOU})
+    def __init__(self, command: Sequence[str], environment: Mapping[str, str], until: float) -> None:
+        # Otherwise we would be stopped when we take the terminal back from the command.
+        self._mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTTOU})
         self._terminal = _open_terminal()
         self._watchdog = subprocess.Popen(
             [sys.executable, "-I", "-S", watchdog.__file__],
@@ -41,29 +46,40 @@ class Job:
         assert self._watchdog.stdin is not None
         self._line = self._watchdog.stdin.fileno()
         os.set_blocking(self._line, False)
+        # A Ctrl-Z would stop us now, because the command is not in the foreground yet. It must not, until the watchdog
+        # knows of the command.
+        stops: list[int] = []
+        stopping = signal.signal(signal.SIGTSTP, lambda number, _: stops.append(number))
         try:
             self.group = os.posix_spawnp(
                 command[0],
                 list(command),
                 environment,
                 setpgroup=0,
-                setsigmask=mask,
+                setsigmask=self._mask,
                 setsigdef=[signal.SIGPIPE, signal.SIGXFSZ],  # which Python ignores, and programs do not expect
             )
         except OSError:
-            self._farewell()
+            self._end()
             raise
-        self._hand_terminal(os.getpgrp(), self.group)
+        else:
+            self.until(until)
+            self._hand_terminal(os.getpgrp(), self.group)
+        finally:
+            signal.signal(signal.SIGTSTP, stopping)
+        self._early_stop = bool(stops)
+        if stops:
+            self.send(signal.SIGTSTP)
 
     def until(self, moment: float) -> None:
-        """Have the group killed at `moment` (seconds of the machine's clock), whatever becomes of this process."""
+        """Have the group killed at `moment`, in seconds on the system's clock, even if this process is gone by then."""
         try:
             os.write(self._line, watchdog.MESSAGE.pack(self.group, moment))
-        except OSError:  # nobody is there any more who would see to it
+        except OSError:  # the watchdog is gone
             self.send(signal.SIGKILL)
 
     def send(self, number: int) -> bool:
-        """Send the whole group a signal; False if nothing is left of it."""
+        """Send a signal to the whole group. Return False if nothing is left of it."""
         try:
             os.killpg(self.group, number)
         except OSError:
@@ -71,7 +87,7 @@ class Job:
         return True
 
     def poll(self) -> int | None:
-        """The command's exit status as a shell tells it (128 + n after signal n); None while it runs."""
+        """Return the exit status as a shell does (128 + n after signal n), or None while the command runs."""
         pid, status = os.waitpid(self.group, os.WNOHANG | os.WUNTRACED)
         if pid and os.WIFSTOPPED(status):
             self._stopped(os.WSTOPSIG(status))
@@ -81,40 +97,47 @@ class Job:
         return None
 
     def clear(self) -> None:
-        """After the command has ended: end what it left running in its group, and take the terminal back."""
+        """Take the terminal back, and end what the ended command left running in its group."""
         self._hand_terminal(self.group, os.getpgrp())
         for number, seconds in CLEARING.items():
             self.send(number)
             end = time.monotonic() + seconds
             while self.send(0) and time.monotonic() < end:
                 threading.Event().wait(0.005)
-        self._farewell()
+        self._end()
 
     def _stopped(self, number: int) -> None:
-        """Stop with the command, so that the shell has its turn, until the shell continues us."""
+        """Stop this process too, so that the shell gets the terminal, until the shell continues us."""
         if self._terminal is None:
             return
-        # It may have asked for the terminal just before it was given it.
-        early = number in (signal.SIGTTIN, signal.SIGTTOU) and self._owner() in (self.group, os.getpgrp())
-        if not early and os.getsid(0) != os.getpid():  # or else there is no shell
+        # The command may have used the terminal just before it got it.
+        early = (
+            not self._early_stop
+            and number in (signal.SIGTTIN, signal.SIGTTOU)
+            and self._owner() in (self.group, os.getpgrp())
+        )
+        self._early_stop = False
+        if not early and os.getsid(0) != os.getpid():  # otherwise there is no shell
             self._hand_terminal(self.group, os.getpgrp())
             os.killpg(os.getpgrp(), signal.SIGSTOP)
         self._hand_terminal(os.getpgrp(), self.group)
         self.send(signal.SIGCONT)
 
     def _owner(self) -> int:
-        """The group in the foreground of the terminal; 0 if that was hung up."""
+        """Return the group in the foreground of the terminal; 0 if it was hung up."""
         try:
             return os.tcgetpgrp(self._terminal) if self._terminal is not None else 0
         except OSError:
             return 0
 
     def _hand_terminal(self, owner: int, heir: int) -> None:
+        """Give the terminal to the group `heir` if the group `owner` has it."""
         if self._terminal is not None and self._owner() == owner:
             with contextlib.suppress(OSError):
                 os.tcsetpgrp(self._terminal, heir)
 
-    def _farewell(self) -> None:
+    def _end(self) -> None:
+        """End the watchdog, and leave this process as it was before."""
         with contextlib.suppress(OSError):
             os.write(self._line, watchdog.MESSAGE.pack(0, 0.0))
         assert self._watchdog.stdin is not None
@@ -122,10 +145,11 @@ class Job:
         self._watchdog.wait()
         if self._terminal is not None:
             os.close(self._terminal)
+        signal.pthread_sigmask(signal.SIG_SETMASK, self._mask)
 
 
 def _open_terminal() -> int | None:
-    """Our controlling terminal, if there is one."""
+    """Open our controlling terminal, if there is one."""
     try:
         return os.open("/dev/tty", os.O_RDWR | os.O_CLOEXEC)
     except OSError:

@@ -1,1 +1,1 @@
-"""Whether a set-up is sound: what is measured, and what follows from it."""
+"""Check whether a setup is sound: `probe` measures, `findings` judges."""

@@ -1,4 +1,4 @@
-"""What `politics doctor` makes of what was measured. Pure: measurements in, findings out."""
+"""Findings of `politics doctor`. Pure: measurements go in, findings come out."""
 
 import enum
 import itertools
@@ -36,7 +36,7 @@ class Level(enum.StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One line: what was looked at, what was found, and what to do about it."""
+    """What was checked, what was found, and what to do about it."""
 
     level: Level
     subject: str
@@ -45,26 +45,27 @@ class Finding:
 
 
 def fine(subject: str, text: str) -> Finding:
-    """All is well."""
+    """Return a finding that needs no action."""
     return Finding(Level.FINE, subject, text)
 
 
 def advice(subject: str, text: str, remedy: str) -> Finding:
-    """It could be better."""
+    """Return a finding that slows elections down or makes them rarer."""
     return Finding(Level.ADVICE, subject, text, remedy)
 
 
 def danger(subject: str, text: str, remedy: str) -> Finding:
-    """The promise is at stake."""
+    """Return a finding that makes two leaders possible, or none."""
     return Finding(Level.DANGER, subject, text, remedy)
 
 
 @dataclass(frozen=True, slots=True)
 class Machine:
-    """This machine: whether the clock that we use counts through sleep, and for how many seconds it has slept.
+    """What was measured of this machine.
 
-    `slept` is None where that cannot be known. `interfaces` says of each network interface, but the loopback, whether a
-    multicast datagram that we send to ourselves through it arrives.
+    `clock` is the clock that times leases, and `counts_sleep` whether it goes on while the machine sleeps. `slept` is
+    for how many seconds it has slept, None if that is unknown. `interfaces` says of each network interface, except the
+    loopback, whether a multicast datagram that we send through it arrives at ourselves.
     """
 
     clock: str
@@ -74,20 +75,20 @@ class Machine:
 
 
 def of_machine(machine: Machine) -> Iterator[Finding]:
-    """The clock, sleep, and multicast."""
+    """Yield the findings about the clock, sleep and multicast."""
     if machine.counts_sleep:
         yield fine("clock", f"leases are timed by {machine.clock}, which counts while the machine sleeps")
     else:
         yield danger(
             "clock",
             f"leases are timed by {machine.clock}, which may stand still while the machine sleeps",
-            "keep this machine awake, or run on Linux or macOS",
+            "keep this machine awake, or use Linux or macOS",
         )
     if machine.slept is not None and machine.slept > 1:
         yield advice(
             "sleep",
             f"this machine has slept for {machine.slept:.0f} s since it started: a leader loses its lease meanwhile",
-            "let machines that are to lead not sleep",
+            "do not let a machine sleep that may lead",
         )
     works = [name for name, heard in machine.interfaces.items() if heard]
     deaf = [name for name, heard in machine.interfaces.items() if not heard]
@@ -102,9 +103,15 @@ def of_machine(machine: Machine) -> Iterator[Finding]:
 
 
 def of_peers(peers: Sequence[Peer], ours: Mapping[str, str], error: str = "") -> Iterator[Finding]:
-    """The workers that are heard; `ours` says which store we would look in for a group, where that answers."""
+    """Yield the findings about the workers on the network.
+
+    Args:
+        peers: the workers that were heard.
+        ours: for each group, the identity of the store that we would use, if it answers.
+        error: why no peer can be heard, if that is so.
+    """
     if error:
-        yield advice("peers", f"cannot be heard: {error}", "nothing, if each member is known to name the same store")
+        yield advice("peers", f"cannot be heard: {error}", "nothing, if you know that all members name the same store")
         return
     groups: dict[str, list[Peer]] = {}
     for peer in peers:
@@ -124,8 +131,8 @@ def of_peers(peers: Sequence[Peer], ours: Mapping[str, str], error: str = "") ->
         elif named and ours.get(group, named[0]) != named[0]:
             yield advice(
                 f"peers of {group}",
-                f"use another store than the one looked at: {_places(members, named[0])}",
-                "before a worker of that group is started with this store, name theirs",
+                f"use another store than this one: {_places(members, named[0])}",
+                "name their store before you start a worker of that group here",
             )
 
 
@@ -135,24 +142,24 @@ def _places(members: Sequence[Peer], store: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Tick:
-    """A second began on the store's clock: its `uptime` became `second`, on our clock between `after` and `before`."""
+    """The store's `uptime` became `second`. On our clock that was between `after` and `before`."""
 
     second: int
     after: float
     before: float
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Server:
-    """One memcached server, or whatever answers in its place.
+    """What was measured of one memcached server, or of what answers in its place.
 
-    `error`: why nothing could be measured; `reached`: whether something listens there. `processes`: the `pid`, and the
-    start by its wall clock, that several connections were told. `meta`: what is wrong with the meta commands. `ours`:
-    how many items are ours, None where they are too many to look.
-    `behind`: seconds that its wall clock is behind ours.
+    `error`: why nothing could be measured. `reached`: whether something listens there. `round_trips`: seconds.
+    `processes`: the `pid` of the server and when it started by its own wall clock, asked on several connections.
+    `meta`: what is wrong with the meta commands. `ours`: how many items are ours, None if there are too many to count.
+    `behind`: by how many seconds its wall clock is behind ours.
     """
 
-    address: str
+    address: str = field(kw_only=False)
     error: str = ""
     reached: bool = True
     round_trips: tuple[float, ...] = ()
@@ -166,16 +173,16 @@ class Server:
     behind: float = 0.0
 
     def stat(self, name: str) -> int:
-        """A counter; 0 if the server does not tell."""
+        """Return a counter; 0 if the server does not tell it."""
         text = self.stats.get(name, "")
         return int(text) if text.isdecimal() else 0
 
 
 def of_server(server: Server, ttl: float) -> Iterator[Finding]:
-    """All about one memcached server, for leases of `ttl` seconds."""
+    """Yield the findings about one memcached server, for leases of `ttl` seconds."""
     subject = f"memcached {server.address}"
     if not server.reached:
-        yield danger(subject, f"does not answer: {server.error}", "start it, or correct the address; nobody can lead")
+        yield danger(subject, f"does not answer: {server.error}", "start it, or correct the address: nobody can lead")
         return
     if server.error:
         yield danger(subject, f"something listens, but does not answer as memcached does: {server.error}", DIRECTLY)
@@ -214,7 +221,7 @@ def _identity(server: Server, subject: str) -> Iterator[Finding]:
 
 
 def _different(processes: tuple[tuple[str, int], ...]) -> int:
-    """How many processes these are. One process's start is told as whole seconds of two clocks, so it may vary."""
+    """Return how many processes these are. The start of one may vary, since it is computed from whole seconds."""
     pairs = itertools.pairwise(sorted(processes))
     return 1 + sum(pid != other or begun > start + 2 for (pid, start), (other, begun) in pairs)
 
@@ -235,7 +242,7 @@ def _memory(server: Server, subject: str) -> Iterator[Finding]:
 def _losses(server: Server, ttl: float, subject: str) -> Iterator[Finding]:
     dropped, flushes, uptime = sum(map(server.stat, DROPS)), server.stat("cmd_flush"), server.stat("uptime")
     slow = "so each first election waits one lease"
-    # What was stored when the counters were set back is still there; it is counted as an item, but not as stored.
+    # Items that were there when the counters were set back are still counted as items, but not as stored.
     if server.stat("total_items") < server.stat("curr_items"):
         yield danger(
             subject,
@@ -245,11 +252,13 @@ def _losses(server: Server, ttl: float, subject: str) -> Iterator[Finding]:
     if dropped:
         yield advice(
             subject,
-            f"has dropped {dropped} items for want of room, {slow}",
-            "give it more memory (-m), or leases a server of their own with -M, and restart it",
+            f"has dropped {dropped} items for lack of memory, {slow}",
+            "give it more memory (-m), or give the leases a server of their own with -M, and restart it",
         )
     if flushes:
-        yield advice(subject, f"was flushed {flushes} times, {slow}", "find out who calls flush_all, and restart it")
+        yield advice(
+            subject, f"was flushed {flushes} times, {slow}", "find out who calls flush_all, and restart the server"
+        )
     if uptime <= ttl * (1 + DRIFT) + 2:
         yield advice(
             subject,
@@ -266,8 +275,8 @@ def _clock(server: Server, subject: str) -> Iterator[Finding]:
         if slowest > 1 + DRIFT or fastest < 1 - DRIFT:
             yield danger(
                 subject,
-                f"its clock runs at {slowest:.3f} to {fastest:.3f} times the speed of ours; {DRIFT:.0%} is allowed for",
-                "find out which of both machines keeps time badly",
+                f"its clock runs at {slowest:.3f} to {fastest:.3f} times the speed of ours; {DRIFT:.0%} is allowed",
+                "find out which of the two machines keeps time badly",
             )
         else:
             off = max(abs(slowest - 1), abs(fastest - 1))
@@ -281,16 +290,20 @@ def _clock(server: Server, subject: str) -> Iterator[Finding]:
 
 
 def rate(first: Tick, last: Tick) -> tuple[float, float]:
-    """How fast the store's clock runs compared with ours, at least and at most."""
+    """Return how fast the store's clock runs compared with ours, at least and at most."""
     seconds = last.second - first.second
     return seconds / (last.before - first.after), seconds / max(last.after - first.before, 1e-9)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class File:
-    """An SQLite store. `error`: why it cannot be used; `filesystem`: its kind, empty if that cannot be known."""
+    """What was measured of an SQLite store.
 
-    path: str
+    `error`: why it cannot be used. `filesystem`: the kind of file system, empty if unknown. `old_enough`: whether the
+    file is older than a lease. `leases`: how many it keeps. `round_trips`: seconds.
+    """
+
+    path: str = field(kw_only=False)
     error: str = ""
     filesystem: str = ""
     old_enough: bool = True
@@ -299,7 +312,7 @@ class File:
 
 
 def of_file(file: File, ttl: float) -> Iterator[Finding]:
-    """All about an SQLite store, for leases of `ttl` seconds."""
+    """Yield the findings about an SQLite store, for leases of `ttl` seconds."""
     subject = f"sqlite {file.path}"
     if file.error:
         yield danger(subject, f"cannot be used: {file.error}", "make it a file that this user can write")
@@ -310,13 +323,13 @@ def of_file(file: File, ttl: float) -> Iterator[Finding]:
     if file.filesystem in NETWORKED:
         yield danger(
             subject,
-            f"lies on a network file system ({file.filesystem}), whose locks cannot be relied on",
+            f"is on a network file system ({file.filesystem}), whose locks cannot be relied on",
             "use a local disk for the processes of one machine, memcached for several",
         )
     elif file.filesystem == "overlay":
         yield advice(
             subject,
-            "lies in a container's own layer: other containers have another one, and so a leader each",
+            "is in a container's own layer: each container has its own file, and so its own leader",
             "mount a volume that they share, or use memcached",
         )
     if not file.old_enough:
@@ -326,14 +339,14 @@ def of_file(file: File, ttl: float) -> Iterator[Finding]:
 
 
 def of_choice(kind: str, named: bool) -> Iterator[Finding]:
-    """What kind of store was chosen (`memory`, `sqlite`, `memcached`), and whether anybody named it."""
+    """Yield the findings about the choice of a store: its kind (`memory`, `sqlite`), and whether it was named."""
     if kind == "memory":
-        yield danger("store", "memory:// is one process's own: each process leads", "use it in tests only")
+        yield danger("store", "memory:// is private to each process, so each process leads", "use it in tests only")
     elif not named:
         yield advice(
             "store",
-            "none is named, so a file of this user elects a leader of this machine, and each machine has its own",
-            "for several machines, name one: --store, --servers, $POLITICS_STORE or the worker's class",
+            "none is named, so a file of this user is used, and each machine has its own leader",
+            "for several machines, name one with --store, --servers, $POLITICS_STORE or in the worker's class",
         )
 
 

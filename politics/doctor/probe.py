@@ -1,4 +1,4 @@
-"""Measurements for `politics doctor`: thin, and without an opinion."""
+"""Measure what `politics doctor` judges. This module judges nothing."""
 
 import contextlib
 import os
@@ -27,7 +27,7 @@ now = SystemClock().now
 
 
 def machine() -> Machine:
-    """This machine."""
+    """Measure this machine."""
     boottime = getattr(time, "CLOCK_BOOTTIME", None)
     slept = time.clock_gettime(boottime) - time.monotonic() if boottime is not None else None
     clock = "CLOCK_BOOTTIME" if boottime is not None else "CLOCK_MONOTONIC"
@@ -36,7 +36,7 @@ def machine() -> Machine:
 
 
 def _interfaces() -> Iterator[str]:
-    """The interfaces that are up and claim to do multicast, but the loopback; on Linux, elsewhere none is known."""
+    """Yield the interfaces that are up and do multicast, except the loopback. Works on Linux only."""
     for _, name in socket.if_nameindex():
         with contextlib.suppress(OSError):
             flags = int(Path(f"/sys/class/net/{name}/flags").read_text(), 16)
@@ -45,7 +45,7 @@ def _interfaces() -> Iterator[str]:
 
 
 def _hears_itself(interface: str) -> bool:
-    """Whether a datagram to a multicast group arrives that we have joined on this interface."""
+    """Return whether a datagram that we send to a multicast group on this interface arrives at ourselves."""
     where = struct.pack("=4s4si", socket.inet_aton(MULTICAST), bytes(4), socket.if_nametoindex(interface))
     message = secrets.token_bytes(8)
     try:
@@ -62,7 +62,7 @@ def _hears_itself(interface: str) -> bool:
 
 
 def identities(register: Register, peers: Sequence[Peer]) -> dict[str, str]:
-    """Which store this is, for each group of these peers; nothing where it does not answer."""
+    """Return the identity of the store for each group of these peers, if it answers."""
     found = {}
     for group in {peer.group for peer in peers}:
         with contextlib.suppress(StoreUnavailable):
@@ -71,34 +71,40 @@ def identities(register: Register, peers: Sequence[Peer]) -> dict[str, str]:
 
 
 def file(register: SQLiteRegister, ttl: float) -> File:
-    """An SQLite store; looking at it makes it, as its first user would."""
+    """Measure an SQLite store, for leases of `ttl` seconds. This creates the file if it does not exist."""
     path = str(register.path)
     try:
         leases = len(list(register.names()))
         trips = tuple(_timed(lambda: _write(register)) for _ in range(ROUND_TRIPS))
-        return File(path, "", _filesystem(register.path), register.remembers(ttl), leases, trips)
+        return File(
+            path,
+            filesystem=_filesystem(register.path),
+            old_enough=register.remembers(ttl),
+            leases=leases,
+            round_trips=trips,
+        )
     except StoreUnavailable as exc:
-        return File(path, str(exc.__cause__ or exc))
+        return File(path, error=str(exc.__cause__ or exc))
 
 
 def _write(register: SQLiteRegister) -> None:
-    # It fits no version, and so changes nothing; but it needs the right to write.
+    # No cell has this version, so nothing changes. But it needs the permission to write.
     register.swap("politics doctor", b"", "no version")
 
 
 def _filesystem(path: Path) -> str:
-    """The kind of file system that `path` lies on."""
+    """Return the kind of file system that `path` is on; empty if unknown."""
     try:
         mounts = [line.split()[1:3] for line in Path("/proc/mounts").read_text().splitlines()]
     except OSError:
         return ""
     around = [(len(place), kind) for place, kind in mounts if path.resolve().is_relative_to(place)]
-    # Of several that are mounted in one place, the last one counts.
+    # If several are mounted at one place, the last one counts.
     return max(reversed(around), key=lambda mount: mount[0], default=(0, ""))[1]
 
 
 class _Link:
-    """A connection on which memcached's text protocol is spoken, by hand: what answers may be something else."""
+    """A connection to what may be memcached, or a proxy. It speaks the text protocol without a client library."""
 
     def __init__(self, register: MemcachedRegister) -> None:
         self.socket = socket.create_connection((register.host, register.port), register.timeout)
@@ -106,12 +112,12 @@ class _Link:
         self._lines = self.socket.makefile("rb")
 
     def ask(self, command: bytes) -> bytes:
-        """The one line that answers it."""
+        """Send a command and return the one line that answers it."""
         self.socket.sendall(command + b"\r\n")
         return self._line()
 
     def ask_for_many(self, command: bytes, prefix: bytes) -> list[bytes]:
-        """The lines that answer it, up to END, without their prefix."""
+        """Send a command and return the lines that answer it, up to END, without their prefix."""
         line, lines = self.ask(command), []
         while line != b"END":
             if not line.startswith(prefix):
@@ -121,7 +127,7 @@ class _Link:
         return lines
 
     def stats(self, command: bytes = b"stats") -> dict[str, str]:
-        """What `stats` says."""
+        """Return what `stats` says."""
         lines = self.ask_for_many(command, b"STAT ")
         return dict(line.decode(errors="replace").partition(" ")[::2] for line in lines)
 
@@ -133,19 +139,19 @@ class _Link:
 
 
 def server(register: MemcachedRegister, seconds: float) -> Server:
-    """One memcached server, watched for `seconds`."""
+    """Measure one memcached server, and watch its clock for `seconds`."""
     address = f"{register.host}:{register.port}"
     with contextlib.ExitStack() as stack:
         try:
             links = [_Link(register) for _ in range(CONNECTIONS)]
         except OSError as exc:
-            return Server(address, str(exc), reached=False)
+            return Server(address, error=str(exc), reached=False)
         for link in links:
             stack.enter_context(link.socket)
         try:
             return _measure(address, links, seconds)
         except (OSError, ValueError, KeyError) as exc:
-            return Server(address, str(exc))
+            return Server(address, error=str(exc))
 
 
 def _measure(address: str, links: list[_Link], seconds: float) -> Server:
@@ -161,13 +167,24 @@ def _measure(address: str, links: list[_Link], seconds: float) -> Server:
         ours = _ours(link) if int(stats["curr_items"]) <= MAX_LISTED else None
         ticks = tuple(_ticks(link, seconds))
     except (OSError, ValueError, KeyError):
-        # A proxy answers `stats` in another way, or not at all.
+        # A proxy answers `stats` differently, or not at all.
         return Server(address, round_trips=trips, version=version, meta=meta)
-    return Server(address, "", True, trips, version, processes, meta, stats, settings, ours, ticks, behind)
+    return Server(
+        address,
+        round_trips=trips,
+        version=version,
+        processes=processes,
+        meta=meta,
+        stats=stats,
+        settings=settings,
+        ours=ours,
+        ticks=ticks,
+        behind=behind,
+    )
 
 
 def _ours(link: _Link) -> int | None:
-    """How many items are ours; None if the server does not list them, or is listing them to somebody else."""
+    """Return how many items are ours; None if the server does not list them now."""
     try:
         return sum(key.startswith(b"politics") for key in link.ask_for_many(b"lru_crawler metadump all", b"key="))
     except ValueError:
@@ -175,7 +192,7 @@ def _ours(link: _Link) -> int | None:
 
 
 def _ticks(link: _Link, seconds: float) -> Iterator[Tick]:
-    """The moments at which the server's `uptime` changes."""
+    """Yield the moments at which the server's `uptime` changes."""
     end, earlier, sent = now() + seconds, None, 0.0
     while (asked := now()) < end:
         uptime = int(link.stats()["uptime"])
@@ -186,7 +203,7 @@ def _ticks(link: _Link, seconds: float) -> Iterator[Tick]:
 
 
 def _meta(link: _Link) -> str:
-    """What is wrong with the meta commands that leases use; empty if nothing is."""
+    """Return what is wrong with the meta commands that leases use; empty if nothing is."""
     key = b"politics-doctor-" + secrets.token_hex(8).encode()
     try:
         made = link.ask(b"ms %b 1 c T10 ME\r\n1" % key)

@@ -1,1 +1,1 @@
-"""Who is heard: what the members of a group say of themselves, and how."""
+"""Peers: how the members of a group hear of each other, and what they make of it."""

@@ -1,24 +1,24 @@
-"""What a member of a group says of itself, and what follows from what several of them say. Pure."""
+"""What a member of a group announces, and what follows from the announcements of several. Pure."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
-CONFIRM = 16.0
-"""Seconds for which two members must differ before that is reported. A store that restarts gets a new identity, which
-its users do not learn all at once; and whoever died or was cut off meanwhile still seems to use the old one, for as
-long as the beacon believes in the dead (LIFETIME)."""
+KIND = "peer"
+"""The kind of announcement by which a beacon knows a member."""
+LISTEN = 1.0
+"""Seconds in which every member answers a new listener. They answer at once, whatever the heartbeat is."""
 MAX_REPORTED = 100
-"""Peers that one worker reports, so that a flood of forged ones does not fill its log."""
+"""Peers that one worker reports at most, so that a flood of forged ones does not fill its log."""
 
 
 @dataclass(frozen=True, slots=True)
 class Peer:
-    """A member of a group, as it was last heard; a hint, never an authority.
+    """A member of a group, as it was last heard. This is a hint, never an authority.
 
-    `id` is random for each worker. `store` names the very store in which it looks for the lease, and is empty while it
-    cannot tell. `fence` is that of its term while it leads, else None.
+    `id` is random for each worker. `store` is the identity of the store in which it looks for the lease; it is empty
+    while the store does not tell. `fence` is that of its term while it leads, else None.
     """
 
     group: str
@@ -34,13 +34,13 @@ class Peer:
         return self.fence is not None
 
     def properties(self) -> dict[str, str]:
-        """As it is announced."""
+        """Return the properties under which it is announced; `parse` reads them."""
         texts = {"group": self.group, "id": self.id, "host": self.host, "pid": str(self.pid), "store": self.store}
         return texts | ({} if self.fence is None else {"fence": str(self.fence)})
 
 
-def understand(properties: Mapping[str, str]) -> Peer | None:
-    """Whom these properties announce; None where they make no sense, or would confuse a terminal."""
+def parse(properties: Mapping[str, str]) -> Peer | None:
+    """Return the peer that these properties announce; None if they are invalid or not printable."""
     texts = [properties.get(key, "") for key in ("group", "id", "host", "pid", "store", "fence")]
     group, id_, host, pid, store, fence = texts
     numbers = all(number.isascii() and number.isdecimal() for number in (pid, fence or "0"))
@@ -50,28 +50,39 @@ def understand(properties: Mapping[str, str]) -> Peer | None:
 
 
 def stores(peers: Iterable[Peer]) -> set[str]:
-    """The stores that are named; more than one is a split."""
+    """Return the stores that these peers name. More than one for a group is a split."""
     return {peer.store for peer in peers if peer.store}
 
 
 @dataclass(slots=True)
-class Doubts:
-    """Which peers have been on another store than ours, and since when, by peer and both stores."""
+class SplitDetector:
+    """Find the peers that use another store than ours, and for how long they have.
 
-    since: dict[tuple[str, str, str], float] = field(default_factory=dict)
+    A difference is reported after `confirm` seconds, which must be longer than the beacon believes in a peer that has
+    died. A store that restarts gets a new identity, which its users do not learn all at once. A peer that died
+    meanwhile still seems to use the old one until it is forgotten.
+    """
+
+    confirm: float
+    suspects: dict[tuple[str, str, str], float] = field(default_factory=dict)
+    """Since when a peer has differed, by its id, its store and our store."""
     reported: set[str] = field(default_factory=set)
 
-    def weigh(self, store: str, peers: Iterable[Peer], asked: float, now: float) -> list[Peer]:
-        """Those to be reported now, which each is once.
+    def check(self, store: str, peers: Iterable[Peer], asked: float, now: float) -> list[Peer]:
+        """Return the peers to report now. Each is returned once.
 
-        `asked` is when our own store was last asked who it is: whoever differs since later may be right.
+        Args:
+            store: the identity of our own store; empty while it is unknown.
+            peers: the other members of the group.
+            asked: when our own store was last asked for its identity. A peer that differs since later may be right.
+            now: the time, in seconds on the same clock.
         """
-        apart = {(p.id, p.store, store): p for p in peers if store and p.store and p.store != store}
-        self.since = {key: self.since.get(key, now) for key in apart}
-        certain = [
+        differing = {(p.id, p.store, store): p for p in peers if store and p.store and p.store != store}
+        self.suspects = {key: self.suspects.get(key, now) for key in differing}
+        confirmed = [
             peer
-            for key, peer in apart.items()
-            if asked >= self.since[key] and now - self.since[key] >= CONFIRM and peer.id not in self.reported
+            for key, peer in differing.items()
+            if asked >= self.suspects[key] and now - self.suspects[key] >= self.confirm and peer.id not in self.reported
         ][: MAX_REPORTED - len(self.reported)]
-        self.reported |= {peer.id for peer in certain}
-        return certain
+        self.reported |= {peer.id for peer in confirmed}
+        return confirmed

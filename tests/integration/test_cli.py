@@ -11,10 +11,14 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from politics.cli import main
+import election
+from election import Candidate, LeasePolicy, StoreUnavailable, open_register
+from politics.cli import resign
+from tests import commands
 from tests.integration.conftest import MakeStage
 from tests.integration.harness import Stage, wait_for
 from tests.integration.worker import now
@@ -143,26 +147,18 @@ def _(whole_demo: object) -> None:
     """Begin the demo with the first test."""
 
 
-def call(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str]:
+def call(*arguments: str, **environment: str) -> tuple[int, str]:
     """Run a command in this process; its exit status and all that it said."""
-    argv, sys.argv = sys.argv, ["politics", *arguments]
-    path = sys.path.copy()
-    try:
-        with pytest.raises(SystemExit) as left:
-            main()
-    finally:
-        sys.argv, sys.path[:] = argv, path
-    said = capsys.readouterr()
-    return int(left.value.code or 0), re.sub(r"[\s│]+", " ", said.out + said.err)
+    ended = commands.politics(*arguments, **environment)
+    return ended.status, ended.said
 
 
 # politics run
 
 
-@pytest.mark.parametrize("target", ["workers.py:Pork", "workers:Pork"])
-def test_run_runs_a_class_of_a_file_or_a_module(command: Start, old_memcached: Memcached, target: str) -> None:
+def test_run_runs_a_class_of_a_module(command: Start, old_memcached: Memcached) -> None:
     """Options override the class; the log says who was elected, with fence and slot, and why leadership ended."""
-    group = f"run {target}"
+    group, target = "run workers", "workers:Pork"
     options = ["--servers", old_memcached.address, "--group", group, "--iteration-length", "7", "--lease-ttl", "1"]
     runner = command("run", target, *options)
     runner.says(f"slot 1 {group} 7.0 1.0")
@@ -174,7 +170,7 @@ def test_run_runs_a_class_of_a_file_or_a_module(command: Start, old_memcached: M
 
 
 def test_run_ends_with_the_status_that_the_work_gives(command: Start, old_memcached: Memcached) -> None:
-    """`sys.exit(3)` in the work is the command's exit status."""
+    """`sys.exit(3)` in the work, here of a class of a file, is the command's exit status."""
     leaver = command("run", "workers.py:Leaver", "--servers", old_memcached.address, "--lease-ttl", "1")
     assert leaver.wait() == 3
 
@@ -201,31 +197,22 @@ def test_run_ends_with_the_status_that_the_work_gives(command: Start, old_memcac
         ([], "Missing argument"),
     ],
 )
-def test_run_refuses_what_cannot_be_run(
-    place: Path,
-    capsys: pytest.CaptureFixture[str],
-    monkeypatch: pytest.MonkeyPatch,
-    arguments: list[str],
-    sentence: str,
-) -> None:
+def test_run_refuses_what_cannot_be_run(place: Path, arguments: list[str], sentence: str) -> None:
     """Wrong usage: exit status 2, and a sentence that names what is wrong."""
-    monkeypatch.chdir(place)
-    monkeypatch.setenv("COLUMNS", "300")
-    monkeypatch.setenv("POLITICS_STORE", "memory://cli")
-    status, said = call(capsys, "run", *arguments)
-    assert (status, sentence in said) == (2, True), said
+    ended = commands.politics("run", *arguments, cwd=place, POLITICS_STORE="memory://cli")
+    assert (ended.status, sentence in ended.said) == (2, True), ended
 
 
 # politics status
 
 
-def test_status_shows_who_leads(stage: Stage, old_memcached: Memcached, capsys: pytest.CaptureFixture[str]) -> None:
+def test_status_shows_who_leads(stage: Stage, old_memcached: Memcached) -> None:
     """As a table and as JSON: host, process, fence, slot and its state, the time left; a dead leader shows as such."""
     (process,) = stage.start()
     _, election = stage.elected()
     stage.wait("effect")
     group, where = stage.options["group"], ["--servers", old_memcached.address]
-    status, said = call(capsys, "status", group, "nobody's", *where, "--json")
+    status, said = call("status", group, "nobody's", *where, "--json")
     assert status == 0
     led, unknown = json.loads(said)
     assert led["leader"] == {"host": os.uname().nodename[:64], "pid": process.pid}
@@ -233,33 +220,31 @@ def test_status_shows_who_leads(stage: Stage, old_memcached: Memcached, capsys: 
     assert (led["slot"], led["work"]) == (1, "running")
     assert 0 < led["lease_left"] <= 1
     assert (unknown["group"], unknown["state"], unknown["leader"]) == ("nobody's", "unknown", None)
-    status, said = call(capsys, "status", group, *where)
+    status, said = call("status", group, *where)
     assert status == 0
     assert re.search(rf"{group} led {os.uname().nodename}:{process.pid} {election['fence']} 1 running [01]\.\d s", said)
     process.send(signal.SIGKILL)
 
     def silent() -> list[dict[str, object]]:
-        rows = json.loads(call(capsys, "status", group, *where, "--json")[1])
+        rows = json.loads(call("status", group, *where, "--json")[1])
         return [row for row in rows if row["state"] == "silent"]
 
     (dead,) = wait_for(silent, "the leader's silence")
     assert (dead["leader"], dead["lease_left"]) == ({"host": os.uname().nodename[:64], "pid": process.pid}, 0)
-    assert f"{group} silent" in call(capsys, "status", group, *where)[1]
+    assert f"{group} silent" in call("status", group, *where)[1]
 
 
-def test_status_lists_what_the_store_can_list(
-    make_stage: MakeStage, place: Path, old_memcached: Memcached, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_status_lists_what_the_store_can_list(make_stage: MakeStage, place: Path, old_memcached: Memcached) -> None:
     """SQLite can, memcached cannot: who is not heard either must be named."""
     stage = make_stage(f"sqlite:///{place}/store.db", lease_ttl=0.2)
     groups = [f"{stage.options['group']}{letter}" for letter in "ab"]
     for group in groups:
         stage.thread(group=group, announce=False)
     wait_for(lambda: len(stage.events("elected")) == 2, "two leaders")
-    status, said = call(capsys, "status", "--store", stage.options["store"], "--json")
+    status, said = call("status", "--store", stage.options["store"], "--json")
     assert status == 0
     assert [row["group"] for row in json.loads(said) if row["group"] in groups] == groups
-    said = call(capsys, "status", "--store", old_memcached.url)[1]
+    said = call("status", "--store", old_memcached.url)[1]
     assert not any(group in said for group in groups)
 
 
@@ -280,26 +265,24 @@ def test_status_watches(command: Start, stage: Stage, old_memcached: Memcached) 
 # politics resign
 
 
-def test_resign_hands_over(stage: Stage, old_memcached: Memcached, capsys: pytest.CaptureFixture[str]) -> None:
+def test_resign_hands_over(stage: Stage, old_memcached: Memcached) -> None:
     """The leader stops its work and another one is elected: exit status 0."""
     stage.start(2)
     leader, election = stage.elected()
     asked = now()
-    status, said = call(capsys, "resign", stage.options["group"], "--servers", old_memcached.address)
+    status, said = call("resign", stage.options["group"], "--servers", old_memcached.address)
     assert status == 0, said
     assert f":{leader.pid} (fence {election['fence']}) has handed over" in said
     assert "asked to hand over" in stage.wait("refused", who=leader.name)["why"]
     assert stage.elected(after=asked)[1]["fence"] > election["fence"]
 
 
-def test_resign_takes_nothing_from_a_leader_that_does_not_listen(
-    stage: Stage, old_memcached: Memcached, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_resign_takes_nothing_from_a_leader_that_does_not_listen(stage: Stage, old_memcached: Memcached) -> None:
     """It goes on leading, and the command says so with exit status 1."""
     stage.start(2, work="ignore")
     _, election = stage.elected()
     group, where = stage.options["group"], ["--servers", old_memcached.address]
-    status, said = call(capsys, "resign", group, *where, "--timeout", "1.2")
+    status, said = call("resign", group, *where, "--timeout", "1.2")
     assert status == 1
     assert "has not handed over within 1.2 s; it leads as long as it renews its lease" in said
     asked = now()
@@ -307,20 +290,44 @@ def test_resign_takes_nothing_from_a_leader_that_does_not_listen(
     assert len(stage.events("elected")) == 1
 
 
-def test_resign_of_nobody(old_memcached: Memcached, capsys: pytest.CaptureFixture[str]) -> None:
+def test_resign_of_nobody(old_memcached: Memcached) -> None:
     """Where nobody leads, nobody can be asked: exit status 1; 2 where the group cannot be one, 1 without a store."""
     where = ["--servers", old_memcached.address]
-    assert call(capsys, "resign", "nobody", *where) == (1, "politics: nobody leads 'nobody' ")
-    assert call(capsys, "resign", " ", *where)[0] == 2
-    status, said = call(capsys, "resign", "nobody", "--servers", "127.0.0.1:1")
+    assert call("resign", "nobody", *where) == (1, "politics: nobody leads 'nobody'")
+    assert call("resign", " ", *where)[0] == 2
+    status, said = call("resign", "nobody", "--servers", "127.0.0.1:1")
     assert status == 1
     assert "memcached at 127.0.0.1:1 did not answer" in said
+
+
+def test_resign_waits_for_a_store_that_falls_silent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It says so once, and goes on when the store answers again."""
+    silent = 3
+
+    def look(*arguments: Any) -> Any:
+        nonlocal silent
+        silent -= 1
+        if silent >= 0:
+            raise StoreUnavailable("the store has gone")
+        term.resign()
+        return election.look(*arguments)
+
+    monkeypatch.setattr(resign, "LONGEST", 0.04)
+    monkeypatch.setattr(resign, "look", look)
+    store = f"sqlite:///{tmp_path}/store.db"
+    with (
+        contextlib.closing(open_register(store)) as register,
+        Candidate(register, "pork", LeasePolicy(ttl=0.5)).campaign() as term,
+    ):
+        ended = commands.politics("resign", "pork", "--store", store)
+    assert (ended.status, ended.err) == (0, "politics: waiting for the store: the store has gone\n")
+    assert ended.out.endswith("has handed over\n")
 
 
 # politics demo
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
 def test_an_interrupted_demo_leaves_no_process_behind(command: Start, number: signal.Signals) -> None:
     """Whether it is asked to end or killed, its workers end with it."""
     demo = command("demo")

@@ -2,11 +2,8 @@
 
 import contextlib
 import json
-import os
 import socket
 import socketserver
-import subprocess
-import sys
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -15,25 +12,30 @@ from typing import Any
 import pytest
 
 from election import Candidate, LeasePolicy, open_register
+from politics.cli import doctor as command
+from tests.commands import Result, politics
 from tests.memcached import Memcached
-
-POLITICS = Path(sys.executable).with_name("politics")
 
 Finding = dict[str, str]
 
 
+@pytest.fixture(autouse=True)
+def _(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No test but one compares clocks, which takes seconds; and nobody names a store for all."""
+    monkeypatch.setattr(command, "WATCHED", 0.0)
+    monkeypatch.delenv("POLITICS_STORE", raising=False)
+
+
+def run(*options: str, **environment: str) -> Result:
+    """Run the doctor; by default nobody on the network is heard, so that other tests are not."""
+    return politics("doctor", *options, **{"POLITICS_INTERFACES": "203.0.113.1"} | environment)
+
+
 def doctor(*options: str, **environment: str) -> tuple[int, list[Finding]]:
-    """Exit status and findings; by default nobody on the network is heard, so that other tests are not."""
-    environment = {"POLITICS_INTERFACES": "203.0.113.1"} | environment
-    run = subprocess.run(
-        [POLITICS, "doctor", "--json", *options],
-        capture_output=True,
-        text=True,
-        timeout=30,
-        env={key: value for key, value in os.environ.items() if key != "POLITICS_STORE"} | environment,
-    )
-    assert run.stdout, run.stderr
-    return run.returncode, json.loads(run.stdout)
+    """Exit status and findings."""
+    ended = run("--json", *options, **environment)
+    assert ended.out, ended.err
+    return ended.status, json.loads(ended.out)
 
 
 def of_level(level: str, findings: list[Finding], about: str = "") -> str:
@@ -41,8 +43,9 @@ def of_level(level: str, findings: list[Finding], about: str = "") -> str:
     return "\n".join(each["text"] for each in findings if each["level"] == level and about in each["subject"])
 
 
-def test_a_sound_server_and_one_that_is_not_there(memcached: Memcached) -> None:
+def test_a_sound_server_and_one_that_is_not_there(memcached: Memcached, monkeypatch: pytest.MonkeyPatch) -> None:
     """Two servers: of one it says how fast it is and what is ours in it, of the other that nobody can lead."""
+    monkeypatch.setattr(command, "WATCHED", 3.2)
     with (
         contextlib.closing(open_register(memcached.url)) as register,
         Candidate(register, "doctor", LeasePolicy(ttl=0.5)).campaign(),
@@ -64,7 +67,7 @@ def test_a_server_with_a_past(own_memcached: Memcached) -> None:
     status, findings = doctor("--store", own_memcached.url, "--lease-ttl", "1")
     assert status == 0
     said = of_level("advice", findings, "memcached")
-    assert "items for want of room" in said
+    assert "items for lack of memory" in said
     assert "was flushed 1 times" in said
     for number in range(9):
         own_memcached.ask(f"set item{number} 0 0 1\r\nx")
@@ -90,7 +93,7 @@ def test_a_store_that_nobody_named(tmp_path: Path) -> None:
     """The default elects a leader of each machine; a variable is a name."""
     status, findings = doctor(XDG_STATE_HOME=str(tmp_path))
     assert status == 0
-    assert "each machine has its own" in of_level("advice", findings, "store")
+    assert "each machine has its own leader" in of_level("advice", findings, "store")
     status, findings = doctor(POLITICS_STORE="memory://")
     assert status == 1
     assert "each process leads" in of_level("danger", findings, "store")
@@ -98,11 +101,9 @@ def test_a_store_that_nobody_named(tmp_path: Path) -> None:
 
 def test_lines_for_people(tmp_path: Path) -> None:
     """One line for each finding, with its remedy."""
-    command = [POLITICS, "doctor", "--store", f"sqlite:///{tmp_path}/leases.db"]
-    nobody = os.environ | {"POLITICS_INTERFACES": "203.0.113.1"}
-    lines = subprocess.run(
-        command, env=nobody, capture_output=True, text=True, timeout=30, check=True
-    ).stdout.splitlines()
+    ended = run("--store", f"sqlite:///{tmp_path}/leases.db")
+    assert ended.status == 0
+    lines = ended.out.splitlines()
     assert all(line.startswith(("fine    ", "advice  ")) for line in lines)
     assert any(line.endswith("-> nothing: it passes") for line in lines)
 

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.commands import politics
 from tests.integration.harness import wait_for
 
 POLITICS = (sys.executable, "-c", "from politics.cli import main; main()")
@@ -99,26 +100,24 @@ def test_a_leader_and_a_standby_and_a_takeover(run: Run) -> None:
     assert second.process.returncode == 0
 
 
-def refused(folder: Path, *command: str) -> str:
+def refused(folder: Path, port: object) -> str:
     """The error of a command that is wrong usage, as one line."""
     (folder / "mailer.py").write_text(WORKER)
-    options = ["run", "mailer.py:Mailer", "--store", "memory://", "--metrics-port"]
-    done = subprocess.run(
-        [*command[:-1], *options, command[-1]], cwd=folder, capture_output=True, text=True, timeout=20
-    )
-    assert done.returncode == 2
-    return " ".join(re.sub("[│╭╮╰╯─]", " ", done.stderr).split())
+    ended = politics("run", "mailer.py:Mailer", "--store", "memory://", "--metrics-port", port, cwd=folder)
+    assert ended.status == 2
+    return ended.said
 
 
 def test_a_port_that_is_taken_is_named(tmp_path: Path) -> None:
     """And so is one that cannot be."""
     with socket.create_server(("", 0)) as taken:
-        port = str(taken.getsockname()[1])
-        assert f"--metrics-port {port} cannot be used: Address already in use" in refused(tmp_path, *POLITICS, port)
-    assert "--metrics-port" in refused(tmp_path, *POLITICS, "65536")
+        port = taken.getsockname()[1]
+        assert f"--metrics-port {port} cannot be used: Address already in use" in refused(tmp_path, port)
+    assert "--metrics-port" in refused(tmp_path, 65536)
 
 
-def test_without_the_extra_it_says_what_to_install(tmp_path: Path) -> None:
+def test_without_the_extra_it_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Only whoever asks for metrics needs the library."""
-    code = "import sys; sys.modules['prometheus_client'] = None; from politics.cli import main; main()"
-    assert "pip install 'politics[metrics]'" in refused(tmp_path, sys.executable, "-c", code, "0")
+    monkeypatch.delitem(sys.modules, "politics.metrics", raising=False)
+    monkeypatch.setitem(sys.modules, "prometheus_client", None)
+    assert "pip install 'politics[metrics]'" in refused(tmp_path, 0)

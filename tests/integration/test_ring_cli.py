@@ -1,6 +1,7 @@
-"""`politics ring`, as a process of its own."""
+"""`politics ring`; as a process of its own where it serves."""
 
 import json
+import re
 import signal
 import socket
 import sys
@@ -9,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from discovery.remote import Client
-from discovery.rings import Registration, RingFinger
+from discovery.rings import Registration, RingFinger, RingServer
+from tests.commands import politics
 from tests.processes import Process, running
 
 POLITICS = str(Path(sys.executable).parent / "politics")
@@ -32,7 +34,7 @@ def test_it_serves_until_a_signal_comes(number: signal.Signals) -> None:
         finger = RingFinger([HOST], port_of(ring))
         with Registration(Clock(), description="ticks", finger=finger) as registration:
             assert registration.wait(10)
-            assert "remote://" in ring.line("registered Clock")
+            assert re.search(r"registered Clock  \S+:\d+\S*  ticks", ring.line("registered Clock"))
         ring.line("expired Clock")
         ring.popen.send_signal(number)
         code, output = ring.result()
@@ -42,23 +44,21 @@ def test_it_serves_until_a_signal_comes(number: signal.Signals) -> None:
 def test_it_lists_by_host() -> None:
     """Every service of every ring that is found, for people and for programs."""
     with (
-        running(POLITICS, "ring", "--port", "0", "--host", HOST) as one,
-        running(POLITICS, "ring", "--port", "0", "--host", HOST) as two,
+        RingServer(port=0, host=HOST, announce=False) as one,
+        RingServer(port=0, host=HOST, announce=False) as two,
         Client() as client,
     ):
-        ports = [port_of(ring) for ring in (one, two)]
+        ports = [one.port, two.port]
         for port in ports:
             ring = RingFinger([HOST], port, client=client).lookup_ring_any()
             ring.write(("name", f"Plain{port}", "no reference", "text"))
             ring.write(("another", "tuple"))
         hosts = [word for port in ports for word in ("--host", f"{HOST}:{port}")]
-        with running(POLITICS, "ring", "--list", *hosts) as listed:
-            code, output = listed.result()
-        assert (code, output.splitlines()[0]) == (0, HOST)
-        assert all(f"Plain{port}" in output for port in ports)
-        with running(POLITICS, "ring", "--list", "--json", *hosts) as listed:
-            code, output = listed.result()
-        assert {service["name"] for service in json.loads(output)[HOST]} == {f"Plain{port}" for port in ports}
+        listed = politics("ring", "--list", *hosts)
+        assert (listed.status, listed.out.splitlines()[0]) == (0, HOST)
+        assert all(f"Plain{port}" in listed.out for port in ports)
+        listed = politics("ring", "--list", "--json", *hosts)
+        assert {service["name"] for service in json.loads(listed.out)[HOST]} == {f"Plain{port}" for port in ports}
 
 
 def test_a_stranger_cannot_command_the_terminal() -> None:
@@ -66,10 +66,9 @@ def test_a_stranger_cannot_command_the_terminal() -> None:
     with running(POLITICS, "ring", "--port", "0", "--host", HOST, "--verbose") as one, Client() as client:
         ring = RingFinger([HOST], port_of(one), client=client).lookup_ring_any()
         ring.write(("name", "Evil", "no reference", "\x1b]0;owned\x07 [/b]\x9b2J\u202e"))
-        with running(POLITICS, "ring", "--list", "--host", f"{HOST}:{port_of(one)}") as listed:
-            code, output = listed.result()
-        assert code == 0
-        for said in (output.splitlines()[1], one.line("registered Evil")):
+        listed = politics("ring", "--list", "--host", f"{HOST}:{port_of(one)}")
+        assert listed.status == 0
+        for said in (listed.out.splitlines()[1], one.line("registered Evil")):
             assert "owned" in said
             assert said.isprintable()
 
@@ -86,15 +85,12 @@ def test_a_stranger_cannot_command_the_terminal() -> None:
 )
 def test_what_goes_wrong(arguments: list[str], code: int, said: str) -> None:
     """A message that names the trouble, and 1 for failure, 2 for wrong usage."""
-    with running(POLITICS, "ring", *arguments) as ring:
-        ended, output = ring.result()
-    assert (ended, said in output) == (code, True), output
-    assert "Traceback" not in output
+    ended = politics("ring", *arguments)
+    assert (ended.status, said in ended.said) == (code, True), ended
 
 
 def test_a_port_that_is_taken() -> None:
     """It fails, and says why."""
     with socket.create_server((HOST, 0)) as taken:
-        with running(POLITICS, "ring", "--host", HOST, "--port", str(taken.getsockname()[1])) as ring:
-            ended, output = ring.result()
-        assert (ended, "in use" in output) == (1, True), output
+        ended = politics("ring", "--host", HOST, "--port", taken.getsockname()[1])
+    assert (ended.status, "in use" in ended.said) == (1, True), ended

@@ -101,7 +101,7 @@ def test_a_server_that_is_not_sound(change: dict[str, Any], level: Level, text: 
 @pytest.mark.parametrize(
     ("stats", "settings", "level", "text"),
     [
-        ({"evictions": "7"}, "on", Level.ADVICE, "has dropped 7 items for want of room, so each first election waits"),
+        ({"evictions": "7"}, "on", Level.ADVICE, "has dropped 7 items for lack of memory, so each first"),
         ({"store_no_memory": "2"}, "off", Level.ADVICE, "has dropped 2 items"),
         ({"cmd_flush": "2"}, "on", Level.ADVICE, "was flushed 2 times"),
         ({"total_items": "4"}, "on", Level.DANGER, "stats reset"),

@@ -1,9 +1,16 @@
-"""What `politics lock` makes of the record that it finds."""
+"""What `politics lock` makes of the record that it finds, and how commands wait for a store."""
+
+import signal
 
 import pytest
+import typer
 
+from discovery.signals import SignalQueue
+from election import StoreUnavailable
+from election.clock import SystemClock
 from election.record import Record, State
 from election.rules import View
+from politics.cli import common
 from politics.cli.lock import held
 
 NOW = 1_000_000
@@ -31,3 +38,63 @@ def view(state: State = State.HELD, seq: int = 1, age_ms: int = 0) -> View:
 def test_a_holder_seems_to_be_alive(first: View, now: View, expected: bool, why: str) -> None:
     """One that seems to be is not waited for; where it may have died, the lease's time is worth waiting."""
     assert held(first, now, NOW) is expected, why
+
+
+class Silent:
+    """A store that answers after some failures."""
+
+    def __init__(self, failures: int) -> None:
+        self.failures = failures
+
+    def __call__(self) -> str:
+        self.failures -= 1
+        if self.failures >= 0:
+            raise StoreUnavailable(f"gone, {self.failures}")
+        return "the answer"
+
+
+def test_a_store_is_waited_for_until_it_answers() -> None:
+    """Each failure is told to `say`, and the answer is returned."""
+    said: list[str] = []
+    with SignalQueue() as signals:
+        asking = common.when_the_store_answers(signals, float("inf"), 0.01, said.append)
+        assert asking(Silent(3)) == "the answer"
+    assert said == [f"waiting for the store: gone, {left}" for left in (2, 1, 0)]
+
+
+def test_a_store_is_not_waited_for_past_the_end() -> None:
+    """Its error is raised then, and at once if there is no time at all."""
+    said: list[str] = []
+    now = SystemClock().now
+    with SignalQueue() as signals:
+        with pytest.raises(StoreUnavailable, match="gone, 98"):
+            common.when_the_store_answers(signals, now(), 1.0, said.append)(Silent(99))
+        assert said == []
+        with pytest.raises(StoreUnavailable):
+            common.when_the_store_answers(signals, now() + 0.05, 3600.0, said.append)(Silent(99))
+        assert said != []
+
+
+def test_a_signal_ends_the_wait_for_a_store() -> None:
+    """With 128 and its number, as a shell has it; one that is only news does not."""
+    with SignalQueue(signal.SIGINT) as signals:
+        for number in (signal.SIGWINCH, signal.SIGCHLD, signal.SIGINT):
+            signals.put(number)
+        with pytest.raises(typer.Exit) as left:
+            common.when_the_store_answers(signals, float("inf"), 3600.0, lambda _: None)(Silent(99))
+    assert left.value.exit_code == 130
+
+
+def test_clients_that_failed_together_do_not_come_back_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The waits of a hundred commands grow up to the longest, and differ."""
+    waits: list[list[float]] = []
+    monkeypatch.setattr(common, "pause", lambda _, seconds: waits[-1].append(seconds))
+    with SignalQueue() as signals:
+        for _ in range(100):
+            waits.append([])
+            common.when_the_store_answers(signals, float("inf"), 2.0, lambda _: None)(Silent(10))
+    assert all(0.05 <= seconds <= 2.0 for each in waits for seconds in each)
+    assert max(each[0] for each in waits) <= 0.1
+    last = sorted(each[-1] for each in waits)
+    assert last[-1] - last[0] > 1.0
+    assert len(set(last)) > 90

@@ -1,12 +1,18 @@
-"""The names that users import: all there, in order, explained, and one root error per package."""
+"""The names that users import: all there, in order, explained, one root error per package, and imported late."""
 
 import ast
 import importlib
 import inspect
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 
 import pytest
+
+import discovery
 
 ROOT = Path(__file__).parents[2]
 PACKAGES = [
@@ -43,13 +49,58 @@ def test_all_is_complete(package: ModuleType) -> None:
     tree = ast.parse(Path(package.__file__ or "").read_text())
     ours = {
         alias.asname or alias.name
-        for node in tree.body
+        for node in imports(tree)
         if isinstance(node, ast.ImportFrom)
         and (node.module or "").split(".")[0] in ("election", "politics", "discovery")
         for alias in node.names
     }
     ours |= {node.name for node in tree.body if isinstance(node, ast.ClassDef | ast.FunctionDef)}
     assert {name for name in ours if not name.startswith("_")} == set(package.__all__)
+
+
+def imports(tree: ast.Module) -> Iterator[ast.stmt]:
+    """The statements of a module, and those that only a type checker sees."""
+    for node in tree.body:
+        checking = isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING"
+        yield from node.body if isinstance(node, ast.If) and checking else [node]
+
+
+def test_lazy_names_are_those_that_type_checkers_see() -> None:
+    """`discovery` finds each name where its block for type checkers says, keeps it, and lists it."""
+    tree = ast.parse(Path(discovery.__file__ or "").read_text())
+    seen = {
+        alias.name: node.module
+        for node in imports(tree)
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("discovery.")
+        for alias in node.names
+    }
+    assert {name: f"discovery.{home}" for name, home in discovery._HOMES.items()} == seen
+    for name, home in seen.items():
+        assert getattr(discovery, name) is getattr(importlib.import_module(home or ""), name)
+    assert set(discovery.__all__) <= set(dir(discovery))
+    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+        _ = discovery.nothing
+
+
+HEAVY = ["discovery.beacon", "discovery.registry", "zeroconf", "rich", "typer", "platformdirs", "pymemcache", "sqlite3"]
+
+
+@pytest.mark.parametrize(
+    ("code", "unwanted"),
+    [
+        ("import politics, election", ["discovery", *HEAVY]),
+        ("import discovery, discovery.signals, discovery.errors", ["discovery.tuples", "discovery.remote", *HEAVY]),
+        (
+            "import politics.cli; politics.cli.app(['--help'], standalone_mode=False)",
+            ["discovery.beacon", "discovery.remote", "zeroconf", "politics.cli.run", "politics.command", "sqlite3"],
+        ),
+    ],
+)
+def test_imports_are_light(code: str, unwanted: list[str]) -> None:
+    """What a program does not use is not imported: `politics` alone imports nothing of `discovery`."""
+    script = f"{code}\nimport json, sys; print(json.dumps(list(sys.modules)))"
+    run = subprocess.run([sys.executable, "-c", script], check=True, capture_output=True, text=True, timeout=20)
+    assert not set(unwanted) & set(json.loads(run.stdout.splitlines()[-1]))
 
 
 def test_everything_is_explained(package: ModuleType) -> None:

@@ -11,7 +11,9 @@ from election import Candidate, LeaseTerm
 from election.stores.memory import MemoryRegister
 from politics import Peer
 from politics.group import membership
-from politics.group.membership import LISTEN, NUDGE_EVERY, Assembly, Membership
+from politics.group.directory import PeerDirectory
+from politics.group.membership import NUDGE_EVERY, Membership
+from politics.group.peers import LISTEN
 
 LEADER = Peer("pork", "a1", "alice", 17, "memory:1", fence=5)
 STANDBY = Peer("pork", "a1", "alice", 17, "memory:1")
@@ -24,8 +26,8 @@ class Standby:
         self.nudges, self.announced = 0, list[dict[str, str]]()
         candidate = SimpleNamespace(name="pork", id="me", nudge=self._nudge)
         self.membership = Membership(cast(Candidate, candidate), MemoryRegister())
-        self.assembly = Assembly()
-        self.assembly.members = (self.membership,)
+        self.directory = PeerDirectory()
+        self.directory.members = (self.membership,)
         self.heard: dict[str, Peer] = {}
         announcement = SimpleNamespace(update=self.announced.append)
         self.beacon = cast(Beacon, SimpleNamespace(announce=lambda *_: announcement))
@@ -35,7 +37,7 @@ class Standby:
 
     def hear(self, change: Change, peer: Peer) -> None:
         sighting = Sighting("peer", f"peer-{peer.id}", peer.properties(), ())
-        self.assembly._hear(self.heard, change, sighting)
+        self.directory._hear(self.heard, change, sighting)
 
 
 @pytest.fixture
@@ -75,14 +77,14 @@ def test_an_end_that_was_seen_early_is_announced_again(clock: list[float]) -> No
     leader = Standby()
     term = SimpleNamespace(fence=5, valid=True)
     leader.membership.tell(cast(LeaseTerm, term))
-    leader.membership.say(leader.beacon)
+    leader.membership.announce(leader.beacon)
     term.valid = False
-    leader.membership.say(leader.beacon)
+    leader.membership.announce(leader.beacon)
     early = len(leader.announced)
-    leader.membership.say(leader.beacon)
+    leader.membership.announce(leader.beacon)
     assert len(leader.announced) == early == 1
     leader.membership.tell(None)
-    leader.membership.say(leader.beacon)
+    leader.membership.announce(leader.beacon)
     assert leader.announced[early:] == leader.announced[:early]
 
 
@@ -90,29 +92,29 @@ def test_a_nudge_that_comes_too_soon_is_made_up_for(clock: list[float]) -> None:
     """Two changes within a moment: the second may be the one that matters."""
     standby = Standby()
     standby.hear("added", LEADER)
-    standby.assembly.wake.clear()
+    standby.directory.wake.clear()
     clock[0] += NUDGE_EVERY / 2
     standby.hear("changed", STANDBY)
     assert standby.nudges == 1
-    assert standby.assembly.wake.is_set()
-    tend(standby)
+    assert standby.directory.wake.is_set()
+    update(standby)
     assert standby.nudges == 1
     clock[0] += NUDGE_EVERY
-    tend(standby)
-    tend(standby)
+    update(standby)
+    update(standby)
     assert standby.nudges == 2
 
 
 def test_who_joins_looks_once_more_when_all_have_been_heard(clock: list[float]) -> None:
     """A leader that resigned before it was heard of is no change."""
     standby = Standby()
-    tend(standby)
+    update(standby)
     assert standby.nudges == 0
     clock[0] += LISTEN
-    tend(standby)
-    tend(standby)
+    update(standby)
+    update(standby)
     assert standby.nudges == 1
 
 
-def tend(standby: Standby) -> Any:
-    return standby.membership.tend(standby.beacon)
+def update(standby: Standby) -> Any:
+    return standby.membership.update(standby.beacon)

@@ -5,13 +5,17 @@ from typing import Any
 
 import pytest
 
-from discovery.beacon import LIFETIME, Sighting
-from election import Candidate, Register, StoreUnavailable
+from discovery.beacon import Beacon, Sighting
+from election import BadPolicy, Candidate, LeasePolicy, Register, StoreUnavailable
 from election.stores.memory import MemoryRegister
-from politics import Peer
+from politics import Peer, TokenWorker
 from politics.doctor.findings import Level, of_peers
-from politics.group.membership import Membership, _assemblies, note
-from politics.group.peers import CONFIRM, MAX_REPORTED, Doubts, understand
+from politics.group.directory import _directories, record
+from politics.group.membership import CONFIRM, Membership
+from politics.group.peers import MAX_REPORTED, SplitDetector, parse
+from politics.settings import heartbeat
+
+CONFIRMED = 16.0
 
 ALICE = Peer("pork", "a1", "alice", 17, "memcached:1", fence=5)
 BOB = Peer("pork", "b1", "bob", 18, "memcached:1")
@@ -20,7 +24,7 @@ BOB = Peer("pork", "b1", "bob", 18, "memcached:1")
 @pytest.mark.parametrize("peer", [ALICE, BOB, Peer("schweinebraten ü", "x", "h", 1)])
 def test_what_is_announced_is_understood(peer: Peer) -> None:
     """Whoever announces himself is known again, leader or not, with and without a store."""
-    assert understand(peer.properties()) == peer
+    assert parse(peer.properties()) == peer
     assert peer.leads == (peer is ALICE)
 
 
@@ -33,55 +37,74 @@ def test_what_is_announced_is_understood(peer: Peer) -> None:
 )  # fmt: skip
 def test_nonsense_is_nobody(change: dict[str, str]) -> None:
     """What lacks a part, is no number where there should be one, or would move a terminal's cursor, is ignored."""
-    assert understand(ALICE.properties() | change) is None
+    assert parse(ALICE.properties() | change) is None
 
 
 def test_who_differs_for_long_enough_is_reported_once() -> None:
     """Not at once, since a restarted store gets a new identity, and not before ours was asked again; then once."""
-    doubts = Doubts()
-    assert doubts.weigh("memcached:2", [ALICE], asked=0.0, now=10.0) == []
-    assert doubts.weigh("memcached:2", [ALICE], asked=9.0, now=10.0 + CONFIRM) == []
-    assert doubts.weigh("memcached:2", [ALICE], asked=10.5, now=10.0 + CONFIRM) == [ALICE]
-    assert doubts.weigh("memcached:2", [ALICE, BOB], asked=10.5, now=40.0) == []
-    assert doubts.weigh("memcached:2", [ALICE, BOB], asked=40.0, now=40.0 + CONFIRM) == [BOB]
+    splits = SplitDetector(CONFIRMED)
+    assert splits.check("memcached:2", [ALICE], asked=0.0, now=10.0) == []
+    assert splits.check("memcached:2", [ALICE], asked=9.0, now=10.0 + CONFIRMED) == []
+    assert splits.check("memcached:2", [ALICE], asked=10.5, now=10.0 + CONFIRMED) == [ALICE]
+    assert splits.check("memcached:2", [ALICE, BOB], asked=10.5, now=40.0) == []
+    assert splits.check("memcached:2", [ALICE, BOB], asked=40.0, now=40.0 + CONFIRMED) == [BOB]
 
 
 def test_who_agrees_meanwhile_is_not_reported() -> None:
     """The time begins again with the next difference."""
-    doubts = Doubts()
-    doubts.weigh("memcached:2", [ALICE], asked=0.0, now=0.0)
-    doubts.weigh("memcached:1", [ALICE], asked=1.0, now=1.0)
-    assert doubts.weigh("memcached:2", [ALICE], asked=2.0, now=CONFIRM) == []
+    splits = SplitDetector(CONFIRMED)
+    splits.check("memcached:2", [ALICE], asked=0.0, now=0.0)
+    splits.check("memcached:1", [ALICE], asked=1.0, now=1.0)
+    assert splits.check("memcached:2", [ALICE], asked=2.0, now=CONFIRMED) == []
 
 
 def test_a_store_that_restarts_again_and_again_is_no_split() -> None:
     """Whoever is slow to learn its new identity each time is on another store only until then."""
-    doubts = Doubts()
+    splits = SplitDetector(CONFIRMED)
     for number in range(10):
-        moment = number * CONFIRM / 2
+        moment = number * CONFIRMED / 2
         late = Peer("pork", "a1", "alice", 17, f"memcached:{number}")
-        assert doubts.weigh(f"memcached:{number + 1}", [late], asked=moment, now=moment) == []
+        assert splits.check(f"memcached:{number + 1}", [late], asked=moment, now=moment) == []
 
 
 def test_the_dead_are_not_accused() -> None:
-    """Who died while the store restarted never learns its new identity, and is heard for a while yet."""
-    assert CONFIRM > LIFETIME + 2
+    """A peer that died while the store restarted never learns its new identity; it is forgotten before the report."""
+    believed = 3.0 + 0.25  # heartbeats: a beacon forgets a quarter late at most
+    looked = 0.25  # and the directory looks every quarter
+    assert believed + looked < CONFIRM
+    assert membership("memory://").splits.confirm == CONFIRM * heartbeat() == CONFIRM * Beacon().period
+
+
+@pytest.mark.parametrize(("text", "seconds"), [("", 4.0), ("0.4", 0.4), ("60", 60.0), ("1e1", 10.0)])
+def test_the_heartbeat_is_read_from_the_environment(monkeypatch: pytest.MonkeyPatch, text: str, seconds: float) -> None:
+    """`$POLITICS_HEARTBEAT` is a number of seconds, by default 4; the time to a report follows from it."""
+    monkeypatch.setenv("POLITICS_HEARTBEAT", text)
+    assert heartbeat() == seconds
+    assert membership("memory://").splits.confirm == CONFIRM * seconds
+
+
+@pytest.mark.parametrize("text", ["often", "0", "-4", "0.09", "61", "nan", "inf", " "])
+def test_a_heartbeat_that_cannot_be_is_refused(monkeypatch: pytest.MonkeyPatch, text: str) -> None:
+    """The error names the variable and its value, when the worker is made."""
+    monkeypatch.setenv("POLITICS_HEARTBEAT", text)
+    with pytest.raises(BadPolicy, match=r"\$POLITICS_HEARTBEAT must be between 0\.1 and 60 seconds, not '"):
+        TokenWorker(group="pork", store="memory://")
 
 
 @pytest.mark.parametrize(("ours", "theirs"), [("", "memcached:1"), ("memcached:1", ""), ("", "")])
 def test_a_store_that_is_not_known_is_no_other_store(ours: str, theirs: str) -> None:
     """Nobody is accused while a store does not answer."""
-    doubts = Doubts()
-    for moment in (0.0, CONFIRM, 2 * CONFIRM):
-        assert doubts.weigh(ours, [Peer("pork", "a1", "alice", 17, theirs)], asked=moment, now=moment) == []
+    splits = SplitDetector(CONFIRMED)
+    for moment in (0.0, CONFIRM, 2 * CONFIRMED):
+        assert splits.check(ours, [Peer("pork", "a1", "alice", 17, theirs)], asked=moment, now=moment) == []
 
 
 def test_a_flood_of_strangers_does_not_fill_the_log() -> None:
     """Past the limit nobody is reported any more."""
     crowd = [Peer("pork", str(number), "h", number, "other") for number in range(2 * MAX_REPORTED)]
-    doubts = Doubts()
-    doubts.weigh("ours", crowd, asked=0.0, now=0.0)
-    assert len(doubts.weigh("ours", crowd, asked=1.0, now=CONFIRM)) == MAX_REPORTED
+    splits = SplitDetector(CONFIRMED)
+    splits.check("ours", crowd, asked=0.0, now=0.0)
+    assert len(splits.check("ours", crowd, asked=1.0, now=CONFIRMED)) == MAX_REPORTED
 
 
 def test_the_newest_news_of_each_announcement_count() -> None:
@@ -89,12 +112,12 @@ def test_the_newest_news_of_each_announcement_count() -> None:
     heard: dict[str, Peer] = {}
 
     def hear(change: Any, properties: dict[str, str]) -> tuple[Peer | None, Peer | None]:
-        return note(heard, change, Sighting("peer", "peer-1", properties, ()))
+        return record(heard, change, Sighting("peer", "peer-1", properties, ()))
 
     assert hear("added", BOB.properties()) == (None, BOB)
     led = BOB.properties() | {"fence": "6"}
-    assert hear("changed", led) == (BOB, understand(led))
-    assert hear("changed", {"group": "pork"}) == (understand(led), None)
+    assert hear("changed", led) == (BOB, parse(led))
+    assert hear("changed", {"group": "pork"}) == (parse(led), None)
     assert hear("removed", BOB.properties()) == (None, None)
     assert heard == {}
 
@@ -122,7 +145,7 @@ def test_a_store_that_cannot_say_who_it_is(caplog: pytest.LogCaptureFixture) -> 
     assert membership(Odd(StoreUnavailable("gone"))).ask() == ""
     assert caplog.text == ""
     assert membership(Odd(ZeroDivisionError("odd"))).ask() == ""
-    assert "no split can be seen" in caplog.text
+    assert "a split cannot be detected" in caplog.text
 
 
 @pytest.mark.parametrize("name", ["x" * 201, "ü" * 101, "a\nb"])
@@ -144,14 +167,41 @@ def test_nudges_are_not_too_many(monkeypatch: pytest.MonkeyPatch) -> None:
     assert len(nudges) == 5
 
 
+class Said:
+    """A beacon, and its only announcement, that keep what they are told."""
+
+    def __init__(self) -> None:
+        self.fences: list[str | None] = []
+
+    def announce(self, kind: str, properties: dict[str, str]) -> Any:
+        self.update(properties)
+        return self
+
+    def update(self, properties: dict[str, str]) -> None:
+        self.fences.append(properties.get("fence"))
+
+
+def test_a_leader_that_cannot_renew_is_no_longer_announced(monkeypatch: pytest.MonkeyPatch) -> None:
+    """From the moment at which its lease has run out, though nobody has told."""
+    said, candidate = Said(), Candidate(MemoryRegister(), "pork", LeasePolicy(ttl=0.1), keep=lambda *_: None)
+    term = candidate.attempt() or candidate.attempt()
+    assert term is not None
+    member = Membership(candidate, "memory://")
+    member.tell(term)
+    member.announce(said)  # type: ignore[arg-type]
+    assert term.lost.wait(10)
+    member.announce(said)  # type: ignore[arg-type]
+    assert said.fences == [str(term.fence), None]
+
+
 def test_who_has_not_joined_hears_nobody_and_may_leave() -> None:
     """No thread is started for it, and nothing is raised."""
-    before = dict(_assemblies)
+    before = dict(_directories)
     member = membership("memory://")
     member.tell(None)
     member.leave()
     assert member.peers() == ()
-    assert _assemblies == before
+    assert _directories == before
 
 
 def test_the_doctor_on_peers() -> None:
