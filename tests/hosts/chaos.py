@@ -23,8 +23,9 @@ from tests.hosts.cluster import Cluster
 from tests.hosts.faults import FAULTS
 from tests.hosts.network import INSIDE, require
 from tests.hosts.report import SEVERAL, TTL, Injection, study
-from tests.integration.harness import ROOT, wait_for
+from tests.integration.harness import ROOT
 from tests.integration.worker import Diary, now
+from tests.waiting import until
 
 HOLD = 1.8 * TTL
 """Seconds that a single fault lasts: long enough for a successor, if there is to be one."""
@@ -49,7 +50,7 @@ class Chaos:
         amnesia = bool(kinds) or kind == "leader and record lost"
         injection = Injection(SEVERAL if kinds else kind, began, now(), FAULTS[kind].hides, amnesia)
         self.injections.append(injection)
-        wait_for(lambda: self.cluster.led_since(injection.ended), f"a leader after {kind} {' '.join(kinds)}")
+        until(lambda: self.cluster.led_since(injection.ended), f"a leader after {kind} {' '.join(kinds)}")
         return injection
 
     @contextlib.contextmanager

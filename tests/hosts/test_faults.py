@@ -9,6 +9,8 @@ import pytest
 from tests.hosts.chaos import world
 from tests.hosts.faults import FAULTS
 
+pytestmark = pytest.mark.xdist_group("the hosts of test_faults")  # one world, which they share
+
 Inject = Callable[[str], dict[str, Any]]
 
 

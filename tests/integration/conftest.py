@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 
-from tests.integration.harness import Stage, wait_for
+from tests.integration.harness import Stage
 from tests.memcached import Memcached
+from tests.waiting import until
 
 _groups = (f"group {os.getpid()}-{number}" for number in itertools.count(1))
 
@@ -19,7 +20,7 @@ MakeStage = Callable[..., Stage]
 @pytest.fixture
 def old_memcached(memcached: Memcached) -> Memcached:
     """The shared memcached, once it is old enough to vouch for leases of a second: elections are immediate."""
-    wait_for(lambda: int(memcached.stats()["uptime"]) > 4, "an older memcached")
+    until(lambda: int(memcached.stats()["uptime"]) > 4, "an older memcached")
     return memcached
 
 

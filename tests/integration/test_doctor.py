@@ -16,6 +16,7 @@ import pytest
 
 from election import Candidate, LeasePolicy, open_register
 from tests.memcached import Memcached
+from tests.waiting import DEADLINE
 
 POLITICS = Path(sys.executable).with_name("politics")
 
@@ -29,7 +30,7 @@ def doctor(*options: str, **environment: str) -> tuple[int, list[Finding]]:
         [POLITICS, "doctor", "--json", *options],
         capture_output=True,
         text=True,
-        timeout=30,
+        timeout=DEADLINE,
         env={key: value for key, value in os.environ.items() if key != "POLITICS_STORE"} | environment,
     )
     assert run.stdout, run.stderr
@@ -101,7 +102,7 @@ def test_lines_for_people(tmp_path: Path) -> None:
     command = [POLITICS, "doctor", "--store", f"sqlite:///{tmp_path}/leases.db"]
     nobody = os.environ | {"POLITICS_INTERFACES": "203.0.113.1"}
     lines = subprocess.run(
-        command, env=nobody, capture_output=True, text=True, timeout=30, check=True
+        command, env=nobody, capture_output=True, text=True, timeout=DEADLINE, check=True
     ).stdout.splitlines()
     assert all(line.startswith(("fine    ", "advice  ")) for line in lines)
     assert any(line.endswith("-> nothing: it passes") for line in lines)

@@ -12,9 +12,10 @@ import pytest
 from election import BadPolicy, BadStoreURL
 from politics import TokenWorker
 from tests.integration.conftest import MakeStage
-from tests.integration.harness import Stage, wait_for
+from tests.integration.harness import Stage
 from tests.integration.worker import now
 from tests.memcached import Memcached
+from tests.waiting import until
 
 GOOD = {"group": "pork", "store": "memory://nonsense"}
 
@@ -123,7 +124,7 @@ def test_a_server_that_is_no_memcached_is_waited_for(make_stage: MakeStage, bann
             with connection:
                 connection.recv(1000)
                 connection.sendall(banner)
-        wait_for(lambda: "waiting for the store" in caplog.text, "the complaint")
+        until(lambda: "waiting for the store" in caplog.text, "the complaint")
         assert worker._thread is not None
         assert worker._thread.is_alive()
 
@@ -153,7 +154,7 @@ def test_a_record_that_is_not_ours_stops_nobody_for_ever(
         old_memcached.ask(f"ms {key} {len(data)}\r\n{data.decode()}")
         if not stage.threads:
             stage.thread(seconds=0.3, lease_ttl=0.5)
-        wait_for(lambda count=count: len(complaints()) == count, "the complaint")
+        until(lambda count=count: len(complaints()) == count, "the complaint")
         assert stage.options["group"] in complaints()[-1]
         assert len(stage.events("elected")) == count - 1
         gone = now()
@@ -171,7 +172,7 @@ def test_text_in_an_sqlite_store_is_a_record_that_is_not_ours(
     stage.wait("elected")
     with contextlib.closing(sqlite3.connect(tmp_path / "store.db", isolation_level=None)) as db:
         db.execute("UPDATE cells SET data = 'hello', version = 'x'")
-        wait_for(lambda: "not racing" in caplog.text, "the complaint")
+        until(lambda: "not racing" in caplog.text, "the complaint")
         gone = now()
         db.execute("DELETE FROM cells")
     stage.wait("elected", after=gone)

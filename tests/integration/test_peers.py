@@ -21,9 +21,9 @@ from politics import Peer, TokenWorker
 from politics.group.membership import listening
 from politics.group.peers import CONFIRM
 from tests.integration.conftest import MakeStage
-from tests.integration.harness import wait_for
 from tests.memcached import Memcached
 from tests.processes import python, running
+from tests.waiting import DEADLINE, until
 
 POLITICS = str(Path(sys.executable).with_name("politics"))
 WORKER = """
@@ -82,7 +82,7 @@ def pids(peers: tuple[Peer, ...] | list[Peer]) -> set[int]:
 def status(*options: str, **environment: str) -> tuple[int, str, str]:
     """Exit status, output and complaints of `politics status`."""
     run = subprocess.run(
-        [POLITICS, "status", *options], capture_output=True, text=True, timeout=30, env=os.environ | environment
+        [POLITICS, "status", *options], capture_output=True, text=True, timeout=DEADLINE, env=os.environ | environment
     )
     return run.returncode, run.stdout, run.stderr
 
@@ -105,11 +105,11 @@ def test_peers_are_seen_and_the_dead_forgotten(group: str, old_memcached: Memcac
                     return [peer for peer in heard() if peer.group == group]
 
                 both = {leader.popen.pid, standby.popen.pid}
-                wait_for(lambda: pids(ours()) == both and all(peer.store for peer in ours()), "both, with their store")
+                until(lambda: pids(ours()) == both and all(peer.store for peer in ours()), "both, with their store")
                 assert pids([peer for peer in ours() if peer.leads]) == {leader.popen.pid}
                 assert len({peer.store for peer in ours()}) == 1
                 leader.kill()
-                wait_for(lambda: pids(ours()) == {standby.popen.pid}, "the dead to be forgotten", seconds=15)
+                until(lambda: pids(ours()) == {standby.popen.pid}, "the dead to be forgotten", seconds=15)
         finally:
             os.kill(child, signal.SIGKILL)
 
@@ -118,14 +118,14 @@ def test_a_worker_knows_its_peers(group: str, worker: Callable[..., TokenWorker]
     """Others of its group in any process, not itself, no other group; none before it starts and after it stops."""
     one, two = (worker(group=group, store="memory://peers") for _ in range(2))
     worker(group=f"{group}+", store="memory://peers")
-    wait_for(lambda: one.peers() and two.peers(), "each other")
+    until(lambda: one.peers() and two.peers(), "each other")
     assert len({*one.peers(), *two.peers()}) == 2
     assert {(peer.group, peer.pid) for peer in one.peers()} == {(group, os.getpid())}
     two.stop()
     assert two.peers() == ()
-    wait_for(lambda: one.peers() == (), "the goodbye", seconds=LIFETIME / 2)
+    until(lambda: one.peers() == (), "the goodbye", seconds=LIFETIME / 2)
     two.start(lambda term: None)
-    wait_for(one.peers, "the return")
+    until(one.peers, "the return")
 
 
 def test_a_polite_handover_is_quicker_than_a_look(make_stage: MakeStage, tmp_path: Path) -> None:
@@ -140,12 +140,12 @@ def test_a_polite_handover_is_quicker_than_a_look(make_stage: MakeStage, tmp_pat
     leader, _ = stage.elected()
     (standby,) = stage.start()
     with listening() as heard:
-        wait_for(lambda: {leader.pid, standby.pid} <= pids(heard()), "both")
+        until(lambda: {leader.pid, standby.pid} <= pids(heard()), "both")
         at = leader.send(signal.SIGTERM)
         successor, elected = stage.elected(after=at)
         assert successor is standby
         assert elected["t"] - at < 5
-        wait_for(lambda: leader.pid not in pids(heard()), "the goodbye", seconds=LIFETIME / 2)
+        until(lambda: leader.pid not in pids(heard()), "the goodbye", seconds=LIFETIME / 2)
 
 
 def test_a_split_store_is_reported_by_both(group: str, tmp_path: Path) -> None:
@@ -159,7 +159,7 @@ def test_a_split_store_is_reported_by_both(group: str, tmp_path: Path) -> None:
         assert {member["pid"] for member in found["members"]} == {first.popen.pid, second.popen.pid}
         assert len({member["store"] for member in found["members"]}) == 2
         assert "SPLIT" in status(group, "--store", one)[1]
-        doctor = subprocess.run([POLITICS, "doctor", "--store", one], capture_output=True, text=True, timeout=30)
+        doctor = subprocess.run([POLITICS, "doctor", "--store", one], capture_output=True, text=True, timeout=DEADLINE)
         assert doctor.returncode == 1
         assert f"peers of {group}: use 2 stores" in doctor.stdout
         assert [process.lines.count(process.line("ERROR")) for process in (first, second)] == [1, 1]
@@ -175,10 +175,10 @@ def test_a_restarted_store_is_no_split(
         def named() -> set[str]:
             return {peer.store for peer in heard() if peer.group == group}
 
-        before = wait_for(lambda: named() if len(named()) == 1 and "" not in named() else None, "a store")
+        before = until(lambda: named() if len(named()) == 1 and "" not in named() else None, "a store")
         own_memcached.restart()
         newcomer = worker(group=group, store=own_memcached.url)
-        wait_for(lambda: len(newcomer.peers()) == 2 and len(named()) == 1 and named() != before, "another store")
+        until(lambda: len(newcomer.peers()) == 2 and len(named()) == 1 and named() != before, "another store")
         assert [line for process in (first, second) for line in process.lines if "SPLIT" in line] == []
 
 
@@ -194,10 +194,10 @@ def test_who_does_not_announce_is_not_heard(group: str, worker: Callable[..., To
 
     silent = Silent(group=group, store="memory://peers", lease_ttl=1.0, sticky=True)
     silent.start(lambda term: None)
-    assert elected.wait(10)
+    assert elected.wait(DEADLINE)
     loud = worker(group=group, store="memory://peers")
     with listening() as heard:
-        us = wait_for(lambda: [peer for peer in heard() if peer.group == group], "the other")
+        us = until(lambda: [peer for peer in heard() if peer.group == group], "the other")
     assert [peer.leads for peer in us] == [False]
     assert silent.peers() == loud.peers() == ()
     silent.stop()
@@ -229,7 +229,7 @@ def test_a_store_that_never_says_who_it_is_holds_nobody_up(group: str, worker: C
     try:
         stuck = worker(group=group, store=Stuck())
         with listening() as heard:
-            wait_for(lambda: [peer for peer in heard() if peer.group == group and not peer.store], "the announcement")
+            until(lambda: [peer for peer in heard() if peer.group == group and not peer.store], "the announcement")
         stuck.stop()
         assert not stuck.peers()
     finally:

@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 
 from discovery import Registry, RingServer
-from tests.processes import DEADLINE, Process, running, until
+from tests.processes import Process, running
+from tests.waiting import DEADLINE, until
 
 POLITICS = str(Path(sys.executable).parent / "politics")
 LOOPBACK = "127.0.0.1"

@@ -17,7 +17,8 @@ import pytest
 
 from discovery import Registry
 from discovery.errors import BadTime, ConnectionLost, LoanLost, NoSuchObject, ServiceNotFound, ServiceOnLoan
-from tests.processes import DEADLINE, python, until
+from tests.processes import python
+from tests.waiting import DEADLINE, until
 
 LOOPBACK = ["127.0.0.1"]
 BORROWER = """

@@ -16,7 +16,7 @@ from discovery.errors import BadMessage, ConnectionLost, DiscoveryError, NoSuchO
 from discovery.registry.registry import Registry
 from discovery.remote import TLS, Access, Address, Client, Server, encoding, serve, wire
 from discovery.rings import RingFinger, RingServer
-from tests.processes import DEADLINE, until
+from tests.waiting import DEADLINE, until
 
 
 class Hello:
@@ -50,7 +50,7 @@ def openssl(folder: Path, *arguments: str) -> None:
     subprocess.run(["openssl", *arguments], cwd=folder, check=True, capture_output=True, timeout=DEADLINE)
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def certificates(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An authority, a certificate of its making for a server and one for a client, and a stranger's authority."""
     folder = tmp_path_factory.mktemp("certificates")

@@ -11,6 +11,7 @@ import pytest
 from discovery.remote import Client
 from discovery.rings import Registration, RingFinger
 from tests.processes import Process, running
+from tests.waiting import DEADLINE
 
 POLITICS = str(Path(sys.executable).parent / "politics")
 HOST = "127.0.0.1"
@@ -31,7 +32,7 @@ def test_it_serves_until_a_signal_comes(number: signal.Signals) -> None:
     with running(POLITICS, "ring", "--port", "0", "--host", HOST, "--verbose") as ring:
         finger = RingFinger([HOST], port_of(ring))
         with Registration(Clock(), description="ticks", finger=finger) as registration:
-            assert registration.wait(10)
+            assert registration.wait(DEADLINE)
             assert "PYRO:" in ring.line("registered Clock")
         ring.line("expired Clock")
         ring.popen.send_signal(number)

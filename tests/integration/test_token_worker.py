@@ -11,9 +11,10 @@ from election.clock import SystemClock
 from election.testing import Fault, FaultyStore
 from politics import Term, TokenWorker
 from tests.integration.conftest import MakeStage
-from tests.integration.harness import SLACK, Stage, wait_for
+from tests.integration.harness import SLACK, Stage
 from tests.integration.worker import Diarist
 from tests.memcached import Memcached
+from tests.waiting import DEADLINE, until
 
 
 @pytest.mark.parametrize("how", ["fork", "fork_by_multiprocessing", "fork_and_return"])
@@ -68,7 +69,7 @@ def test_work_that_overruns_by_three_slots_loses_nothing(stage: Stage, caplog: p
     """The lease is kept meanwhile; the slots that passed are skipped, which is logged, and the next one is run."""
     stage.thread(sticky=True, seconds=0.85, iteration_length=0.2, lease_ttl=0.5)
     stage.thread(sticky=True, seconds=0.85, iteration_length=0.2, lease_ttl=0.5)
-    wait_for(lambda: len(stage.events("slot")) == 3, "three slots")
+    until(lambda: len(stage.events("slot")) == 3, "three slots")
     slots = [event["slot"] for event in stage.events("slot")]
     passed = [record.getMessage() for record in caplog.records if "have passed unused" in record.getMessage()]
     assert len(stage.events("elected")) == 1
@@ -81,7 +82,7 @@ def test_work_that_overruns_by_three_slots_loses_nothing(stage: Stage, caplog: p
 def test_each_slot_is_a_new_race(stage: Stage) -> None:
     """Without `sticky`, the one that has just led lets the others look first: all of three get their turn."""
     workers = [stage.thread(seconds=0, iteration_length=0.2, lease_ttl=0.5) for _ in range(3)]
-    wait_for(lambda: {e["who"] for e in stage.events("slot")} == {w.name for w in workers}, "everybody's turn")
+    until(lambda: {e["who"] for e in stage.events("slot")} == {w.name for w in workers}, "everybody's turn")
     slots = [event["slot"] for event in stage.events("slot")]
     assert slots == sorted(set(slots))
 
@@ -112,7 +113,7 @@ def test_one_that_is_not_eligible_never_leads(stage: Stage, caplog: pytest.LogCa
     stage.thread(seconds=0, iteration_length=0.2, lease_ttl=0.5)
     stage.wait("slot", slot=3)
     answers.update(says=OSError("the disk is full"), asked=0)
-    wait_for(lambda: answers["asked"] > 20, "twenty questions")
+    until(lambda: answers["asked"] > 20, "twenty questions")
     assert not stage.events("elected", who="shy")
     assert caplog.text.count("eligible failed") == 1
     answers.update(says=True)
@@ -140,7 +141,7 @@ def test_hooks_are_called_in_order_and_may_raise(old_memcached: Memcached, caplo
 
     worker = Clumsy(store=old_memcached.url, lease_ttl=1.0)
     worker.start()
-    wait_for(lambda: len(calls) >= 6, "two terms")
+    until(lambda: len(calls) >= 6, "two terms")
     worker.stop()
     assert calls[:6] == ["elected True", "work True", "lost False"] * 2
     assert caplog.text.count("on_elected failed") == caplog.text.count("on_lost failed") == calls.count("lost False")
@@ -165,7 +166,7 @@ def test_work_that_is_asked_to_stop_is_still_led_until_it_returns(stage: Stage) 
 @pytest.mark.parametrize("then", ["a second signal", "the end of the grace period"])
 def test_work_that_does_not_listen_is_not_waited_for(make_stage: MakeStage, memcached: Memcached, then: str) -> None:
     """The process ends and hands over at once, with status 0, while the work still runs."""
-    wait_for(lambda: int(memcached.stats()["uptime"]) > 8, "a memcached that can vouch for five seconds")
+    until(lambda: int(memcached.stats()["uptime"]) > 8, "a memcached that can vouch for five seconds")
     stage = make_stage(memcached.url, work="ignore", lease_ttl=5.0, grace=60.0 if then == "a second signal" else 0.3)
     stage.start(2)
     leader, _ = stage.elected()
@@ -183,10 +184,10 @@ def test_work_that_does_not_listen_is_not_waited_for(make_stage: MakeStage, memc
 
 def test_sys_exit_in_the_work_ends_the_process_and_hands_over(make_stage: MakeStage, memcached: Memcached) -> None:
     """The process ends with the status that the work gave; the slot counts as interrupted."""
-    wait_for(lambda: int(memcached.stats()["uptime"]) > 8, "a memcached that can vouch for five seconds")
+    until(lambda: int(memcached.stats()["uptime"]) > 8, "a memcached that can vouch for five seconds")
     stage = make_stage(memcached.url, work="leave", lease_ttl=5.0)
     leaver, stayer = stage.start(2)
-    wait_for(lambda: len(stage.events("exit")) == 2, "the end of both")
+    until(lambda: len(stage.events("exit")) == 2, "the end of both")
     first, second = stage.events("slot")
     assert {leaver.wait(), stayer.wait()} == {3}
     assert first["who"] != second["who"]
@@ -202,7 +203,7 @@ def test_several_workers_share_one_register(old_memcached: Memcached, caplog: py
     for worker in workers:
         terms[worker.group] = []
         worker.start(lambda term, mine=terms[worker.group]: mine.append(term) or term.lost.wait(60))
-    wait_for(lambda: all(terms.values()), "four leaders in one process")
+    until(lambda: all(terms.values()), "four leaders in one process")
     socket = register._connection.client.sock
     workers[0].stop()
     threading.Event().wait(0.0)
@@ -210,7 +211,7 @@ def test_several_workers_share_one_register(old_memcached: Memcached, caplog: py
     first, *others = [term for (term,) in terms.values()]
     assert not first.valid
     ends = [term.remaining() for term in others]
-    wait_for(lambda: all(t.remaining() > e for t, e in zip(others, ends, strict=True)), "everybody's next renewal")
+    until(lambda: all(t.remaining() > e for t, e in zip(others, ends, strict=True)), "everybody's next renewal")
     for worker in workers:
         worker.stop()
     assert not any(term.valid for term in others)
@@ -230,7 +231,7 @@ def test_start_and_stop_from_any_thread(stage: Stage) -> None:
     for stopper in stoppers:
         stopper.start()
     for stopper in stoppers:
-        stopper.join(10)
+        stopper.join(DEADLINE)
     assert stage.events(
         "refused", why=f"{worker.group}: leadership lost (fence {stage.events('lost')[0]['fence']}): asked to stop"
     )
@@ -250,7 +251,7 @@ def test_work_may_stop_its_worker(stage: Stage) -> None:
 
     worker.start(work)
     assert worker._thread is not None
-    worker._thread.join(10)
+    worker._thread.join(DEADLINE)
     assert seen == [True, True]
     stage.thread()
     assert not stage.wait("elected", who=stage.threads[-1].name)["t"] < stage.wait("lost", who=worker.name)["t"]
@@ -265,7 +266,7 @@ def test_a_worker_that_is_stopped_while_it_is_elected_does_not_work() -> None:
     link.after = lambda method: worker.stop() if method == "swap" and next(swaps, "") == "the takeover" else None
     worker.start(worked.append)
     assert worker._thread is not None
-    worker._thread.join(10)
+    worker._thread.join(DEADLINE)
     assert not worker._thread.is_alive()
     assert not worked
 
@@ -277,6 +278,6 @@ def test_a_takeover_that_the_store_did_not_confirm_interrupts_nobody() -> None:
     terms: list[Term] = []
     worker = TokenWorker(group="unsure", store=link, on_failover="skip", lease_ttl=5.0)
     worker.start(terms.append)
-    wait_for(lambda: terms, "the work")
+    until(lambda: terms, "the work")
     worker.stop()
     assert (terms[0].iteration, terms[0].takeover) == (1, False)

@@ -14,6 +14,7 @@ import typer.main
 
 from politics import Term
 from politics.cli import app
+from tests.waiting import DEADLINE
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", ROOT / "examples" / "README.md", *sorted(ROOT.glob("docs/*.md"))]
@@ -92,7 +93,8 @@ def test_python_on_a_page_runs(code: str, tmp_path: Path) -> None:
     """Each block runs as it stands; what it starts under `__main__` is not started."""
     (tmp_path / "block.py").write_text(code)
     runner = "import runpy; runpy.run_path('block.py', run_name='documentation')"
-    done = subprocess.run([sys.executable, "-c", runner], cwd=tmp_path, capture_output=True, text=True, timeout=20)
+    command = [sys.executable, "-c", runner]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=DEADLINE)
     assert done.returncode == 0, done.stderr
 
 
@@ -107,7 +109,7 @@ def test_the_worker_of_the_readme_works(tmp_path: Path, capsys: pytest.CaptureFi
         worked.set()
 
     mailer.start(work)
-    assert worked.wait(10)
+    assert worked.wait(DEADLINE)
     mailer.stop()
     assert "Dear Bob (fence " in capsys.readouterr().out
 
