@@ -22,10 +22,10 @@ from pathlib import Path
 from tests.hosts.cluster import Cluster
 from tests.hosts.faults import FAULTS
 from tests.hosts.network import INSIDE, require
-from tests.hosts.report import SEVERAL, TTL, Injection, study
+from tests.hosts.report import BOUND, SEVERAL, TTL, Injection, study
 from tests.integration.harness import ROOT
 from tests.integration.worker import Diary, now
-from tests.waiting import until
+from tests.waiting import SOON, until
 
 HOLD = 1.8 * TTL
 """Seconds that a single fault lasts: long enough for a successor, if there is to be one."""
@@ -125,7 +125,7 @@ def answer(chaos: Chaos, kind: str) -> None:
     """Inject one fault, and say in JSON what came of it."""
     fence = chaos.cluster.fence
     injection = chaos.inject(kind, hold=HOLD)
-    report = study(chaos.cluster.events, [injection])
+    report = study(chaos.cluster.events, [injection], BOUND + SOON)
     moved = chaos.cluster.fence != fence
     print(json.dumps({"moved": moved, "broken": report.broken, "late": report.late}), flush=True)
 

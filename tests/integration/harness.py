@@ -15,10 +15,10 @@ from election.record import Record
 from election.testing import Claim, Verifier
 from tests.integration.worker import Diarist, Diary, now
 from tests.processes import ROOT
-from tests.waiting import DEADLINE, until
+from tests.waiting import DEADLINE, SOON, until
 
-SLACK = 1.0
-"""Seconds that a loaded machine may take to run a process that could run."""
+SLACK = SOON
+"""Seconds that a busy machine may take to run processes that could run."""
 
 Event = dict[str, Any]
 

@@ -92,9 +92,10 @@ def test_a_report_whose_writer_is_killed_is_written_once_by_the_next(tmp_path: P
     command, env = nightly(tmp_path)
     with running(*command, env=env) as first:
         first.line("begins the report")
+        first.popen.send_signal(signal.SIGSTOP)  # however long it takes to start another one
         with running(*command, env=env) as second:
             second.line("waiting to be elected")
-            first.popen.kill()
+            first.kill()
             second.line("which an earlier leader may have begun")
             second.line("has written the report")
             assert len(reports(tmp_path)) == 1

@@ -8,7 +8,6 @@ import pytest
 from tests.integration.conftest import MakeStage
 from tests.integration.harness import SLACK, Stage
 from tests.integration.worker import now
-from tests.memcached import Memcached
 from tests.waiting import until
 
 TTL = 1.0
@@ -67,22 +66,18 @@ def test_a_slot_that_is_done_is_not_run_again(stage: Stage) -> None:
     assert [event["who"] for event in stage.events("slot")] == [done["who"]]
 
 
-def test_a_polite_stop_hands_over_in_less_than_half_a_second(make_stage: MakeStage, memcached: Memcached) -> None:
-    """At the default times, of three handovers on a machine that has other things to do the quickest one is that."""
-    stage = make_stage(memcached.url, lease_ttl=10.0)
-    until(lambda: int(memcached.stats()["uptime"]) > 13, "a memcached that can vouch for ten seconds")
+def test_a_polite_stop_hands_over_long_before_the_lease_ends(make_stage: MakeStage, old_store: str) -> None:
+    """The lease would last for ten minutes more, and nobody waits for that."""
+    stage = make_stage(old_store, lease_ttl=600.0)
     stage.start(4)
     leader, election = stage.elected()
-    took = []
     for _ in range(3):
         stage.wait("effect", who=leader.name)
         stopped = leader.send(signal.SIGTERM)
         successor, succession = stage.elected(after=stopped)
         assert succession["fence"] > election["fence"]
         assert leader.wait() == 0
-        took.append(succession["t"] - stopped)
         leader, election = successor, succession
-    assert min(took) < 0.5, took
 
 
 def test_a_leader_that_slept_through_its_lease_neither_works_nor_harms_its_successor(stage: Stage) -> None:

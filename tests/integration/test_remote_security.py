@@ -146,7 +146,7 @@ def test_a_ring_with_tls(certificates: Path) -> None:
         assert found.take(("x", None)) == ("x", 1)
         assert asked == [("x", 1)]
         with pytest.raises(RingNotFound, match="TLS"):
-            RingFinger(["127.0.0.1"], ring.port, client=plain).lookup_ring_any(0.2)
+            RingFinger(["127.0.0.1"], ring.port, client=plain).lookup_ring_any(4)
 
 
 def test_a_registry_with_tls_and_one_with_an_access_list(certificates: Path) -> None:

@@ -241,12 +241,15 @@ def test_renewers_are_asked_across_the_network(server: RingServer, ring: RemoteS
     class Limited:
         def renew(self, stored: Any) -> float | bool:
             seen.append(stored)
-            return 0.02 if len(seen) < 4 else False
+            return 0.02 if len(seen) < 4 or not read.is_set() else False
 
+    read = threading.Event()
     entry = ring.write(("x", 1), Limited())
     assert ring.read(("x", None)) == ("x", 1)
-    until(lambda: not entry.alive)
-    assert seen == [("x", 1)] * 4
+    read.set()
+    # Before that it may seem to be gone: an answer that comes late is believed all the same.
+    until(lambda: len(seen) >= 4 and not entry.alive)
+    assert set(seen) == {("x", 1)}
     assert ring.write(("y",), SimpleRenewer(60)).alive
 
 
@@ -257,7 +260,7 @@ def test_a_tuple_dies_with_the_renewer_of_its_writer(ring: RemoteSpace, server: 
     code += "threading.Event().wait()"
     with python(code, str(server.port)) as writer:
         writer.line("written")
-        assert ring.read_all(("x",)) == [("x",)]
+        until(lambda: ring.read_all(("x",)) == [("x",)])  # an answer of its renewer may be late
         writer.kill()
         until(lambda: ring.read_all(("x",)) == [])
 
@@ -594,7 +597,7 @@ def test_a_service_is_registered_again_when_the_ring_comes_back() -> None:
                 again.line(port)
                 find("Logger", finger=finger).info("two")
                 service.line("logged two")
-                ((host, (registered,)),) = services(finger).items()
+                ((host, (registered,)),) = until(lambda: services(finger)).items()
                 assert host
                 assert isinstance(registered[2], Proxy)
                 assert registered[:2] + registered[3:] == ("name", "Logger", "logs")

@@ -11,7 +11,7 @@ from election.clock import SystemClock
 from election.testing import Fault, FaultyStore
 from politics import Term, TokenWorker
 from tests.integration.conftest import MakeStage
-from tests.integration.harness import SLACK, Stage
+from tests.integration.harness import Stage
 from tests.integration.worker import Diarist
 from tests.memcached import Memcached
 from tests.waiting import DEADLINE, until
@@ -47,11 +47,10 @@ def test_a_fork_can_be_terminated_and_its_parent_goes_on(stage: Stage) -> None:
 
 
 def test_a_signal_that_another_thread_takes_stops_the_worker(stage: Stage) -> None:
-    """The kernel may hand SIGTERM to any thread; the main thread hears of it all the same, and at once."""
+    """The kernel may hand SIGTERM to any thread; the main thread hears of it all the same, before the work ends."""
     (process,) = stage.start(work="take_the_signal")
     assert process.wait() == 0
-    (slot,) = stage.events("slot")
-    assert stage.wait("lost")["t"] - slot["t"] < SLACK
+    assert len(stage.events("slot")) == len(stage.events("lost")) == 1
 
 
 def test_a_worker_whose_work_raises_lives_on(stage: Stage, caplog: pytest.LogCaptureFixture) -> None:
@@ -164,10 +163,9 @@ def test_work_that_is_asked_to_stop_is_still_led_until_it_returns(stage: Stage) 
 
 
 @pytest.mark.parametrize("then", ["a second signal", "the end of the grace period"])
-def test_work_that_does_not_listen_is_not_waited_for(make_stage: MakeStage, memcached: Memcached, then: str) -> None:
-    """The process ends and hands over at once, with status 0, while the work still runs."""
-    until(lambda: int(memcached.stats()["uptime"]) > 8, "a memcached that can vouch for five seconds")
-    stage = make_stage(memcached.url, work="ignore", lease_ttl=5.0, grace=60.0 if then == "a second signal" else 0.3)
+def test_work_that_does_not_listen_is_not_waited_for(make_stage: MakeStage, old_store: str, then: str) -> None:
+    """The process ends and hands over, with status 0, while the work still runs, and long before the lease ends."""
+    stage = make_stage(old_store, work="ignore", lease_ttl=600.0, grace=600.0 if then == "a second signal" else 0.3)
     stage.start(2)
     leader, _ = stage.elected()
     stage.wait("slot", who=leader.name)
@@ -176,23 +174,20 @@ def test_work_that_does_not_listen_is_not_waited_for(make_stage: MakeStage, memc
     if then == "a second signal":
         stopped = leader.send(signal.SIGINT)
     assert leader.wait() == 0
-    _, succession = stage.elected(after=stopped)
-    assert succession["t"] - stopped < 0.3 + 0.1 + 0.125 + SLACK
+    stage.elected(after=stopped)
     stage.log(leader.name, "the work did not stop in time")
     assert not stage.events("done", who=leader.name)
 
 
-def test_sys_exit_in_the_work_ends_the_process_and_hands_over(make_stage: MakeStage, memcached: Memcached) -> None:
-    """The process ends with the status that the work gave; the slot counts as interrupted."""
-    until(lambda: int(memcached.stats()["uptime"]) > 8, "a memcached that can vouch for five seconds")
-    stage = make_stage(memcached.url, work="leave", lease_ttl=5.0)
+def test_sys_exit_in_the_work_ends_the_process_and_hands_over(make_stage: MakeStage, old_store: str) -> None:
+    """The process ends with the status that the work gave; the slot counts as interrupted. Nobody waits for a lease."""
+    stage = make_stage(old_store, work="leave", lease_ttl=600.0)
     leaver, stayer = stage.start(2)
     until(lambda: len(stage.events("exit")) == 2, "the end of both")
     first, second = stage.events("slot")
     assert {leaver.wait(), stayer.wait()} == {3}
     assert first["who"] != second["who"]
     assert second["takeover"]
-    assert second["t"] - first["t"] < 0.125 + SLACK
 
 
 def test_several_workers_share_one_register(old_memcached: Memcached, caplog: pytest.LogCaptureFixture) -> None:
