@@ -18,16 +18,21 @@ from collections.abc import Iterator
 
 from tests.processes import ROOT
 
-SPIN = "while True: pass"
+# Each ends with us, however we end.
+SPIN = """
+import os
+while os.getppid() == PARENT: pass
+"""
 NEIGHBOUR = """
-import itertools
+import itertools, os
 from discovery import Registry
 with Registry("neighbour", interfaces=["127.0.0.1"]) as registry:
     for number in itertools.count():
-        name = f"Service{number}"
-        registry.register(name, url=f"http://10.0.0.1:{number}", shared=True)
+        registry.register(f"Service{number}", url=f"http://10.0.0.1:{number}", shared=True)
         if number >= 5:
             registry.unregister(f"Service{number - 5}")
+        if os.getppid() != PARENT:
+            break
 """
 COMMAND = [sys.executable, "-m", "pytest", "--numprocesses", "4", "--dist", "loadgroup", "--durations", "25"]
 
@@ -36,7 +41,8 @@ COMMAND = [sys.executable, "-m", "pytest", "--numprocesses", "4", "--dist", "loa
 def company(busy: bool) -> Iterator[None]:
     """Keep both cores and the network busy meanwhile, if so."""
     programs = [SPIN, SPIN, NEIGHBOUR] if busy else []
-    started = [subprocess.Popen([sys.executable, "-c", program], cwd=ROOT) for program in programs]
+    begin = f"PARENT = {os.getpid()}"
+    started = [subprocess.Popen([sys.executable, "-c", begin + program], cwd=ROOT) for program in programs]
     try:
         yield
         ended = [process.args for process in started if process.poll() is not None]

@@ -38,9 +38,9 @@ def inject() -> Iterator[Inject]:
 def test_after_any_single_fault_somebody_leads_again(inject: Inject, kind: str) -> None:
     """No two lead, and nobody leads for `lease_ttl` + 1 %, one polling interval and a few seconds.
 
-    `make chaos` reports how long it is on a quiet machine: less than a second. The time counts from the fault where
-    somebody can lead while it lasts, and from its end where nobody reaches the store before. A leader that can prove
-    its lease keeps it.
+    The few seconds are for a busy machine; `make chaos` reports what takes longer than one. The time counts from the
+    fault where somebody can lead while it lasts, and from its end where nobody reaches the store before. A leader that
+    can prove its lease keeps it.
     """
     outcome = inject(kind)
     assert outcome["broken"] == []
