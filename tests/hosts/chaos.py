@@ -98,6 +98,7 @@ def inside(folder: Path, seed: int, minutes: float) -> int:
         "on_failover": rng.choice(["rerun", "skip"]) if minutes else "rerun",
     }
     trouble = []
+    (folder / "effects").touch()
     with Cluster(folder, rng, **options) as cluster:
         chaos = Chaos(cluster, rng, over)
         try:

@@ -19,7 +19,7 @@ from election import look, open_register
 from tests.waiting import DEADLINE, until
 
 POLITICS = Path(sys.executable).with_name("politics")
-TTL = 2.0
+TTL = 1.0
 HELLO = "echo ready; read _"
 
 # Dates its file every few milliseconds for as long as it lives; it and its child ignore SIGTERM.
