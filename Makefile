@@ -3,15 +3,18 @@ PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: help demo test check bench simulate chaos clean tools
+.PHONY: help demo test repeat check bench simulate chaos clean tools
 help:  ## list the targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
 
 demo: .venv/run  ## three workers, one leader: kill it and watch another take over
 	@$(BIN)/politics demo
 
-test: .venv/dev tools  ## the whole test suite, against real memcached and real processes
-	@$(BIN)/python -m pytest $(ARGS)
+test: .venv/dev tools  ## the whole test suite, against real memcached and real processes, in four processes beside each other
+	@$(BIN)/python -m pytest --numprocesses 4 --dist loadgroup $(ARGS)
+
+repeat: .venv/dev tools  ## the suite many times, and a count of what failed: RUNS=10 BUSY=1
+	@$(BIN)/python -m tests.repeat --runs $(or $(RUNS),10) $(if $(BUSY),--busy)
 
 check: .venv/dev  ## ruff and mypy strict
 	@$(BIN)/ruff check .

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -11,9 +12,18 @@ from tests.memcached import Memcached
 os.environ["POLITICS_INTERFACES"] = "127.0.0.1"
 
 
+SLOW_FIRST = ("hosts", "simulation", "integration")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put the folders with the longest tests first, so that none of these is the last one that everybody waits for."""
+    order = {folder: place for place, folder in enumerate(SLOW_FIRST)}
+    items.sort(key=lambda item: order.get(item.path.relative_to(Path(__file__).parent).parts[0], len(order)))
+
+
 @pytest.fixture(scope="session")
 def memcached() -> Iterator[Memcached]:
-    """A memcached for the whole session: do not restart, flush or fill this one."""
+    """A memcached for the whole session (of each process of xdist): do not restart, flush or fill this one."""
     with Memcached() as server:
         yield server
 

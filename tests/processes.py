@@ -1,22 +1,46 @@
 """Other processes for tests: started, awaited by what they print, and killed at the end."""
 
 import contextlib
+import os
+import random
+import signal
+import socket
 import subprocess
 import sys
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from pathlib import Path
 from typing import IO
 
-DEADLINE = 10.0
-"""Seconds after which a test gives up waiting for something."""
+from tests.waiting import DEADLINE
+
+ROOT = Path(__file__).parents[1]
+"""The folder in which `python -m tests.something` works."""
+
+
+def free_port() -> int:
+    """Return a port of this machine that nobody uses, and that stays free while nobody asks for it.
+
+    The system gives ports of another range to those who do not ask for a number. So nobody gets this one by chance
+    while a server that uses it is restarted.
+    """
+    while True:
+        port = random.SystemRandom().randrange(10_000, 32_000)
+        with contextlib.suppress(OSError), socket.create_server(("", port)):
+            return port
 
 
 class Process:
-    """A child whose output can be awaited line by line."""
+    """A child whose output can be awaited line by line. `env` is added to our environment."""
 
-    def __init__(self, *command: str) -> None:
-        self.popen = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    def __init__(self, *command: object, env: dict[str, str] | None = None) -> None:
+        self.popen = subprocess.Popen(
+            [str(part) for part in command],
+            env=os.environ | {"PYTHONUNBUFFERED": "1"} | (env or {}),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
         self.lines: list[str] = []
         self._news = threading.Condition()
         assert self.popen.stdout is not None
@@ -30,7 +54,7 @@ class Process:
                 self._news.notify_all()
 
     def line(self, containing: str = "", timeout: float = DEADLINE) -> str:
-        """The first line with that text in it, as soon as it is there."""
+        """Return the first line with that text in it, as soon as it is there."""
 
         def found() -> str | None:
             return next((line for line in self.lines if containing in line), None)
@@ -41,12 +65,18 @@ class Process:
         return line
 
     def kill(self) -> None:
-        """SIGKILL, and wait until it is gone."""
+        """Send SIGKILL, and wait until it is gone."""
         self.popen.kill()
         self.popen.wait(DEADLINE)
 
+    def stop(self) -> int:
+        """Ask it to stop, also if it was paused, and return its exit status."""
+        self.popen.send_signal(signal.SIGCONT)
+        self.popen.terminate()
+        return self.popen.wait(DEADLINE)
+
     def result(self, timeout: float = DEADLINE) -> tuple[int, str]:
-        """Wait for the end: the exit code, and all that was printed."""
+        """Wait for the end, and return the exit status and all that was printed."""
         code = self.popen.wait(timeout)
         self._reader.join(timeout)
         return code, "\n".join(self.lines)
@@ -55,14 +85,14 @@ class Process:
 @contextlib.contextmanager
 def python(code: str, *args: str) -> Iterator[Process]:
     """Run a piece of Python in a process of its own, killed at the end."""
-    with running(sys.executable, "-u", "-c", code, *args) as process:
+    with running(sys.executable, "-c", code, *args) as process:
         yield process
 
 
 @contextlib.contextmanager
-def running(*command: str) -> Iterator[Process]:
+def running(*command: object, env: dict[str, str] | None = None) -> Iterator[Process]:
     """Run a command, killed at the end."""
-    process = Process(*command)
+    process = Process(*command, env=env)
     try:
         yield process
     finally:
@@ -70,12 +100,3 @@ def running(*command: str) -> Iterator[Process]:
         process._reader.join(DEADLINE)
         if process.popen.stdout:
             process.popen.stdout.close()
-
-
-def until(condition: Callable[[], object], timeout: float = DEADLINE) -> None:
-    """Wait for something that offers no event to wait for; AssertionError after `timeout` seconds."""
-    deadline = time.monotonic() + timeout
-    pause = threading.Event()
-    while not condition():
-        assert time.monotonic() < deadline, "it never happened"
-        pause.wait(0.005)

@@ -19,7 +19,7 @@ class HelloWorld:
 
 
 def attempt(who: str, address: str, tls: TLS | None) -> None:
-    with Client(tls=tls, connect_timeout=0.3) as client:
+    with Client(tls=tls, connect_timeout=3) as client:
         try:
             print(f"  {who}: {client.proxy(address).say_hello()}")
         except ConnectionLost as exc:

@@ -22,9 +22,10 @@ from pathlib import Path
 from tests.hosts.cluster import Cluster
 from tests.hosts.faults import FAULTS
 from tests.hosts.network import INSIDE, require
-from tests.hosts.report import SEVERAL, TTL, Injection, study
-from tests.integration.harness import ROOT, wait_for
+from tests.hosts.report import BOUND, SEVERAL, TTL, Injection, study
+from tests.integration.harness import ROOT
 from tests.integration.worker import Diary, now
+from tests.waiting import SOON, until
 
 HOLD = 1.8 * TTL
 """Seconds that a single fault lasts: long enough for a successor, if there is to be one."""
@@ -49,7 +50,7 @@ class Chaos:
         amnesia = bool(kinds) or kind == "leader and record lost"
         injection = Injection(SEVERAL if kinds else kind, began, now(), FAULTS[kind].hides, amnesia)
         self.injections.append(injection)
-        wait_for(lambda: self.cluster.led_since(injection.ended), f"a leader after {kind} {' '.join(kinds)}")
+        until(lambda: self.cluster.led_since(injection.ended), f"a leader after {kind} {' '.join(kinds)}")
         return injection
 
     @contextlib.contextmanager
@@ -97,6 +98,7 @@ def inside(folder: Path, seed: int, minutes: float) -> int:
         "on_failover": rng.choice(["rerun", "skip"]) if minutes else "rerun",
     }
     trouble = []
+    (folder / "effects").touch()
     with Cluster(folder, rng, **options) as cluster:
         chaos = Chaos(cluster, rng, over)
         try:
@@ -124,7 +126,7 @@ def answer(chaos: Chaos, kind: str) -> None:
     """Inject one fault, and say in JSON what came of it."""
     fence = chaos.cluster.fence
     injection = chaos.inject(kind, hold=HOLD)
-    report = study(chaos.cluster.events, [injection])
+    report = study(chaos.cluster.events, [injection], BOUND + SOON)
     moved = chaos.cluster.fence != fence
     print(json.dumps({"moved": moved, "broken": report.broken, "late": report.late}), flush=True)
 

@@ -13,9 +13,10 @@ from typing import Any
 
 from tests.hosts.network import Network
 from tests.hosts.report import DRIFT, TTL
-from tests.integration.harness import ROOT, wait_for
+from tests.integration.harness import ROOT
 from tests.integration.worker import now
 from tests.memcached import Memcached
+from tests.waiting import until
 
 GROUP = "pork"
 RECENT = 0.15
@@ -51,7 +52,7 @@ class Cluster:
     def __enter__(self) -> "Cluster":
         self.memcached.start()
         self.start(*self.workers)
-        wait_for(lambda: self.leader(), "a first leader")
+        until(lambda: self.leader(), "a first leader")
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -82,7 +83,7 @@ class Cluster:
             worker = [sys.executable, "-m", "tests.hosts.worker", str(self.diary), name, json.dumps(self._options)]
             environment = os.environ | {"POLITICS_INTERFACES": place.address}
             self._processes[host] = subprocess.Popen([*place.within, *worker], cwd=ROOT, env=environment)
-        wait_for(lambda: all(self.seen("log", who=name) for name in begun), f"{begun} to race")
+        until(lambda: all(self.seen("log", who=name) for name in begun), f"{begun} to race")
 
     def alive(self, host: str) -> bool:
         """Whether a worker runs there."""

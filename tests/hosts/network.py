@@ -79,6 +79,7 @@ class Network:
         self._rng = rng
         self._wires: dict[tuple[str, str], Wire] = {}
         self._ports = selectors.DefaultSelector()
+        assert os.getpid() == 1, "this is the machine's own network: start it behind INSIDE"
         subprocess.run(["sh", "-c", _PRIVATE], check=True)
 
     def add(self, name: str) -> Host:

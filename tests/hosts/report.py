@@ -13,7 +13,7 @@ TTL, DRIFT, POLL = 1.0, 0.01, 0.05
 """The lease of all the workers, and how often a standby of such a lease looks."""
 
 BOUND = TTL * (1 + DRIFT) + POLL + 1.0
-"""Seconds in which somebody leads after a single fault, if the machine runs each process within a second."""
+"""Seconds in which somebody leads after a single fault, if all that has to run for it runs within a second."""
 _SAID = re.compile(r"slots? (\d+)(?: to (\d+) have passed unused| may be unfinished)")
 SEVERAL = "two at once"
 
@@ -83,8 +83,11 @@ class Report:
         return "\n".join(lines)
 
 
-def study(events: Iterable[Event], injections: list[Injection]) -> Report:
-    """The report on these events of a diary, in the order in which they were written."""
+def study(events: Iterable[Event], injections: list[Injection], bound: float = BOUND) -> Report:
+    """The report on these events of a diary, in the order in which they were written.
+
+    `bound`: seconds without a leader after which a single fault counts as late.
+    """
     report, events = Report(injections), list(events)
     claims = [event for event in events if "until" in event]
     terms = list(_terms(events, claims))
@@ -103,7 +106,7 @@ def study(events: Iterable[Event], injections: list[Injection]) -> Report:
         gap = longest(times, this.began, following.began if following else float("inf"))
         wait = next((t for t in times if t > this.ended), this.ended) - this.ended
         # While nobody reaches the store, nobody can lead: then the time counts from the end of the fault.
-        if (wait if this.hides else gap) > BOUND and this.kind != SEVERAL:
+        if (wait if this.hides else gap) > bound and this.kind != SEVERAL:
             report.late.append(f"LATE: {this} left nobody to lead for {gap:.2f} s, for {wait:.2f} s once it had ended")
         report.after[this.kind] = max(gap, report.after.get(this.kind, 0.0))
         report.recovery[this.kind] = max(wait, report.recovery.get(this.kind, 0.0))

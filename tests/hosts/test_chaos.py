@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from tests.hosts import network
-from tests.integration.harness import ROOT, wait_for
+from tests.integration.harness import ROOT
+from tests.waiting import until
 
 
 def chaos(folder: Path, minutes: float, seed: int) -> "subprocess.Popen[str]":
@@ -43,10 +44,10 @@ def test_half_a_minute_of_random_faults_breaks_no_promise(tmp_path: Path) -> Non
 def test_a_run_that_is_ended_leaves_no_process_behind(tmp_path: Path, how: signal.Signals) -> None:
     """Ctrl-C ends everything on all hosts, and so does a kill; what there is to report is reported."""
     with chaos(tmp_path, minutes=5, seed=7) as run:
-        wait_for(lambda: len([line for line in processes(tmp_path) if "tests.hosts.worker" in line]) == 3, "workers")
+        until(lambda: len([line for line in processes(tmp_path) if "tests.hosts.worker" in line]) == 3, "workers")
         run.send_signal(how)
         report, _ = run.communicate()
-    wait_for(lambda: not processes(tmp_path), "everything to end")
+    until(lambda: not processes(tmp_path), "everything to end")
     assert "processes left behind           0\n" in report
     assert "BROKEN" not in report
 

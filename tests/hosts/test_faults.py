@@ -9,6 +9,8 @@ import pytest
 from tests.hosts.chaos import world
 from tests.hosts.faults import FAULTS
 
+pytestmark = pytest.mark.xdist_group("the hosts of test_faults")  # one world, which they share
+
 Inject = Callable[[str], dict[str, Any]]
 
 
@@ -33,13 +35,12 @@ def inject() -> Iterator[Inject]:
 
 
 @pytest.mark.parametrize("kind", FAULTS)
-def test_after_any_single_fault_somebody_leads_within_the_lease_one_look_and_a_second(
-    inject: Inject, kind: str
-) -> None:
-    """No two lead, and nobody leads for `lease_ttl` + 1 %, one polling interval and a second at most.
+def test_after_any_single_fault_somebody_leads_again(inject: Inject, kind: str) -> None:
+    """No two lead, and nobody leads for `lease_ttl` + 1 %, one polling interval and a few seconds.
 
-    That is counted from the fault where somebody can lead while it lasts, and from its end where nobody reaches the
-    store before. A leader that can prove its lease keeps it.
+    The few seconds are for a busy machine; `make chaos` reports what takes longer than one. The time counts from the
+    fault where somebody can lead while it lasts, and from its end where nobody reaches the store before. A leader that
+    can prove its lease keeps it.
     """
     outcome = inject(kind)
     assert outcome["broken"] == []

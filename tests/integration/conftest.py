@@ -1,15 +1,19 @@
 """A stage for each test: leaving it ends every process and verifies every claim of leadership."""
 
+import contextlib
 import itertools
 import os
+import sqlite3
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.integration.harness import Stage, wait_for
+from election import open_register
+from tests.integration.harness import Stage
 from tests.memcached import Memcached
+from tests.waiting import until
 
 _groups = (f"group {os.getpid()}-{number}" for number in itertools.count(1))
 
@@ -19,8 +23,19 @@ MakeStage = Callable[..., Stage]
 @pytest.fixture
 def old_memcached(memcached: Memcached) -> Memcached:
     """The shared memcached, once it is old enough to vouch for leases of a second: elections are immediate."""
-    wait_for(lambda: int(memcached.stats()["uptime"]) > 4, "an older memcached")
+    until(lambda: int(memcached.stats()["uptime"]) > 4, "an older memcached")
     return memcached
+
+
+@pytest.fixture
+def old_store(tmp_path: Path) -> str:
+    """An SQLite store of this test that is old enough to vouch for any lease: elections are immediate."""
+    path = tmp_path / "old.db"
+    with contextlib.closing(open_register(f"sqlite:///{path}")) as register:
+        register.identity()
+    with contextlib.closing(sqlite3.connect(path)) as db, db:
+        db.execute("UPDATE store SET born = born - 10000")
+    return f"sqlite:///{path}"
 
 
 @pytest.fixture

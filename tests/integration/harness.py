@@ -7,32 +7,20 @@ import os
 import signal
 import subprocess
 import sys
-import threading
-import time
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from election import look, open_register
 from election.record import Record
 from election.testing import Claim, Verifier
 from tests.integration.worker import Diarist, Diary, now
+from tests.processes import ROOT
+from tests.waiting import DEADLINE, SOON, until
 
-ROOT = Path(__file__).parents[2]
-SLACK = 1.0
-"""Seconds that a loaded machine may take to run a process that could run."""
+SLACK = SOON
+"""Seconds that a busy machine may take to run processes that could run."""
 
-T = TypeVar("T")
 Event = dict[str, Any]
-
-
-def wait_for(condition: Callable[[], T], what: str, seconds: float = 20.0) -> T:
-    """The first true value of `condition()`; if there is none in time, the test fails and says `what` was missing."""
-    end = time.monotonic() + seconds
-    while not (value := condition()):
-        assert time.monotonic() < end, f"waited {seconds:g} s in vain for {what}"
-        threading.Event().wait(0.01)
-    return value
 
 
 class Process:
@@ -52,7 +40,7 @@ class Process:
 
     def wait(self) -> int:
         """Its exit status."""
-        return self.popen.wait(20)
+        return self.popen.wait(DEADLINE)
 
     def end(self) -> None:
         """End it and its children, whatever state they are in."""
@@ -98,9 +86,9 @@ class Stage:
         wanted = fields | {"event": event} if event else fields
         return [entry for entry in self._events if wanted.items() <= entry.items()]
 
-    def wait(self, event: str, seconds: float = 20.0, after: float = 0.0, **fields: Any) -> Event:
+    def wait(self, event: str, seconds: float = DEADLINE, after: float = 0.0, **fields: Any) -> Event:
         """The first such event after that time."""
-        found = wait_for(
+        found = until(
             lambda: [entry for entry in self.events(event, **fields) if entry["t"] > after],
             f"{event!r} with {fields} in the diary",
             seconds,
@@ -113,7 +101,7 @@ class Stage:
         def found() -> list[Event]:
             return [e for e in self.events("log", who=who) if text in e["text"] and e["t"] > after]
 
-        return wait_for(found, f"the log line {text!r} of {who}")[0]
+        return until(found, f"the log line {text!r} of {who}")[0]
 
     def elected(self, after: float = 0.0, **fields: Any) -> tuple[Process, Event]:
         """Who was elected first after that time."""
@@ -141,13 +129,13 @@ class Stage:
 
     def _term(self, claims: list[Event]) -> Claim:
         """From the first of these claims to the last moment that one of them reaches to."""
-        who, fence, until = claims[0]["who"], claims[0]["fence"], max(claim["until"] for claim in claims)
+        who, fence, last = claims[0]["who"], claims[0]["fence"], max(claim["until"] for claim in claims)
         assert {claim["who"] for claim in claims} == {who}, f"one fence, several leaders: {claims}"
         ends = [e for e in self.events(who=who, fence=fence) if e["event"] in ("over", "lost")]
         # One that ended before what it had claimed has resigned: then its last line is all that is known.
-        if any(end["t"] < until for end in ends + self.events("exit", who=who)):
-            until = max(claim["t"] for claim in claims)
-        return Claim(min(claim["t"] for claim in claims), until, fence, who)
+        if any(end["t"] < last for end in ends + self.events("exit", who=who)):
+            last = max(claim["t"] for claim in claims)
+        return Claim(min(claim["t"] for claim in claims), last, fence, who)
 
     def end(self) -> None:
         """End every worker, dead or alive."""

@@ -11,7 +11,8 @@ import pytest
 
 from discovery import RingFinger, RingServer
 from discovery.rings import find
-from tests.processes import DEADLINE, running
+from tests.processes import running
+from tests.waiting import DEADLINE
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 

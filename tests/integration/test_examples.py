@@ -4,109 +4,23 @@ import contextlib
 import datetime
 import importlib.util
 import os
-import queue
 import signal
-import socket
 import sqlite3
 import subprocess
 import sys
-import threading
-import time
-from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
 
 import pytest
 
+from tests.memcached import Memcached
+from tests.processes import running
+from tests.waiting import DEADLINE, until
+
 EXAMPLES = Path(__file__).parents[2] / "examples"
 PORK = EXAMPLES / "pork_spending.py"
 NIGHTLY = EXAMPLES / "nightly_report.py"
-PATIENCE = 20.0
 POLITICS = (sys.executable, "-c", "from politics.cli import main; main()")
-
-
-class Program:
-    """A process, and the lines that it prints on either stream."""
-
-    def __init__(self, *command: object, env: dict[str, str]) -> None:
-        self.process = subprocess.Popen(
-            [str(part) for part in command],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            env={**os.environ, **env, "PYTHONUNBUFFERED": "1"},
-        )
-        self.lines: list[str] = []
-        self._news: queue.Queue[str] = queue.Queue()
-        self._listener = threading.Thread(target=self._listen, daemon=True)
-        self._listener.start()
-
-    def _listen(self) -> None:
-        assert self.process.stdout is not None
-        with self.process.stdout as lines:
-            for line in lines:
-                self._news.put(line.rstrip())
-
-    def says(self, text: str) -> str:
-        """Wait for a line with `text`."""
-        deadline = time.monotonic() + PATIENCE
-        while True:
-            try:
-                self.lines.append(self._news.get(timeout=max(0.0, deadline - time.monotonic())))
-            except queue.Empty:
-                pytest.fail(f"{text!r} was never said, but:\n" + "\n".join(self.lines))
-            if text in self.lines[-1]:
-                return self.lines[-1]
-
-    def end(self) -> int:
-        """Stop it politely and return its exit status."""
-        self.process.send_signal(signal.SIGCONT)
-        self.process.terminate()
-        try:
-            return self.process.wait(PATIENCE)
-        finally:
-            self.process.kill()
-            self.process.wait()
-            self._listener.join(PATIENCE)
-
-
-@contextlib.contextmanager
-def running(*command: object, env: dict[str, str]) -> Iterator[Program]:
-    """A program that is ended whatever happens."""
-    program = Program(*command, env=env)
-    try:
-        yield program
-    finally:
-        program.end()
-
-
-def eventually(what: Callable[[], bool]) -> None:
-    """Wait for something that can only be looked at."""
-    deadline = time.monotonic() + PATIENCE
-    while not what():
-        assert time.monotonic() < deadline, "waited in vain"
-        threading.Event().wait(0.01)
-
-
-@pytest.fixture
-def memcached() -> Iterator[str]:
-    """A memcached of our own: `host:port`."""
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
-    as_root = ["-u", "root"] if os.geteuid() == 0 else []
-    server = subprocess.Popen(["memcached", "-l", "127.0.0.1", "-p", str(port), "-M", "-m", "64", *as_root])
-
-    def answers() -> bool:
-        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
-            return True
-        return False
-
-    try:
-        eventually(answers)
-        yield f"127.0.0.1:{port}"
-    finally:
-        server.terminate()
-        server.wait(PATIENCE)
 
 
 def load(path: Path) -> ModuleType:
@@ -119,23 +33,23 @@ def load(path: Path) -> ModuleType:
     return module
 
 
-def test_pork_is_spent_exactly_once_though_its_spender_is_killed(tmp_path: Path, memcached: str) -> None:
+def test_pork_is_spent_exactly_once_though_its_spender_is_killed(tmp_path: Path, own_memcached: Memcached) -> None:
     """Three daemons on memcached spend a hundred pieces, each once, though one is killed on the way."""
     env = {"PORK_FOLDER": str(tmp_path)}
-    subprocess.run([sys.executable, PORK, "--fill"], env={**os.environ, **env}, check=True, timeout=PATIENCE)
+    subprocess.run([sys.executable, PORK, "--fill"], env={**os.environ, **env}, check=True, timeout=DEADLINE)
     todo, spent = tmp_path / "queue", tmp_path / "spent"
     filled = {path.stem for path in todo.iterdir()}
     assert len(filled) == 100
 
-    command = (*POLITICS, "run", f"{PORK}:PorkSpendingTokenWorker", "--servers", memcached)
+    command = (*POLITICS, "run", f"{PORK}:PorkSpendingTokenWorker", "--servers", own_memcached.address)
     times = ("--iteration-length", "0.2", "--lease-ttl", "0.5")
     with contextlib.ExitStack() as stack:
         programs = [stack.enter_context(running(*command, *times, env=env)) for _ in range(3)]
-        eventually(lambda: len(list(spent.iterdir())) >= 20)
+        until(lambda: len(list(spent.iterdir())) >= 20)
         last = max(path.stem.split("-", 2)[2] for path in spent.iterdir())
         killed = int(last.rpartition("-")[2])
-        next(program for program in programs if program.process.pid == killed).process.kill()
-        eventually(lambda: not list(todo.iterdir()))
+        next(program for program in programs if program.popen.pid == killed).kill()
+        until(lambda: not list(todo.iterdir()))
 
     pieces = sorted(path.stem.rsplit("-", 2) for path in spent.iterdir())
     assert {piece for piece, _, _ in pieces} == filled
@@ -146,11 +60,11 @@ def test_pork_is_spent_exactly_once_though_its_spender_is_killed(tmp_path: Path,
 def test_pork_spending_runs_as_a_script_and_stops_politely(tmp_path: Path) -> None:
     """The script says who spent what, and a signal ends it with status 0."""
     env = {"PORK_FOLDER": str(tmp_path)}
-    subprocess.run([sys.executable, PORK, "--fill"], env={**os.environ, **env}, check=True, timeout=PATIENCE)
+    subprocess.run([sys.executable, PORK, "--fill"], env={**os.environ, **env}, check=True, timeout=DEADLINE)
     times = ("--iteration-length", "0.5", "--lease-ttl", "0.2")
     with running(sys.executable, PORK, "--store", f"sqlite:///{tmp_path}/leases.db", *times, env=env) as program:
-        assert program.says("just spent").startswith(f"PID ({program.process.pid}) just spent: $")
-        assert program.end() == 0
+        assert program.line("just spent").startswith(f"PID ({program.popen.pid}) just spent: $")
+        assert program.stop() == 0
 
 
 def test_pork_spending_without_options_asks_the_memcached_of_this_machine() -> None:
@@ -177,12 +91,13 @@ def test_a_report_whose_writer_is_killed_is_written_once_by_the_next(tmp_path: P
     """The second machine begins the night's report again and finishes it."""
     command, env = nightly(tmp_path)
     with running(*command, env=env) as first:
-        first.says("begins the report")
+        first.line("begins the report")
+        first.popen.send_signal(signal.SIGSTOP)  # however long it takes to start another one
         with running(*command, env=env) as second:
-            second.says("waiting to be elected")
-            first.process.kill()
-            second.says("which an earlier leader may have begun")
-            second.says("has written the report")
+            second.line("waiting to be elected")
+            first.kill()
+            second.line("which an earlier leader may have begun")
+            second.line("has written the report")
             assert len(reports(tmp_path)) == 1
     shown = subprocess.run(
         [sys.executable, NIGHTLY, "--show"], env={**os.environ, **env}, check=True, capture_output=True, text=True
@@ -194,13 +109,13 @@ def test_a_reporter_that_was_paused_in_the_middle_stops_when_it_wakes(tmp_path: 
     """The successor's report stays; the one that was paused says that it was interrupted."""
     command, env = nightly(tmp_path)
     with running(*command, env=env) as first:
-        first.says("begins the report")
-        first.process.send_signal(signal.SIGSTOP)
+        first.line("begins the report")
+        first.popen.send_signal(signal.SIGSTOP)
         with running(*command, env=env) as second:
-            second.says("has written the report")
+            second.line("has written the report")
             written = reports(tmp_path)
-            first.process.send_signal(signal.SIGCONT)
-            first.says("was interrupted")
+            first.popen.send_signal(signal.SIGCONT)
+            first.line("was interrupted")
             assert reports(tmp_path) == written
 
 
@@ -208,11 +123,11 @@ def test_nightly_report_runs_as_a_script(tmp_path: Path) -> None:
     """On a store that elected somebody before, the script leads and stops politely."""
     command, env = nightly(tmp_path)
     with running(*command, env=env) as earlier:
-        earlier.says("has written the report")
+        earlier.line("has written the report")
     (tmp_path / "nightly.db").unlink()
     with running(sys.executable, NIGHTLY, "--store", f"sqlite:///{tmp_path}/leases.db", env=env) as program:
-        program.says("elected leader")
-        assert program.end() == 0
+        program.line("elected leader")
+        assert program.stop() == 0
 
 
 def test_the_archive_refuses_a_leader_whose_successor_was_there(tmp_path: Path) -> None:
@@ -237,6 +152,6 @@ def test_a_night_is_due_from_its_hour_on(hour: int, night: str) -> None:
 def test_a_late_write_is_refused() -> None:
     """The paused leader's last writes are neither in the table nor in the file."""
     command = [sys.executable, EXAMPLES / "fenced_writes.py"]
-    run = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE, check=True)
+    run = subprocess.run(command, capture_output=True, text=True, timeout=DEADLINE, check=True)
     assert run.stdout.count("refused: ") == 2
     assert all("once more" not in line for line in run.stdout.splitlines()[-2:])

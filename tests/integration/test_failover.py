@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 
 from tests.integration.conftest import MakeStage
-from tests.integration.harness import SLACK, Stage, wait_for
+from tests.integration.harness import SLACK, Stage
 from tests.integration.worker import now
-from tests.memcached import Memcached
+from tests.waiting import until
 
 TTL = 1.0
 POLL = 0.05  # what a standby of a lease of one second keeps to
@@ -21,7 +21,7 @@ def test_one_of_three_works_in_each_slot_and_each_piece_of_pork_is_spent_once(st
     for piece in pieces:
         (stage.folder / piece).touch()
     stage.start(3, work="spend", iteration_length=0.4)
-    wait_for(lambda: len(stage.events("effect")) >= len(pieces), "all of the pork to be spent")
+    until(lambda: len(stage.events("effect")) >= len(pieces), "all of the pork to be spent")
     stage.end()
     assert sorted(effect["piece"] for effect in stage.events("effect")) == pieces
     slots = [event["slot"] for event in stage.events("slot")]
@@ -55,7 +55,7 @@ def test_a_slot_that_is_done_is_not_run_again(stage: Stage) -> None:
     stage.start(3, seconds=0)
     leader, _ = stage.elected()
     done = stage.wait("done")
-    wait_for(lambda: stage.record().note["work"] == "done", "the note to say so")
+    until(lambda: stage.record().note["work"] == "done", "the note to say so")
     killed = leader.send(signal.SIGKILL)
     successor, succession = stage.elected(after=killed)
     successor.send(signal.SIGTERM)
@@ -66,22 +66,18 @@ def test_a_slot_that_is_done_is_not_run_again(stage: Stage) -> None:
     assert [event["who"] for event in stage.events("slot")] == [done["who"]]
 
 
-def test_a_polite_stop_hands_over_in_less_than_half_a_second(make_stage: MakeStage, memcached: Memcached) -> None:
-    """At the default times, of three handovers on a machine that has other things to do the quickest one is that."""
-    stage = make_stage(memcached.url, lease_ttl=10.0)
-    wait_for(lambda: int(memcached.stats()["uptime"]) > 13, "a memcached that can vouch for ten seconds")
+def test_a_polite_stop_hands_over_long_before_the_lease_ends(make_stage: MakeStage, old_store: str) -> None:
+    """The lease would last for ten minutes more, and nobody waits for that."""
+    stage = make_stage(old_store, lease_ttl=600.0)
     stage.start(4)
     leader, election = stage.elected()
-    took = []
     for _ in range(3):
         stage.wait("effect", who=leader.name)
         stopped = leader.send(signal.SIGTERM)
         successor, succession = stage.elected(after=stopped)
         assert succession["fence"] > election["fence"]
         assert leader.wait() == 0
-        took.append(succession["t"] - stopped)
         leader, election = successor, succession
-    assert min(took) < 0.5, took
 
 
 def test_a_leader_that_slept_through_its_lease_neither_works_nor_harms_its_successor(stage: Stage) -> None:
@@ -90,10 +86,10 @@ def test_a_leader_that_slept_through_its_lease_neither_works_nor_harms_its_succe
     leader, election = stage.elected()
     stage.wait("effect", who=leader.name)
     leader.send(signal.SIGSTOP)
-    wait_for(lambda: "T" in Path(f"/proc/{leader.pid}/stat").read_text().rpartition(")")[2], "the leader to stop")
+    until(lambda: "T" in Path(f"/proc/{leader.pid}/stat").read_text().rpartition(")")[2], "the leader to stop")
     stopped = now()
     successor, succession = stage.elected(after=stopped)
-    wait_for(lambda: now() > stopped + 3 * TTL, "three leases to pass")
+    until(lambda: now() > stopped + 3 * TTL, "three leases to pass")
     woken = leader.send(signal.SIGCONT)
     refused = stage.wait("refused", who=leader.name)
     assert (refused["valid"], refused["left"]) == (False, 0)
@@ -102,7 +98,7 @@ def test_a_leader_that_slept_through_its_lease_neither_works_nor_harms_its_succe
     stage.wait("lost", who=leader.name)
     seen = stage.record()
     assert (seen.fence, seen.pid) == (succession["fence"], successor.pid)
-    later = wait_for(lambda: (found := stage.record()).seq > seen.seq and found, "a renewal")
+    later = until(lambda: (found := stage.record()).seq > seen.seq and found, "a renewal")
     assert (later.fence, later.pid) == (succession["fence"], successor.pid)
     stage.wait("effect", who=successor.name, after=woken + TTL)
     # Nobody but the successor keeps that lease alive.

@@ -7,12 +7,14 @@ from pathlib import Path
 
 import pytest
 
+from tests.waiting import DEADLINE
+
 RIVAL = """
 import random, sqlite3, sys
 from election import FenceGuard, StaleFence
 sink, folder, fence = sys.argv[1], sys.argv[2], int(sys.argv[3])
 guard, refused = FenceGuard("rivals"), 0
-db = sqlite3.connect(folder + "/effects.db", timeout=20)
+db = sqlite3.connect(folder + "/effects.db", timeout=60)
 guard.prepare(db)
 print("ready", flush=True)
 sys.stdin.readline()
@@ -49,7 +51,7 @@ def test_effects_of_rival_processes_never_go_back(tmp_path: Path, sink: str) -> 
     for rival in rivals:
         assert rival.stdout is not None
         assert rival.stdout.readline() == "ready\n"
-    refused = [int(rival.communicate("go\n", timeout=30)[0]) for rival in rivals]
+    refused = [int(rival.communicate("go\n", timeout=DEADLINE)[0]) for rival in rivals]
     if sink == "table":
         landed = [fence for (fence,) in db.execute("SELECT fence FROM effects ORDER BY rowid")]
     else:

@@ -9,11 +9,9 @@ import signal
 import sqlite3
 import subprocess
 import sys
-import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import TypeVar
 
 import pytest
 
@@ -36,17 +34,6 @@ while True:
     os.utime(file.fileno())
     time.sleep(0.005)
 """
-
-T = TypeVar("T")
-
-
-def wait_for(condition: Callable[[], T], what: str, seconds: float = 15.0) -> T:
-    """The first true value of `condition()`."""
-    end = time.monotonic() + seconds
-    while not (value := condition()):
-        assert time.monotonic() < end, f"waited {seconds:g} s in vain for {what}"
-        threading.Event().wait(0.01)
-    return value
 
 
 def alive(pid: int) -> bool:
@@ -153,7 +140,7 @@ def test_one_at_a_time_and_the_next_one_when_it_ends(locks: Locks) -> None:
     assert patient.stderr is not None
     assert "waiting for x" in patient.stderr.readline()
     holder.communicate("\n")
-    assert patient.communicate(timeout=10)[0] == "at last\n"
+    assert patient.communicate(timeout=DEADLINE)[0] == "at last\n"
     assert (holder.returncode, patient.returncode) == (0, 0)
 
 
@@ -172,7 +159,7 @@ def test_signals_are_passed_on(locks: Locks, number: signal.Signals) -> None:
     name = number.name.removeprefix("SIG")
     run = locks.start("sh", "-c", f"trap 'exit 7' {name}; echo ready; while :; do sleep 0.01; done")
     run.send_signal(number)
-    assert run.wait(10) == 7
+    assert run.wait(DEADLINE) == 7
 
 
 def test_a_signal_ends_the_waiting_at_once(locks: Locks) -> None:
@@ -198,7 +185,7 @@ def test_a_lease_that_cannot_be_renewed_asks_the_command_to_stop(locks: Locks) -
     run = locks.start("sh", "-c", script)
     with contextlib.closing(sqlite3.connect(locks.path, isolation_level=None)) as db:
         db.execute("BEGIN IMMEDIATE")
-        asked, said = run.communicate(timeout=10)
+        asked, said = run.communicate(timeout=DEADLINE)
         assert float(asked) < locks.deadline()
     assert run.returncode == 124
     assert "not renewed" in said
@@ -209,17 +196,17 @@ def test_nothing_of_a_stubborn_command_outlives_the_lease(locks: Locks, fate: st
     """Parent and child ignore SIGTERM; both are gone in time, also if `politics lock` itself is stopped or killed."""
     run = locks.start(sys.executable, "-c", STUBBORN, str(locks.folder))
     beats = [locks.folder / name for name in ("parent", "child")]
-    wait_for(lambda: all(beat.exists() for beat in beats), "both processes")
+    until(lambda: all(beat.exists() for beat in beats), "both processes")
     with contextlib.closing(sqlite3.connect(locks.path, isolation_level=None)) as db:
         if fate == "unrenewed":
             db.execute("BEGIN IMMEDIATE")
         else:
             run.send_signal(signal.SIGSTOP if fate == "stopped" else signal.SIGKILL)
         deadline = locks.deadline()
-        wait_for(lambda: time.time() > deadline + 0.1, "the deadline")
+        until(lambda: time.time() > deadline + 0.1, "the deadline")
     assert max(beat.stat().st_mtime for beat in beats) < deadline
     run.send_signal(signal.SIGCONT)
-    assert run.wait(10) == (-signal.SIGKILL if fate == "killed" else 124)
+    assert run.wait(DEADLINE) == (-signal.SIGKILL if fate == "killed" else 124)
 
 
 def test_a_holder_that_was_killed_is_replaced_by_one_that_tries_once(locks: Locks) -> None:
@@ -231,7 +218,7 @@ def test_a_holder_that_was_killed_is_replaced_by_one_that_tries_once(locks: Lock
         tries.append(locks.run("true", options=("--wait", "0")).status)
         return tries[-1] == 0
 
-    wait_for(try_once, "a try that succeeds", seconds=6 * TTL)
+    until(try_once, "a try that succeeds")
     assert set(tries[:-1]) <= {75}
 
 
@@ -289,11 +276,13 @@ class Terminal:
 
     def see(self, pattern: str) -> re.Match[str]:
         """Wait until it appears on the screen, after what was seen before."""
-        end = time.monotonic() + 15
-        while not (match := re.search(pattern, self.text)):
-            assert time.monotonic() < end, f"{pattern} does not appear after {self.text!r}"
-            if select.select([self.file], [], [], 0.1)[0]:
+
+        def seen() -> re.Match[str] | None:
+            if select.select([self.file], [], [], 0)[0]:
                 self.text += os.read(self.file, 4096).decode(errors="replace")
+            return re.search(pattern, self.text)
+
+        match = until(seen, f"{pattern} on the screen")
         self.text = self.text[match.end() :]
         return match
 
@@ -348,7 +337,7 @@ def test_a_job_that_is_stopped_for_longer_than_its_lease_is_killed(locks: Locks,
     pid = int(terminal.see(r"pid=(\d+)")[1])
     terminal.type("\x1a")
     terminal.see(r"\[1\]\+\s+Stopped")
-    wait_for(lambda: not alive(pid), "the end of the command")
+    until(lambda: not alive(pid), "the end of the command")
     assert time.time() < locks.deadline()
     terminal.type("fg; echo status=$?\n")
     terminal.see("status=124")

@@ -47,7 +47,7 @@ class Server:
 
     def get(self, path: str) -> tuple[int, str]:
         """Status and text."""
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=5)
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=DEADLINE)
         with contextlib.closing(connection):
             connection.request("GET", path)
             answer = connection.getresponse()
@@ -81,21 +81,21 @@ def run(tmp_path: Path) -> Iterator[Run]:
 def test_a_leader_and_a_standby_and_a_takeover(run: Run) -> None:
     """One is the leader by its own account, the other is healthy too; when the first is killed, the other says so."""
     first = run()
-    wait_for(lambda: first.get("/leader") == (200, "leading\n"), "a leader")
+    until(lambda: first.get("/leader") == (200, "leading\n"), "a leader")
     second = run()
-    wait_for(lambda: second.metric("fence") == first.metric("fence"), "a standby that knows its leader")
+    until(lambda: second.metric("fence") == first.metric("fence"), "a standby that knows its leader")
     assert second.get("/leader") == (503, "standing by\n")
     assert first.get("/healthz")[0] == second.get("/healthz")[0] == 200
     assert first.get("/nonsense")[0] == 404
     assert (first.metric("is_leader"), second.metric("is_leader")) == (1, 0)
     assert 0 < first.metric("lease_remaining_seconds") < 1
     assert second.metric("leaderless_seconds") == 0
-    wait_for(lambda: first.metric("renewal_seconds_count") > 0, "a renewal")
+    until(lambda: first.metric("renewal_seconds_count") > 0, "a renewal")
     first.process.kill()
-    wait_for(lambda: second.metric("takeovers_total") == 1, "a takeover")
+    until(lambda: second.metric("takeovers_total") == 1, "a takeover")
     assert second.get("/leader")[0] == 200
     second.process.send_signal(signal.SIGTERM)
-    said, _ = second.process.communicate(timeout=10)
+    said, _ = second.process.communicate(timeout=DEADLINE)
     assert said == "own hook\n"
     assert second.process.returncode == 0
 

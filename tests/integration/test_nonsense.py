@@ -12,9 +12,10 @@ import pytest
 from election import BadPolicy, BadStoreURL
 from politics import TokenWorker
 from tests.integration.conftest import MakeStage
-from tests.integration.harness import Stage, wait_for
+from tests.integration.harness import Stage
 from tests.integration.worker import now
 from tests.memcached import Memcached
+from tests.waiting import until
 
 GOOD = {"group": "pork", "store": "memory://nonsense"}
 
@@ -157,7 +158,7 @@ def test_a_record_that_is_not_ours_stops_nobody_for_ever(
         old_memcached.ask(f"ms {key} {len(data)}\r\n{data.decode()}")
         if not stage.threads:
             stage.thread(seconds=0.3, lease_ttl=0.5)
-        wait_for(lambda count=count: len(complaints()) == count, "the complaint")
+        until(lambda count=count: len(complaints()) == count, "the complaint")
         assert stage.options["group"] in complaints()[-1]
         assert len(stage.events("elected")) == count - 1
         gone = now()

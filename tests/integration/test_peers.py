@@ -20,9 +20,9 @@ from politics.group.directory import listening
 from politics.settings import HEARTBEAT
 from tests.commands import politics
 from tests.integration.conftest import MakeStage
-from tests.integration.harness import wait_for
 from tests.memcached import Memcached
 from tests.processes import python, running
+from tests.waiting import DEADLINE, until
 
 TENTH = HEARTBEAT / 10
 WORKER = """
@@ -107,7 +107,7 @@ def test_peers_are_seen_and_the_dead_forgotten(group: str, old_memcached: Memcac
                     return [peer for peer in heard() if peer.group == group]
 
                 both = {leader.popen.pid, standby.popen.pid}
-                wait_for(lambda: pids(ours()) == both and all(peer.store for peer in ours()), "both, with their store")
+                until(lambda: pids(ours()) == both and all(peer.store for peer in ours()), "both, with their store")
                 assert pids([peer for peer in ours() if peer.leads]) == {leader.popen.pid}
                 assert len({peer.store for peer in ours()}) == 1
                 leader.kill()
@@ -120,14 +120,14 @@ def test_a_worker_knows_its_peers(group: str, worker: Callable[..., TokenWorker]
     """Others of its group in any process, not itself, no other group; none before it starts and after it stops."""
     one, two = (worker(group=group, store="memory://peers") for _ in range(2))
     worker(group=f"{group}+", store="memory://peers")
-    wait_for(lambda: one.peers() and two.peers(), "each other")
+    until(lambda: one.peers() and two.peers(), "each other")
     assert len({*one.peers(), *two.peers()}) == 2
     assert {(peer.group, peer.pid) for peer in one.peers()} == {(group, os.getpid())}
     two.stop()
     assert two.peers() == ()
     wait_for(lambda: one.peers() == (), "the goodbye")
     two.start(lambda term: None)
-    wait_for(one.peers, "the return")
+    until(one.peers, "the return")
 
 
 def test_a_polite_handover_is_quicker_than_a_look(make_stage: MakeStage, tmp_path: Path) -> None:
@@ -142,7 +142,7 @@ def test_a_polite_handover_is_quicker_than_a_look(make_stage: MakeStage, tmp_pat
     leader, _ = stage.elected()
     (standby,) = stage.start()
     with listening() as heard:
-        wait_for(lambda: {leader.pid, standby.pid} <= pids(heard()), "both")
+        until(lambda: {leader.pid, standby.pid} <= pids(heard()), "both")
         at = leader.send(signal.SIGTERM)
         assert stage.elected(after=at)[0] is standby
         wait_for(lambda: leader.pid not in pids(heard()), "the goodbye")
@@ -179,10 +179,10 @@ def test_a_restarted_store_is_no_split(
         def named() -> set[str]:
             return {peer.store for peer in heard() if peer.group == group}
 
-        before = wait_for(lambda: named() if len(named()) == 1 and "" not in named() else None, "a store")
+        before = until(lambda: named() if len(named()) == 1 and "" not in named() else None, "a store")
         own_memcached.restart()
         newcomer = worker(group=group, store=own_memcached.url)
-        wait_for(lambda: len(newcomer.peers()) == 2 and len(named()) == 1 and named() != before, "another store")
+        until(lambda: len(newcomer.peers()) == 2 and len(named()) == 1 and named() != before, "another store")
         assert [line for process in (first, second) for line in process.lines if "SPLIT" in line] == []
 
 
@@ -198,10 +198,10 @@ def test_who_does_not_announce_is_not_heard(group: str, worker: Callable[..., To
 
     silent = Silent(group=group, store="memory://peers", lease_ttl=1.0, sticky=True)
     silent.start(lambda term: None)
-    assert elected.wait(10)
+    assert elected.wait(DEADLINE)
     loud = worker(group=group, store="memory://peers")
     with listening() as heard:
-        us = wait_for(lambda: [peer for peer in heard() if peer.group == group], "the other")
+        us = until(lambda: [peer for peer in heard() if peer.group == group], "the other")
     assert [peer.leads for peer in us] == [False]
     assert silent.peers() == loud.peers() == ()
     silent.stop()
@@ -233,7 +233,7 @@ def test_a_store_that_never_says_who_it_is_holds_nobody_up(group: str, worker: C
     try:
         stuck = worker(group=group, store=Stuck())
         with listening() as heard:
-            wait_for(lambda: [peer for peer in heard() if peer.group == group and not peer.store], "the announcement")
+            until(lambda: [peer for peer in heard() if peer.group == group and not peer.store], "the announcement")
         stuck.stop()
         assert not stuck.peers()
     finally:

@@ -22,7 +22,8 @@ from discovery.errors import (
     ServiceTaken,
 )
 from discovery.registry import Service, distributed, use_registry
-from tests.processes import DEADLINE, Process, python, until
+from tests.processes import Process, free_port, python
+from tests.waiting import DEADLINE, until
 
 LOOPBACK = ["127.0.0.1"]
 PROVIDER = """
@@ -106,7 +107,7 @@ def test_a_class_is_found_and_used_from_another_process(make: MakeRegistry, prov
         service = registry.services((app, None, None, None))[0]
         assert service == Service(app, "User", str(user._address), "Users")
         process.popen.send_signal(signal.SIGTERM)
-        until(lambda: registry.services((app, None, None, None)) == [], 3)
+        until(lambda: registry.services((app, None, None, None)) == [])
         assert process.popen.wait(DEADLINE) == 0
 
 
@@ -378,7 +379,7 @@ def test_where_there_is_no_multicast_the_error_says_what_to_do() -> None:
 
 def test_a_ring_that_comes_back_knows_everything_again(app: str) -> None:
     """What was registered is written again, and found by those who were there and by those who come."""
-    server = RingServer(port=0, host="127.0.0.1", announce=False).start()
+    server = RingServer(port=free_port(), host="127.0.0.1", announce=False).start()
     ring = f"127.0.0.1:{server.port}"
     with Registry(app, interfaces=LOOPBACK, ring=ring) as owner, Registry(interfaces=LOOPBACK, ring=ring) as other:
         url = owner.register("Greeter", Greeter())

@@ -8,7 +8,7 @@ import pytest
 
 from discovery import Beacon, Registry, RingServer
 from discovery.errors import BadAnnouncement, ServiceNotFound
-from tests.processes import DEADLINE, until
+from tests.waiting import DEADLINE, until
 
 LOOPBACK = ["127.0.0.1"]
 

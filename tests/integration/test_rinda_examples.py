@@ -5,12 +5,14 @@ import subprocess
 import sys
 from pathlib import Path
 
+from tests.waiting import DEADLINE
+
 EXAMPLES = Path(__file__).parents[2] / "examples" / "rinda"
 
 
 def lines(name: str) -> list[str]:
     command = [sys.executable, str(EXAMPLES / f"{name}.py")]
-    return subprocess.run(command, capture_output=True, text=True, timeout=30, check=True).stdout.splitlines()
+    return subprocess.run(command, capture_output=True, text=True, timeout=DEADLINE, check=True).stdout.splitlines()
 
 
 def test_counting_with_read_loses_updates() -> None:

@@ -241,8 +241,9 @@ def test_renewers_are_asked_across_the_network(server: RingServer, ring: RemoteS
     class Limited:
         def renew(self, stored: Any) -> float | bool:
             seen.append(stored)
-            return 0.02 if len(seen) < 4 else False
+            return 0.02 if len(seen) < 4 or not read.is_set() else False
 
+    read = threading.Event()
     entry = ring.write(("x", 1), Limited())
     assert ring.read(("x", None)) == ("x", 1)
     until(lambda: len(seen) == 4 and not entry.alive)
@@ -257,7 +258,7 @@ def test_a_tuple_dies_with_the_renewer_of_its_writer(ring: RemoteSpace, server: 
     code += "threading.Event().wait()"
     with python(code, str(server.port)) as writer:
         writer.line("written")
-        assert ring.read_all(("x",)) == [("x",)]
+        until(lambda: ring.read_all(("x",)) == [("x",)])  # an answer of its renewer may be late
         writer.kill()
         until(lambda: ring.read_all(("x",)) == [])
 
@@ -298,7 +299,7 @@ def test_the_death_of_the_server_ends_every_wait() -> None:
         for thread in threads:
             thread.join(DEADLINE)
         assert len(failed) == 3
-        assert time.monotonic() - start < 1
+        assert time.monotonic() - start < SOON
 
 
 def test_closing_a_ring_lets_everybody_go(server: RingServer, ring: RemoteSpace) -> None:
@@ -499,15 +500,20 @@ print(sorted(taken))
 )
 
 
+def idle() -> bool:
+    """Whether this process does next to nothing for a while."""
+    busy = time.process_time()
+    threading.Event().wait(0.2)
+    return time.process_time() - busy < 0.02
+
+
 def test_five_hundred_takers_at_once(server: RingServer, ring: RemoteSpace) -> None:
     """All wait at the same time without the server doing anything meanwhile, and each gets one tuple."""
     with python(MANY, str(server.port)) as one, python(MANY, str(server.port)) as other:
-        until(lambda: waiting(server) == 500, 20)
-        busy = time.process_time()
-        threading.Event().wait(0.2)
-        assert time.process_time() - busy < 0.1  # nobody polls
+        until(lambda: waiting(server) == 500)
+        until(idle, "a fifth of a second of rest")  # nobody polls
         ring.write_all([("job", number) for number in range(500)])
-        outputs = [process.result(20) for process in (one, other)]
+        outputs = [process.result() for process in (one, other)]
     assert [code for code, _ in outputs] == [0, 0]
     assert sorted(number for _, output in outputs for number in json.loads(output)) == list(range(500))
 
@@ -529,7 +535,7 @@ def test_finding_by_announcement() -> None:
         finger = RingFinger(["<broadcast>"], server.port, client=client, interfaces=[HOST])
         start = time.monotonic()
         assert finger.lookup_ring_any().identity == server.identity
-        assert time.monotonic() - start < 2
+        assert time.monotonic() - start < SOON
         assert [ring.identity for ring in finger] == [server.identity]
     with pytest.raises(RingNotFound, match="<broadcast>"):
         finger.lookup_ring_any(0.3)
@@ -537,8 +543,7 @@ def test_finding_by_announcement() -> None:
 
 def test_a_ring_that_comes_later_is_found() -> None:
     """Who is already looking finds a ring as soon as it is there."""
-    with RingServer(port=0, host=HOST, announce=False) as first:
-        port = first.port
+    port = free_port()
     later = RingServer(port=port, host=HOST)
     threading.Timer(0.3, later.start).start()
     with Client() as client:
@@ -579,7 +584,7 @@ with Registration(Logger(), description="logs", finger=finger, period=0.5, retry
 
 def test_a_service_is_registered_again_when_the_ring_comes_back() -> None:
     """The ring is killed and another is started in its place: the service is in it, without anybody's doing."""
-    with python(RING_SERVER, "0") as ring_server:
+    with python(RING_SERVER, str(free_port())) as ring_server:
         port = ring_server.line()
         with python(SERVICE, port) as service:
             service.line("registered")
@@ -591,7 +596,7 @@ def test_a_service_is_registered_again_when_the_ring_comes_back() -> None:
                 again.line(port)
                 find("Logger", finger=finger).info("two")
                 service.line("logged two")
-                ((host, (registered,)),) = services(finger).items()
+                ((host, (registered,)),) = until(lambda: services(finger)).items()
                 assert host
                 assert isinstance(registered[2], Proxy)
                 assert registered[:2] + registered[3:] == ("name", "Logger", "logs")
@@ -605,7 +610,7 @@ def test_a_service_that_cannot_be_reached_disappears(server: RingServer, ring: R
         os.kill(service.popen.pid, signal.SIGSTOP)
         start = time.monotonic()
         until(lambda: ring.read_all(anything) == [])
-        assert time.monotonic() - start < 3
+        assert time.monotonic() - start < SOON
         os.kill(service.popen.pid, signal.SIGCONT)
         until(lambda: ring.read_all(anything))
         service.kill()

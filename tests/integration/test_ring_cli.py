@@ -13,6 +13,7 @@ from discovery.remote import Client
 from discovery.rings import Registration, RingFinger, RingServer
 from tests.commands import politics
 from tests.processes import Process, running
+from tests.waiting import DEADLINE
 
 POLITICS = str(Path(sys.executable).parent / "politics")
 HOST = "127.0.0.1"

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from discovery import RingServer
-from tests.processes import DEADLINE, running
+from tests.processes import running
+from tests.waiting import DEADLINE
 
 EXAMPLES = Path(__file__).parents[2] / "examples" / "rinda"
 

@@ -14,9 +14,10 @@ from election.clock import SystemClock
 from election.testing import Fault, FaultyStore
 from politics import Term, TokenWorker
 from tests.integration.conftest import MakeStage
-from tests.integration.harness import SLACK, Stage, wait_for
+from tests.integration.harness import Stage
 from tests.integration.worker import Diarist
 from tests.memcached import Memcached
+from tests.waiting import DEADLINE, until
 
 
 @pytest.mark.parametrize("how", ["fork", "fork_by_multiprocessing", "fork_and_return"])
@@ -49,11 +50,10 @@ def test_a_fork_can_be_terminated_and_its_parent_goes_on(stage: Stage) -> None:
 
 
 def test_a_signal_that_another_thread_takes_stops_the_worker(stage: Stage) -> None:
-    """The kernel may hand SIGTERM to any thread; the main thread hears of it all the same, and at once."""
+    """The kernel may hand SIGTERM to any thread; the main thread hears of it all the same, before the work ends."""
     (process,) = stage.start(work="take_the_signal")
     assert process.wait() == 0
-    (slot,) = stage.events("slot")
-    assert stage.wait("lost")["t"] - slot["t"] < SLACK
+    assert len(stage.events("slot")) == len(stage.events("lost")) == 1
 
 
 def test_a_worker_whose_work_raises_lives_on(stage: Stage, caplog: pytest.LogCaptureFixture) -> None:
@@ -69,9 +69,9 @@ def test_a_worker_whose_work_raises_lives_on(stage: Stage, caplog: pytest.LogCap
 
 def test_work_that_overruns_by_three_slots_loses_nothing(stage: Stage, caplog: pytest.LogCaptureFixture) -> None:
     """The lease is kept meanwhile; the slots that passed are skipped, which is logged, and the next one is run."""
-    stage.thread(sticky=True, seconds=0.85, iteration_length=0.2, lease_ttl=0.5)
-    stage.thread(sticky=True, seconds=0.85, iteration_length=0.2, lease_ttl=0.5)
-    wait_for(lambda: len(stage.events("slot")) == 3, "three slots")
+    stage.thread(sticky=True, seconds=0.85, iteration_length=0.2)
+    stage.thread(sticky=True, seconds=0.85, iteration_length=0.2)
+    until(lambda: len(stage.events("slot")) == 3, "three slots")
     slots = [event["slot"] for event in stage.events("slot")]
     passed = [record.getMessage() for record in caplog.records if "have passed unused" in record.getMessage()]
     assert len(stage.events("elected")) == 1
@@ -84,7 +84,7 @@ def test_work_that_overruns_by_three_slots_loses_nothing(stage: Stage, caplog: p
 def test_each_slot_is_a_new_race(stage: Stage) -> None:
     """Without `sticky`, the one that has just led lets the others look first: all of three get their turn."""
     workers = [stage.thread(seconds=0, iteration_length=0.2, lease_ttl=0.5) for _ in range(3)]
-    wait_for(lambda: {e["who"] for e in stage.events("slot")} == {w.name for w in workers}, "everybody's turn")
+    until(lambda: {e["who"] for e in stage.events("slot")} == {w.name for w in workers}, "everybody's turn")
     slots = [event["slot"] for event in stage.events("slot")]
     assert slots == sorted(set(slots))
 
@@ -92,7 +92,7 @@ def test_each_slot_is_a_new_race(stage: Stage) -> None:
 def test_a_sticky_leader_stays(stage: Stage) -> None:
     """With `sticky`, a healthy leader keeps its term from slot to slot."""
     for _ in range(3):
-        stage.thread(sticky=True, seconds=0, iteration_length=0.2, lease_ttl=0.5)
+        stage.thread(sticky=True, seconds=0, iteration_length=0.2)
     stage.wait("slot", slot=6)
     assert len(stage.events("elected")) == 1
     assert len({event["fence"] for event in stage.events("slot")}) == 1
@@ -115,7 +115,7 @@ def test_one_that_is_not_eligible_never_leads(stage: Stage, caplog: pytest.LogCa
     stage.thread(seconds=0, iteration_length=0.2, lease_ttl=0.5)
     stage.wait("slot", slot=3)
     answers.update(says=OSError("the disk is full"), asked=0)
-    wait_for(lambda: answers["asked"] > 20, "twenty questions")
+    until(lambda: answers["asked"] > 20, "twenty questions")
     assert not stage.events("elected", who="shy")
     assert caplog.text.count("eligible failed") == 1
     answers.update(says=True)
@@ -143,7 +143,7 @@ def test_hooks_are_called_in_order_and_may_raise(old_memcached: Memcached, caplo
 
     worker = Clumsy(store=old_memcached.url, lease_ttl=1.0)
     worker.start()
-    wait_for(lambda: len(calls) >= 6, "two terms")
+    until(lambda: len(calls) >= 6, "two terms")
     worker.stop()
     assert calls[:6] == ["elected True", "work True", "lost False"] * 2
     assert caplog.text.count("on_elected failed") == caplog.text.count("on_lost failed") == calls.count("lost False")
@@ -151,25 +151,24 @@ def test_hooks_are_called_in_order_and_may_raise(old_memcached: Memcached, caplo
 
 def test_work_that_is_asked_to_stop_is_still_led_until_it_returns(stage: Stage) -> None:
     """During the grace period the lease goes on being renewed, and only then is it handed over."""
-    stage.start(2, work="ignore", seconds=2.0, lease_ttl=0.5)
+    stage.start(2, work="ignore", seconds=4.0)
     leader, election = stage.elected()
     stage.wait("slot", who=leader.name)
     stopped = leader.send(signal.SIGTERM)
     done = stage.wait("done", who=leader.name)
     assert leader.wait() == 0
-    assert done["t"] > stopped + 3 * 0.5
+    assert done["t"] > stopped + 3 * 1.0
     mine = [claim["t"] for claim in stage.events("claim", who=leader.name, fence=election["fence"])]
-    assert max(later - earlier for earlier, later in pairwise(mine)) < 0.5
+    assert max(later - earlier for earlier, later in pairwise(mine)) < 1.0
     _, succession = stage.elected(after=stopped)
     assert done["t"] < succession["t"]
     assert not stage.events("slot", fence=succession["fence"])
 
 
 @pytest.mark.parametrize("then", ["a second signal", "the end of the grace period"])
-def test_work_that_does_not_listen_is_not_waited_for(make_stage: MakeStage, memcached: Memcached, then: str) -> None:
-    """The process ends and hands over at once, with status 0, while the work still runs."""
-    wait_for(lambda: int(memcached.stats()["uptime"]) > 8, "a memcached that can vouch for five seconds")
-    stage = make_stage(memcached.url, work="ignore", lease_ttl=5.0, grace=60.0 if then == "a second signal" else 0.3)
+def test_work_that_does_not_listen_is_not_waited_for(make_stage: MakeStage, old_store: str, then: str) -> None:
+    """The process ends and hands over, with status 0, while the work still runs, and long before the lease ends."""
+    stage = make_stage(old_store, work="ignore", lease_ttl=600.0, grace=600.0 if then == "a second signal" else 0.3)
     stage.start(2)
     leader, _ = stage.elected()
     stage.wait("slot", who=leader.name)
@@ -178,42 +177,38 @@ def test_work_that_does_not_listen_is_not_waited_for(make_stage: MakeStage, memc
     if then == "a second signal":
         stopped = leader.send(signal.SIGINT)
     assert leader.wait() == 0
-    _, succession = stage.elected(after=stopped)
-    assert succession["t"] - stopped < 0.3 + 0.1 + 0.125 + SLACK
+    stage.elected(after=stopped)
     stage.log(leader.name, "the work did not stop in time")
     assert not stage.events("done", who=leader.name)
 
 
-def test_sys_exit_in_the_work_ends_the_process_and_hands_over(make_stage: MakeStage, memcached: Memcached) -> None:
-    """The process ends with the status that the work gave; the slot counts as interrupted."""
-    wait_for(lambda: int(memcached.stats()["uptime"]) > 8, "a memcached that can vouch for five seconds")
-    stage = make_stage(memcached.url, work="leave", lease_ttl=5.0)
+def test_sys_exit_in_the_work_ends_the_process_and_hands_over(make_stage: MakeStage, old_store: str) -> None:
+    """The process ends with the status that the work gave; the slot counts as interrupted. Nobody waits for a lease."""
+    stage = make_stage(old_store, work="leave", lease_ttl=600.0)
     leaver, stayer = stage.start(2)
-    wait_for(lambda: len(stage.events("exit")) == 2, "the end of both")
+    until(lambda: len(stage.events("exit")) == 2, "the end of both")
     first, second = stage.events("slot")
     assert {leaver.wait(), stayer.wait()} == {3}
     assert first["who"] != second["who"]
     assert second["takeover"]
-    assert second["t"] - first["t"] < 0.125 + SLACK
 
 
 def test_several_workers_share_one_register(old_memcached: Memcached, caplog: pytest.LogCaptureFixture) -> None:
     """One worker's end neither closes the register nor costs the others their terms."""
     register = open_register(old_memcached.url)
     terms: dict[str, list[Term]] = {}
-    workers = [TokenWorker(group=f"shared {n}", store=register, lease_ttl=0.5) for n in range(4)]
+    workers = [TokenWorker(group=f"shared {n}", store=register, lease_ttl=1.0) for n in range(4)]
     for worker in workers:
         terms[worker.group] = []
         worker.start(lambda term, mine=terms[worker.group]: mine.append(term) or term.lost.wait(60))
-    wait_for(lambda: all(terms.values()), "four leaders in one process")
+    until(lambda: all(terms.values()), "four leaders in one process")
     socket = register._connection.client.sock
     workers[0].stop()
-    threading.Event().wait(0.0)
     assert register._connection.client.sock is socket is not None
     first, *others = [term for (term,) in terms.values()]
     assert not first.valid
     ends = [term.remaining() for term in others]
-    wait_for(lambda: all(t.remaining() > e for t, e in zip(others, ends, strict=True)), "everybody's next renewal")
+    until(lambda: all(t.remaining() > e for t, e in zip(others, ends, strict=True)), "everybody's next renewal")
     for worker in workers:
         worker.stop()
     assert not any(term.valid for term in others)
@@ -233,7 +228,7 @@ def test_start_and_stop_from_any_thread(stage: Stage) -> None:
     for stopper in stoppers:
         stopper.start()
     for stopper in stoppers:
-        stopper.join(10)
+        stopper.join(DEADLINE)
     assert stage.events(
         "refused", why=f"{worker.group}: leadership lost (fence {stage.events('lost')[0]['fence']}): asked to stop"
     )
@@ -322,6 +317,6 @@ def test_a_takeover_that_the_store_did_not_confirm_interrupts_nobody() -> None:
     terms: list[Term] = []
     worker = TokenWorker(group="unsure", store=link, on_failover="skip", lease_ttl=5.0)
     worker.start(terms.append)
-    wait_for(lambda: terms, "the work")
+    until(lambda: terms, "the work")
     worker.stop()
     assert (terms[0].iteration, terms[0].takeover) == (1, False)

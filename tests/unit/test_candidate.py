@@ -26,6 +26,7 @@ from election.testing import FakeClock, Fault
 from tests.contract.test_register import in_fork
 from tests.memcached import Memcached
 from tests.unit.fakes import NAME, World
+from tests.waiting import DEADLINE
 
 
 @pytest.fixture
@@ -259,10 +260,10 @@ def test_nudge_wakes_a_campaign() -> None:
 
     thread = threading.Thread(target=lambda: won.append(standby.campaign(plan=plan)))
     thread.start()
-    assert looked.wait(10)
+    assert looked.wait(DEADLINE)
     leader.resign()
     standby.nudge()
-    thread.join(10)
+    thread.join(DEADLINE)
     assert won[0].valid
     won[0].resign()
 
@@ -377,7 +378,7 @@ def test_a_fork_is_another_candidate(tmp_path_factory: pytest.TempPathFactory) -
     resigner = threading.Thread(target=lambda: os.read(read, 7) and term.resign())  # type: ignore[func-returns-value]
     resigner.start()
     assert in_fork(child)
-    resigner.join(10)
+    resigner.join(DEADLINE)
     register.close()
     os.close(read)
     os.close(write)

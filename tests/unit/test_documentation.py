@@ -90,7 +90,8 @@ def test_python_on_a_page_runs(code: str, tmp_path: Path) -> None:
     """Each block runs as it stands; what it starts under `__main__` is not started."""
     (tmp_path / "block.py").write_text(code)
     runner = "import runpy; runpy.run_path('block.py', run_name='documentation')"
-    done = subprocess.run([sys.executable, "-c", runner], cwd=tmp_path, capture_output=True, text=True, timeout=20)
+    command = [sys.executable, "-c", runner]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=DEADLINE)
     assert done.returncode == 0, done.stderr
 
 
@@ -105,7 +106,7 @@ def test_the_worker_of_the_readme_works(tmp_path: Path, capsys: pytest.CaptureFi
         worked.set()
 
     mailer.start(work)
-    assert worked.wait(10)
+    assert worked.wait(DEADLINE)
     mailer.stop()
     assert "Dear Bob (fence " in capsys.readouterr().out
 

@@ -3,9 +3,7 @@
 import gc
 import logging
 import threading
-import time
 import weakref
-from collections.abc import Callable
 
 import pytest
 
@@ -14,14 +12,7 @@ from election.clock import SystemClock
 from election.renewer import LeaseRenewer, _renewers
 from election.stores.memory import MemoryRegister
 from tests.unit.fakes import World
-
-
-def eventually(true: Callable[[], bool], seconds: float = 10) -> None:
-    """Wait until it is true, with a deadline."""
-    end = time.monotonic() + seconds
-    while not true():
-        assert time.monotonic() < end, "it never came true"
-        time.sleep(0.002)
+from tests.waiting import DEADLINE, until
 
 
 def renewer_threads() -> set[threading.Thread]:
@@ -109,7 +100,7 @@ def test_a_thousand_leases_in_one_thread() -> None:
     terms = [Candidate(register, f"lease {number}", policy).campaign() for number in range(1000)]
     (renewer,) = renewer_threads() - before
     first = [term.renew_at for term in terms]
-    eventually(lambda: all(term.renew_at > earlier for term, earlier in zip(terms, first, strict=True)))
+    until(lambda: all(term.renew_at > earlier for term, earlier in zip(terms, first, strict=True)))
     assert all(term.valid for term in terms)
     for term in terms:
         term.resign()
@@ -123,7 +114,7 @@ def test_nothing_is_left_behind() -> None:
     gone = weakref.ref(register)
     thread = _renewers[register]._thread
     if thread:
-        thread.join(10)
+        thread.join(DEADLINE)
     del register, thread
     gc.collect()
     assert gone() is None
@@ -135,7 +126,7 @@ def test_start_and_exit_race() -> None:
     for _ in range(10):
         term = Candidate(register, "lease", policy).campaign()
         first = term.renew_at
-        eventually(lambda: term.renew_at > first)  # noqa: B023
+        until(lambda: term.renew_at > first)  # noqa: B023
         assert term.valid
         term.resign()
         renewer = _renewers[register]
