@@ -241,7 +241,7 @@ def test_status_lists_what_the_store_can_list(make_stage: MakeStage, place: Path
     groups = [f"{stage.options['group']}{letter}" for letter in "ab"]
     for group in groups:
         stage.thread(group=group, announce=False)
-    wait_for(lambda: len(stage.events("elected")) == 2, "two leaders")
+    until(lambda: len(stage.events("elected")) == 2, "two leaders")
     status, said = call("status", "--store", stage.options["store"], "--json")
     assert status == 0
     assert [row["group"] for row in json.loads(said) if row["group"] in groups] == groups

@@ -15,7 +15,6 @@ from election import Candidate, LeasePolicy, open_register
 from politics.cli import doctor as command
 from tests.commands import Result, politics
 from tests.memcached import Memcached
-from tests.waiting import DEADLINE
 
 Finding = dict[str, str]
 

@@ -18,6 +18,7 @@ import pytest
 from election import look, open_register
 from tests.commands import Result, politics
 from tests.memcached import Memcached
+from tests.waiting import DEADLINE, until
 
 POLITICS = Path(sys.executable).with_name("politics")
 TTL = 3.0
@@ -169,7 +170,7 @@ def test_a_signal_ends_the_waiting_at_once(locks: Locks) -> None:
     assert waiting.stderr is not None
     waiting.stderr.readline()
     waiting.send_signal(signal.SIGINT)
-    assert waiting.wait(10) == 130
+    assert waiting.wait(DEADLINE) == 130
 
 
 def test_what_the_command_leaves_running_ends_with_it(locks: Locks) -> None:
@@ -226,7 +227,7 @@ def test_a_holder_that_is_asked_to_hand_over_stops_its_command(locks: Locks) -> 
     """`politics resign` reaches the command as SIGTERM."""
     run = locks.start("sh", "-c", "trap 'exit 0' TERM; echo ready; while :; do sleep 0.01; done")
     assert politics("resign", "x", "--store", locks.url).status == 0
-    assert run.wait(10) == 124
+    assert run.wait(DEADLINE) == 124
 
 
 def test_a_store_that_does_not_answer_has_a_status_of_its_own(locks: Locks) -> None:
@@ -245,7 +246,7 @@ def test_a_store_that_comes_back_is_used(locks: Locks) -> None:
         assert run.stderr is not None
         assert "waiting for the store: memcached at 127.0.0.1" in run.stderr.readline()
     interrupted.send_signal(signal.SIGINT)
-    assert interrupted.wait(10) == 130
+    assert interrupted.wait(DEADLINE) == 130
     with store:
         said, complaints = patient.communicate(timeout=30)
     assert (patient.returncode, said) == (0, "at last\n")

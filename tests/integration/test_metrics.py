@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests.commands import politics
-from tests.integration.harness import wait_for
+from tests.waiting import DEADLINE, until
 
 POLITICS = (sys.executable, "-c", "from politics.cli import main; main()")
 WORKER = """

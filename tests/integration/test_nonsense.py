@@ -124,7 +124,7 @@ def test_a_server_that_is_no_memcached_is_waited_for(make_stage: MakeStage, bann
             with connection:
                 connection.recv(1000)
                 connection.sendall(banner)
-        wait_for(lambda: "waiting for the store" in caplog.text, "the complaint")
+        until(lambda: "waiting for the store" in caplog.text, "the complaint")
         assert worker._run is not None
         assert worker._run.thread.is_alive()
 
@@ -176,7 +176,7 @@ def test_text_in_an_sqlite_store_is_a_record_that_is_not_ours(
     stage.wait("elected")
     with contextlib.closing(sqlite3.connect(tmp_path / "store.db", isolation_level=None)) as db:
         db.execute("UPDATE cells SET data = 'hello', version = 'x'")
-        wait_for(lambda: "cannot take part in the election" in caplog.text, "the complaint")
+        until(lambda: "cannot take part in the election" in caplog.text, "the complaint")
         gone = now()
         db.execute("DELETE FROM cells")
     stage.wait("elected", after=gone)

@@ -111,7 +111,7 @@ def test_peers_are_seen_and_the_dead_forgotten(group: str, old_memcached: Memcac
                 assert pids([peer for peer in ours() if peer.leads]) == {leader.popen.pid}
                 assert len({peer.store for peer in ours()}) == 1
                 leader.kill()
-                wait_for(lambda: pids(ours()) == {standby.popen.pid}, "the dead to be forgotten")
+                until(lambda: pids(ours()) == {standby.popen.pid}, "the dead to be forgotten")
         finally:
             os.kill(child, signal.SIGKILL)
 
@@ -125,7 +125,7 @@ def test_a_worker_knows_its_peers(group: str, worker: Callable[..., TokenWorker]
     assert {(peer.group, peer.pid) for peer in one.peers()} == {(group, os.getpid())}
     two.stop()
     assert two.peers() == ()
-    wait_for(lambda: one.peers() == (), "the goodbye")
+    until(lambda: one.peers() == (), "the goodbye")
     two.start(lambda term: None)
     until(one.peers, "the return")
 
@@ -145,7 +145,7 @@ def test_a_polite_handover_is_quicker_than_a_look(make_stage: MakeStage, tmp_pat
         until(lambda: {leader.pid, standby.pid} <= pids(heard()), "both")
         at = leader.send(signal.SIGTERM)
         assert stage.elected(after=at)[0] is standby
-        wait_for(lambda: leader.pid not in pids(heard()), "the goodbye")
+        until(lambda: leader.pid not in pids(heard()), "the goodbye")
 
 
 @pytest.mark.parametrize("heartbeat", [TENTH, HEARTBEAT], ids=["a tenth", "real values"])

@@ -18,7 +18,8 @@ import pytest
 from discovery import Registry
 from discovery.errors import BadTime, ConnectionLost, LoanLost, NoSuchObject, ServiceNotFound, ServiceOnLoan
 from tests.integration.nursery import nursery
-from tests.processes import DEADLINE, python, until
+from tests.processes import python
+from tests.waiting import DEADLINE, until
 
 LOOPBACK = ["127.0.0.1"]
 BORROWER = """

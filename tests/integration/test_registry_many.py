@@ -5,7 +5,7 @@ from pathlib import Path
 
 from discovery import Beacon, Registry
 from tests.integration.nursery import nursery
-from tests.processes import DEADLINE, until
+from tests.waiting import DEADLINE, until
 
 LOOPBACK = ["127.0.0.1"]
 MANY, EACH = 10, 200
@@ -54,7 +54,7 @@ def test_a_flood_of_names_harms_nobody() -> None:
         assert other.lookup(url, DEADLINE) == "http://10.0.0.1"
         for number in range(2000):
             beacon.announce("service", {"app": "flood", "name": f"n{number}", "url": "remote://10.0.0.1:1/x", "n": "0"})
-        until(lambda: len(other.services(("flood", None, None, None))) > 1300, 30)
+        until(lambda: len(other.services(("flood", None, None, None))) > 1300)
         assert other.lookup(url, 0) == "http://10.0.0.1"
-        until(lambda: guarded.refused > 1300, 30)
+        until(lambda: guarded.refused > 1300)
         assert guarded.services() == []

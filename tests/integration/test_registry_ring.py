@@ -11,7 +11,7 @@ from discovery.registry import offer, ring_transport
 from discovery.registry.ring_transport import RingTransport
 from discovery.registry.transport import Properties
 from discovery.rings import RemoteSpace
-from tests.processes import DEADLINE, until
+from tests.waiting import DEADLINE, until
 
 LOOPBACK = ["127.0.0.1"]
 BEAT = 0.2

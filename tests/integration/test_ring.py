@@ -31,7 +31,8 @@ from discovery.rings import Registration, RingFinger, RingServer, find, registra
 from discovery.rings.space import RemoteSpace
 from discovery.tuples import SimpleRenewer
 from tests.integration.nursery import nursery
-from tests.processes import DEADLINE, python, until
+from tests.processes import free_port, python
+from tests.waiting import DEADLINE, SOON, until
 
 HOST = "127.0.0.1"
 

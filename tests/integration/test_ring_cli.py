@@ -34,7 +34,7 @@ def test_it_serves_until_a_signal_comes(number: signal.Signals) -> None:
     with running(POLITICS, "ring", "--port", "0", "--host", HOST, "--verbose") as ring:
         finger = RingFinger([HOST], port_of(ring))
         with Registration(Clock(), description="ticks", finger=finger) as registration:
-            assert registration.wait(10)
+            assert registration.wait(DEADLINE)
             assert re.search(r"registered Clock  \S+:\d+\S*  ticks", ring.line("registered Clock"))
         ring.line("expired Clock")
         ring.popen.send_signal(number)

@@ -248,7 +248,7 @@ def test_work_may_stop_its_worker(stage: Stage) -> None:
 
     worker.start(work)
     assert worker._run is not None
-    worker._run.thread.join(10)
+    worker._run.thread.join(DEADLINE)
     assert seen == [True, True]
     stage.thread()
     assert not stage.wait("elected", who=stage.threads[-1].name)["t"] < stage.wait("lost", who=worker.name)["t"]
@@ -263,7 +263,7 @@ def test_a_worker_that_is_stopped_while_it_is_elected_does_not_work() -> None:
     link.after = lambda method: worker.stop() if method == "swap" and next(swaps, "") == "the takeover" else None
     worker.start(worked.append)
     assert worker._run is not None
-    worker._run.thread.join(10)
+    worker._run.thread.join(DEADLINE)
     assert not worker._run.thread.is_alive()
     assert not worked
 
@@ -284,7 +284,7 @@ def test_a_slot_is_recorded_as_soon_as_the_store_is_back(caplog: pytest.LogCaptu
 
     link.before = before
     worker.start(work)
-    wait_for(lambda: "is recorded now" in caplog.text, "the end of the outage")
+    until(lambda: "is recorded now" in caplog.text, "the end of the outage")
     record = look(link, "told")
     worker.stop()
     assert record is not None

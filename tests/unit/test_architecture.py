@@ -20,22 +20,25 @@ ROOMS = {  # each room, a folder or a file, and the rooms of its own package tha
     "discovery/__init__": "discovery/beacon discovery/errors discovery/tuples discovery/remote discovery/rings "
     "discovery/registry",
     "discovery/errors": "",
-    "discovery/signals": "",
-    "discovery/beacon": "discovery/errors",
-    "discovery/tuples": "discovery/errors",
-    "discovery/remote": "discovery/errors",
-    "discovery/rings": "discovery/errors discovery/signals discovery/beacon discovery/tuples discovery/remote",
-    "discovery/registry": "discovery/errors discovery/signals discovery/beacon discovery/tuples discovery/remote "
-    "discovery/rings",
+    "discovery/clock": "",
+    "discovery/fork": "",
+    "discovery/retries": "discovery/errors",
+    "discovery/signals": "discovery/fork",
+    "discovery/beacon": "discovery/errors discovery/fork",
+    "discovery/tuples": "discovery/errors discovery/clock",
+    "discovery/remote": "discovery/errors discovery/clock discovery/fork",
+    "discovery/rings": "discovery/errors discovery/clock discovery/retries discovery/beacon discovery/tuples "
+    "discovery/remote",
+    "discovery/registry": "discovery/errors discovery/clock discovery/fork discovery/retries discovery/signals "
+    "discovery/beacon discovery/tuples discovery/remote discovery/rings",
     "politics/__init__": "politics/worker politics/group",
     "politics/settings": "",
-    "politics/signals": "",
     "politics/metrics": "",
     "politics/command": "politics/settings",
     "politics/group": "politics/settings",
-    "politics/worker": "politics/settings politics/signals politics/group",
+    "politics/worker": "politics/settings politics/group",
     "politics/doctor": "politics/settings politics/group",
-    "politics/cli": "politics/__init__ politics/settings politics/signals politics/metrics politics/command "
+    "politics/cli": "politics/__init__ politics/settings politics/metrics politics/command "
     "politics/group politics/worker politics/doctor",
 }
 PURE = {

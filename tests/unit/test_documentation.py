@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from politics import Term, cli
+from tests.waiting import DEADLINE
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", ROOT / "examples" / "README.md", *sorted(ROOT.glob("docs/*.md"))]

@@ -104,7 +104,7 @@ def test_a_thousand_leases_in_one_thread() -> None:
     assert all(term.valid for term in terms)
     for term in terms:
         term.resign()
-    eventually(lambda: not renewer.is_alive())
+    until(lambda: not renewer.is_alive())
 
 
 def test_nothing_is_left_behind() -> None:
@@ -130,7 +130,7 @@ def test_start_and_exit_race() -> None:
         assert term.valid
         term.resign()
         renewer = _renewers[register]
-        eventually(lambda: not renewer._due)  # noqa: B023
+        until(lambda: not renewer._due)  # noqa: B023
 
 
 def test_a_thread_that_cannot_start(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -142,5 +142,5 @@ def test_a_thread_that_cannot_start(monkeypatch: pytest.MonkeyPatch) -> None:
         with pytest.raises(RuntimeError):
             renewer.start()
     renewer.start()
-    eventually(lambda: renewer._thread is None)
+    until(lambda: renewer._thread is None)
     assert world.renewer.renew_due() is None
