@@ -12,7 +12,7 @@ from election import BadPolicy, Candidate, Event, LeasePolicy, Register
 from election.clock import Clock, SystemClock
 from election.events import OnEvent
 from politics.group.peers import Peer
-from politics.settings import choose_store, open_store
+from politics.settings import choose_store, heartbeat, open_store
 from politics.worker.run import Announcer, Run, Work
 from politics.worker.term import Term
 
@@ -92,6 +92,8 @@ class TokenWorker:
             raise BadPolicy(f"on_failover must be 'rerun' or 'skip', not {self.on_failover!r}")
         if not self.group:
             raise BadPolicy(f"{type(self).__name__} needs a group: set it on the class or pass group=")
+        if self.announce:
+            heartbeat()  # a mistake in it is told here, not in the middle of the first run
         self.policy = LeasePolicy(ttl=self.lease_ttl)
         self._chosen = choose_store(self.store, self.servers)
         self._register = open_store(self._chosen)

@@ -9,14 +9,16 @@ from tests.hosts.network import Host, Network
 from tests.integration.harness import ROOT
 from tests.integration.worker import now
 
-CUT = 20.0
-PROVIDER = """
+HEARTBEAT = 1.0
+CUT = 6 * HEARTBEAT
+"""Seconds without a network: what is not heard for three heartbeats is forgotten."""
+PROVIDER = f"""
 import sys, threading
 from discovery import Registry
 from tests.integration.worker import now
 class Echo:
     def echo(self, value): return value
-registry = Registry("hosts")
+registry = Registry("hosts", heartbeat={HEARTBEAT})
 registry.register("First", Echo())
 print(now(), flush=True)
 registry.register("Echo", Echo(), shared=True)

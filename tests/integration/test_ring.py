@@ -247,8 +247,10 @@ def test_renewers_are_asked_across_the_network(server: RingServer, ring: RemoteS
     read = threading.Event()
     entry = ring.write(("x", 1), Limited())
     assert ring.read(("x", None)) == ("x", 1)
-    until(lambda: len(seen) == 4 and not entry.alive)
-    assert seen == [("x", 1)] * 4
+    read.set()
+    # Before that it may seem to be gone: an answer that comes late is believed all the same.
+    until(lambda: len(seen) >= 4 and not entry.alive)
+    assert set(seen) == {("x", 1)}
     assert ring.write(("y",), SimpleRenewer(60)).alive
 
 

@@ -183,7 +183,7 @@ class Said:
 
 def test_a_leader_that_cannot_renew_is_no_longer_announced(monkeypatch: pytest.MonkeyPatch) -> None:
     """From the moment at which its lease has run out, though nobody has told."""
-    said, candidate = Said(), Candidate(MemoryRegister(), "pork", LeasePolicy(ttl=0.1), keep=lambda *_: None)
+    said, candidate = Said(), Candidate(MemoryRegister(), "pork", LeasePolicy(ttl=0.1), renew_with=lambda *_: None)
     term = candidate.attempt() or candidate.attempt()
     assert term is not None
     member = Membership(candidate, "memory://")
