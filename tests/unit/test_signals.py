@@ -72,11 +72,14 @@ def test_a_fork_does_what_it_did_before() -> None:
     before = signal.signal(signal.SIGUSR1, signal.SIG_DFL)  # which ends a process
     try:
         with SignalQueue(signal.SIGUSR1):
+            ready, tell = os.pipe()
             child = os.fork()
             if not child:
+                os.write(tell, b"!")
                 for _ in range(6000):  # short waits: a signal just before a long one would not end it
                     threading.Event().wait(0.01)
                 os._exit(0)
+            os.read(ready, 1)  # the interpreter drops a signal that arrives while it forks
             os.kill(child, signal.SIGUSR1)
             _, status = os.waitpid(child, 0)
     finally:
