@@ -12,7 +12,7 @@ from tests.memcached import Memcached
 # Whatever a test starts announces itself to this machine only.
 os.environ["POLITICS_INTERFACES"] = "127.0.0.1"
 
-# A shell starts what it runs in the background with Ctrl-C ignored, and every process that a test starts would inherit it.
+# A shell starts what it runs in the background with Ctrl-C ignored, and all that a test starts would inherit that.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
