@@ -290,7 +290,7 @@ class Candidate:
 
 
 def look(register: Register, name: str) -> Record | None:
-    """Return the record of the lease `name`, whoever wrote it; None if there is none.
+    """Return the record of the lease `name`, in any state; None if there is none.
 
     Raises:
         StoreUnavailable: the store did not answer.

@@ -229,7 +229,7 @@ def test_bad_record(world: World) -> None:
 
 
 def test_reelection_spares_the_look(world: World) -> None:
-    """Whoever resigned takes the lease back with one swap, unless somebody has been there since."""
+    """A leader that resigned takes the lease back with one swap, unless somebody has been there since."""
     link = world.store.link()
     candidate = world.candidate(link=link)
     candidate.attempt().resign()  # type: ignore[union-attr]
