@@ -90,6 +90,11 @@ class Candidate:
         self._unreachable = False
         self._seen_to_lead: int | None = None
 
+    def _begin_in_child(self) -> None:
+        """Become another candidate, which has seen nothing, if this process is a fork of the one that made it."""
+        if self._forked():
+            self._begin()
+
     @property
     def id(self) -> str:
         """Who this is, in the records that it writes."""
@@ -108,8 +113,7 @@ class Candidate:
             StoreUnavailable: the store did not answer; the next attempt finds out whether a takeover has landed.
             BadRecord: the cell holds something that is not ours.
         """
-        if self._forked():
-            self._begin()
+        self._begin_in_child()
         left, self._left = self._left, None
         if left:
             self.view = self.view.see(*left, self._clock.now())
@@ -220,6 +224,8 @@ class Candidate:
             NotElected: `stop` is set.
             StoreUnavailable: the store did not answer, and nothing is `left` of the time or `stop` is set.
         """
+        # First of all: the pauses below wait on the event that `nudge` sets, and a child has one of its own.
+        self._begin_in_child()
 
         def stopped() -> bool:
             return stop is not None and stop.is_set()
@@ -257,6 +263,7 @@ class Candidate:
 
     def nudge(self) -> None:
         """Make a running campaign or observation look at once. This is only a hint; it decides nothing."""
+        self._begin_in_child()
         self._wake.set()
 
     def observe(self, stop: threading.Event | None = None) -> Iterator[Leader | None]:
@@ -283,7 +290,7 @@ class Candidate:
 
 
 def look(register: Register, name: str) -> Record | None:
-    """Return the record of the lease `name`, whoever wrote it; None if there is none.
+    """Return the record of the lease `name`, in any state; None if there is none.
 
     Raises:
         StoreUnavailable: the store did not answer.

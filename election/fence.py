@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from tenacity import RetryCallState, retry_if_exception_type, stop_after_attempt
+from tenacity import RetryCallState, retry_if_exception, stop_after_attempt
 
 from election.clock import Clock, SystemClock
 from election.errors import BadPolicy, BadRecord, StaleFence
@@ -75,6 +75,7 @@ class FenceGuard:
             clock: for tests.
 
         Raises:
+            BadPolicy: how the driver marks parameters is unknown (see `paramstyle`); this is not tried again.
             The driver's own errors, of the last try.
         """
 
@@ -96,7 +97,7 @@ class FenceGuard:
             clock or SystemClock(),
             first=0.05,
             longest=0.2,
-            retry=retry_if_exception_type(Exception),
+            retry=retry_if_exception(lambda exc: isinstance(exc, Exception) and not isinstance(exc, BadPolicy)),
             wake=threading.Event(),
             stop=stop_after_attempt(4),
             before_sleep=say,

@@ -82,7 +82,7 @@ class Run:
     ) -> None:
         self.announcer = announcer
         self.failure: BaseException | None = None
-        """What ended the run, if nobody had asked it to stop."""
+        """What the work raised that ended the run, as `sys.exit` does; None if nothing did."""
         self.lead: LeaseTerm | None = None
         """The lease's term, while we lead."""
         self._worker, self._work, self._candidate = worker, work, candidate
@@ -264,7 +264,7 @@ class Run:
         again = retrying(
             self._clock,
             first=policy.retry_every,
-            longest=policy.ttl / 10,
+            longest=policy.longest_pause,
             retry=retry_if_exception_type((StoreUnavailable, BadRecord)),
             wake=threading.Event(),  # not the event of a stop: the work's result must be recorded even then
             stop=lambda _state: not lead.valid,

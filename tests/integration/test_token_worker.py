@@ -269,10 +269,17 @@ def test_a_worker_that_is_stopped_while_it_is_elected_does_not_work() -> None:
 
 
 def test_a_slot_is_recorded_as_soon_as_the_store_is_back(caplog: pytest.LogCaptureFixture) -> None:
-    """A worker whose work returns during an outage tries again to record that, and logs the outage and its end once."""
+    """Work that returns in an outage is recorded soon after it, however long the lease is; both are logged once."""
     caplog.set_level(logging.INFO, "politics")
-    link, refused = FaultyStore(SystemClock()).link(), []
-    worker = TokenWorker(group="told", store=link, lease_ttl=5.0, iteration_length=3600.0, announce=False)
+    link, refused, pauses = FaultyStore(SystemClock()).link(), [], []
+    worker = TokenWorker(group="told", store=link, lease_ttl=600.0, iteration_length=3600.0, announce=False)
+
+    class Clock(SystemClock):
+        def wait(self, event: threading.Event, seconds: float) -> bool:
+            pauses.append(seconds)
+            return super().wait(event, min(seconds, 0.01))
+
+    worker._clock = Clock()
 
     def before(method: str) -> None:
         if link.cut and threading.current_thread().name == "politics-told":
@@ -285,8 +292,10 @@ def test_a_slot_is_recorded_as_soon_as_the_store_is_back(caplog: pytest.LogCaptu
     link.before = before
     worker.start(work)
     until(lambda: "is recorded now" in caplog.text, "the end of the outage")
-    record = look(link, "told")
+    record, tried_after = look(link, "told"), list(pauses)
     worker.stop()
+    assert len(tried_after) == 2
+    assert max(tried_after) <= worker.policy.longest_pause
     assert record is not None
     assert record.note["work"] == "done"
     assert caplog.text.count("slot 1 cannot be recorded yet") == caplog.text.count("slot 1 is recorded now") == 1

@@ -19,8 +19,9 @@ from election.lease import Lease, LeasePolicy
 from election.record import State
 from election.rules import Lost, Post, Rewrite, Take, View, Wait
 from politics.worker.slots import Slot, Turn, next_turn
+from tests.simulation.store import Link, Store
 from tests.simulation.threads import Process, world
-from tests.simulation.world import KINDS, Link, Store, World
+from tests.simulation.world import KINDS, World
 
 _next_step, _reconcile, _renewed = election.rules.next_step, election.rules.reconcile, election.rules.renewed
 _swap, _resign, _free_at, _see, _fork = Store.swap, LeaseTerm.resign, View.free_at, View.see, World.fork
@@ -29,7 +30,7 @@ _lead = Candidate._lead
 
 @dataclass(frozen=True)
 class Breakage:
-    """What is done to which rule, and within how many steps the verifier sees it.
+    """What is done to which rule, in the words of docs/safety.md, and within how many steps the verifier sees it.
 
     `kinds` are the faults that it takes, `first` is the seed to begin with: one that showed it soon when it was tried.
     """
@@ -73,7 +74,7 @@ def lead_from_answer(self: Candidate, lease: Lease, note: Any) -> LeaseTerm | No
     return _lead(self, replace(lease, sent=self._clock.now()), note)
 
 
-def late_answer_revives(lease: Lease, record: Any, version: Any, sent: float, now: float) -> Any:
+def late_answer_counts(lease: Lease, record: Any, version: Any, sent: float, now: float) -> Any:
     return Lease(record, version, now, lease.policy)
 
 
@@ -88,7 +89,7 @@ def sighting_ignores_seq(self: View, record: Any, version: Any, received: float)
     return seen
 
 
-def tell_before_disbelieving(self: LeaseTerm) -> None:
+def hand_over_while_valid(self: LeaseTerm) -> None:
     with self._writing:
         with contextlib.suppress(StoreUnavailable):
             if self.valid:
@@ -147,7 +148,7 @@ def name_moves(self: Link) -> Store:
     return next((store for store in self.world.stores if self.world.now >= store.down_until), self.world.stores[0])
 
 
-def child_believes(self: World, process: Process) -> None:
+def child_leads(self: World, process: Process) -> None:
     _fork(self, process, process.pid)
 
 
@@ -156,11 +157,11 @@ def clock_sleeps(self: Process) -> float:
     return self.offset + self.rate * (self.world.now - slept)
 
 
-def slot_is_not_told(self: Slot, now: float) -> dict[str, Any]:
+def slot_is_not_written(self: Slot, now: float) -> dict[str, Any]:
     return {"slot": self.number - 1, "work": "done", "left_ms": round((self.ends - now) * 1000)}
 
 
-def rerun_in_silence(*args: Any, **kwargs: Any) -> Turn:
+def rerun_unmarked(*args: Any, **kwargs: Any) -> Turn:
     return replace(next_turn(*args, **kwargs), takeover=False)
 
 
@@ -176,39 +177,47 @@ CAUGHT = (
     Breakage(
         "2",
         "the deadline counts from the answer, not from the request",
-        2_000_000,
+        50_000,
         ((_term, "renewed", deadline_from_answer), (Candidate, "_lead", lead_from_answer)),
         ("slow", "slow", "kill", "cut"),
     ),
     Breakage(
         "2",
-        "a late answer revives",
+        "a late answer makes an ended term valid again",
         100_000,
-        ((_term, "renewed", late_answer_revives),),
+        ((_term, "renewed", late_answer_counts),),
         ("slow", "pause", "cut", "cut"),
         first=6,
     ),
     Breakage("3", "a challenger waits for 0.7 of a lease", 100_000, ((View, "free_at", free_before_its_time),)),
-    Breakage("3", "a renewal does not begin the wait anew", 2_000, ((View, "see", sighting_ignores_seq),)),
+    Breakage("3", "a renewal does not restart the wait", 2_000, ((View, "see", sighting_ignores_seq),)),
     Breakage(
-        "4", "a leader resigns before it stops believing", 2_000, ((LeaseTerm, "resign", tell_before_disbelieving),)
+        "4", "a leader resigns while its term is still valid", 2_000, ((LeaseTerm, "resign", hand_over_while_valid),)
     ),
     Breakage("5", "an empty cell is free", 50_000, ((_step, "next_step", missing_is_free),)),
     Breakage("5", "a vacant cell is free at once", 50_000, ((View, "free_at", vacancy_is_free),)),
     Breakage(
         "5",
-        "absence is waited out, not a vacancy",
-        500_000,
+        "a candidate waits while the cell is empty, instead of writing a vacant record first",
+        100_000,
         ((_step, "next_step", WaitOverAbsence()), (LeaseTerm, "_post", put_back_at_once)),
+        # A candidate that sees nothing for a while, during which the record is lost, put back and lost again.
+        ("flush", "flush", "flush", "cut", "pause"),
+        first=100,
     ),
     Breakage("6", "a lost record is not put back", 100_000, ((_term, "reconcile", never_put_back),)),
-    Breakage("7", "a successor takes the fence that it finds", 1_000, ((_step, "next_step", same_fence),)),
+    Breakage("7", "a successor keeps the fence that it finds", 1_000, ((_step, "next_step", same_fence),)),
     Breakage("7", "a fence may be below the wall clock", 100_000, ((_step, "next_step", fence_without_clock),)),
     Breakage("9", "a name moves to another server", 50_000, ((Link, "home", name_moves),)),
-    Breakage("10", "a forked child believes", 20_000, ((World, "fork", child_believes),)),
-    Breakage("11", "the clock stands still in a sleeping machine", 50_000, ((Process, "local", clock_sleeps),)),
-    Breakage("slots", "a new slot is not told", 2_000, ((Slot, "note", slot_is_not_told),)),
-    Breakage("slots", "a rerun is not announced", 100_000, ((politics.worker.run, "next_turn", rerun_in_silence),)),
+    Breakage("10", "a forked child counts as leader", 20_000, ((World, "fork", child_leads),)),
+    Breakage("11", "the clock stops while the machine sleeps", 50_000, ((Process, "local", clock_sleeps),)),
+    Breakage("slots", "a new slot is not written into the record", 2_000, ((Slot, "note", slot_is_not_written),)),
+    Breakage(
+        "slots",
+        "a rerun is not marked as a takeover",
+        100_000,
+        ((politics.worker.run, "next_turn", rerun_unmarked),),
+    ),
 )
 
 # These were never caught, in a million steps each. `make simulate` tries them too, and reports if one is.

@@ -13,7 +13,7 @@ import logging
 import os
 import random
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 from unittest.mock import patch
 
@@ -26,14 +26,14 @@ import election.renewer
 import election.term
 import politics.worker.run
 import politics.worker.token_worker
-from election import Candidate, LeaseTerm, StoreUnavailable
-from election.register import Cell
+from election import Candidate, LeaseTerm
 from election.renewer import LeaseRenewer
 from politics import TokenWorker
 from tests.simulation import threads
+from tests.simulation.store import DRIFT, TIMEOUT, TTL, Link, Store
 from tests.simulation.threads import Process, SimClock, Thread, Threading
 
-TTL, DRIFT, TIMEOUT, ITERATION = 1.0, 0.01, 0.5, 2.5
+ITERATION = 2.5
 KINDS = (
     "pause",
     "pause",
@@ -80,115 +80,6 @@ def random_faults(seed: int, seconds: float, kinds: Sequence[str] = KINDS) -> li
         span = rng.choice([rng.uniform(0, 0.4), rng.uniform(0.3, 1.2), rng.uniform(0.95, 1.1), rng.uniform(1, 3)])
         faults.append(Fault(at, rng.choice(kinds), rng.choice([LEADER, LEADER, 0, 1, 2, 3]), span * TTL))
     return faults
-
-
-@dataclass
-class Store:
-    """One memcached: its cells, and what it can say of its past."""
-
-    cells: dict[str, tuple[bytes, int]] = field(default_factory=dict)
-    cas: Iterator[int] = field(default_factory=lambda: itertools.count(1))
-    incarnation: int = 0
-    started: float = -100.0
-    lossy: bool = False
-    down_until: float = 0.0
-    losses: int = 0
-
-    def swap(self, name: str, data: bytes, expected: int | None) -> int | None:
-        """The compare-and-swap itself, at the moment when the request lands."""
-        cell = self.cells.get(name)
-        if expected != (cell[1] if cell else None):
-            return None
-        self.cells[name] = (data, next(self.cas))
-        return self.cells[name][1]
-
-    def lose(self, kind: str, now: float) -> None:
-        """Lose all cells."""
-        self.cells.clear()
-        self.losses += 1
-        if kind == "restart":
-            self.incarnation, self.started, self.lossy, self.cas = self.incarnation + 1, now, False, itertools.count(1)
-        else:
-            self.lossy = True
-
-
-class Link:
-    """A Register: one process's connection to a store, as the memcached adapter makes it."""
-
-    connections = itertools.count(1)
-
-    def __init__(self, world: "World", process: Process) -> None:
-        self.world, self.process = world, process
-        self.number, self.incarnation, self.store = 0, -1, world.stores[0]
-
-    def shard(self, name: str) -> "Link":
-        return self
-
-    def close(self) -> None:
-        self.incarnation = -1
-
-    def identity(self) -> str:
-        return "simulated"
-
-    def read(self, name: str) -> Cell | None:
-        found = self._ask(lambda store: store.cells.get(name))
-        return Cell(found[0], (self.number, found[1])) if found else None
-
-    def swap(self, name: str, data: bytes, expected: tuple[int, int] | None) -> tuple[int, int] | None:
-        self._connect()
-        if expected and not self.world.comparable(expected[0], self.number):
-            return None
-        got = self._ask(lambda store: store.swap(name, data, expected[1] if expected else None))
-        return (self.number, got) if got else None
-
-    def remembers(self, seconds: float) -> bool:
-        return bool(
-            self._ask(lambda store: not store.lossy and self.world.now - store.started > seconds * (1 + DRIFT) + 0.1)
-        )
-
-    def _connect(self) -> None:
-        if self.incarnation < 0:
-            self.store = self.home()
-            self.number, self.incarnation = next(Link.connections), self.store.incarnation
-
-    def home(self) -> Store:
-        """The server that keeps the name, and the only one (rule 9)."""
-        return self.world.stores[0]
-
-    def _ask(self, work: Callable[[Store], Any]) -> Any:
-        """Send a request; wait for the answer, or for the timeout. The request may still land after that."""
-        self._connect()
-        world, thread, incarnation = self.world, self.world.here(), self.incarnation
-        store = self.store
-        ticket = thread.waiting
-
-        def land() -> None:
-            if world.now < self.process.cut_until or world.now < store.down_until:
-                # The sender's kernel goes on sending, even for a socket that was closed.
-                if world.rng.random() < 0.5:
-                    world.after(max(self.process.cut_until, store.down_until) - world.now + 0.01, land)
-            elif incarnation != store.incarnation:
-                world.after(world.latency(), thread.resume, ticket, ConnectionResetError)
-            else:
-                value = work(store)
-                if world.now < world.twice_until:
-                    again = world.rng.choice([0.01, 0.5, 2.0]) * world.rng.random() * TTL
-                    world.after(again, lambda: work(store) if incarnation == store.incarnation else None)
-                if not world.lost():
-                    world.after(world.latency(), answer, value)
-
-        def answer(value: Any) -> None:
-            if world.now >= self.process.cut_until:
-                thread.resume(ticket, (value,))
-
-        if not world.lost():
-            world.after(world.latency(), land)
-        world.after(TIMEOUT, thread.resume, ticket, TimeoutError)
-        got = thread.suspend()
-        if isinstance(got, tuple):
-            return got[0]
-        self.incarnation = -1
-        raise StoreUnavailable(f"simulated: {got}")
 
 
 class Worker(TokenWorker):
@@ -328,7 +219,7 @@ class World:
         """Start one more worker."""
         process = Process(self, next(self.pids), self.rng.uniform(0, 1e6), 1 + self.rng.uniform(-1, 1) * self.skew)
         self.processes.append(process)
-        clock, link = SimClock(process), Link(self, process)
+        clock, link = SimClock(process), Link(process)
         with self.acting_for(process):
             worker = Worker(store=link, sticky=self.rng.random() < 0.3)
             worker.policy = election.LeasePolicy(ttl=TTL, drift=DRIFT, poll_every=TTL / 5)
@@ -446,10 +337,11 @@ class World:
     def valid(self, process: Process, term: LeaseTerm) -> bool:
         """Whether the process would say now that its term is valid; looking at it pauses nobody."""
         thread, self.thread = self.thread, None
-        with self.acting_for(process):
-            valid = process.alive and term.valid
-        self.thread = thread
-        return valid
+        acting, self._process = self._process, process  # not `acting_for`: half of a run is spent here
+        try:
+            return process.alive and term.valid
+        finally:
+            self.thread, self._process = thread, acting
 
     def verify(self) -> None:
         """At most one valid term, in true time."""

@@ -194,6 +194,30 @@ def test_unknown_fields_survive(world: World) -> None:
     assert look(world.store.link(), NAME).unknown == {"later": {"a": 1}}  # type: ignore[union-attr]
 
 
+def test_a_nudge_ends_a_pause_of_a_forked_child_too(world: World) -> None:
+    """A campaign whose store is silent waits on the very event that `nudge` sets, also as the first act of a child."""
+    link, stop = world.store.link(), threading.Event()
+    link.cut = True
+    woken: list[bool] = []
+
+    class Clock(FakeClock):
+        def wait(self, event: threading.Event, seconds: float) -> bool:
+            stop.set()
+            candidate.nudge()
+            woken.append(event.is_set())
+            return super().wait(event, seconds)
+
+    candidate = world.candidate(link=link, clock=Clock())
+
+    def campaign() -> bool:
+        with pytest.raises(NotElected, match="told to stop"):
+            candidate.campaign(stop=stop)
+        return woken == [True]
+
+    assert in_fork(campaign)
+    assert campaign()
+
+
 def test_bad_record(world: World) -> None:
     """A cell that is not ours is an error that names it, and is left as it is."""
     link = world.store.link()
@@ -205,7 +229,7 @@ def test_bad_record(world: World) -> None:
 
 
 def test_reelection_spares_the_look(world: World) -> None:
-    """Whoever resigned takes the lease back with one swap, unless somebody has been there since."""
+    """A leader that resigned takes the lease back with one swap, unless somebody has been there since."""
     link = world.store.link()
     candidate = world.candidate(link=link)
     candidate.attempt().resign()  # type: ignore[union-attr]

@@ -126,6 +126,14 @@ def test_preparing_gives_up_with_the_drivers_own_error(db: sqlite3.Connection) -
     assert busy.rollbacks == 4
 
 
+def test_preparing_is_not_tried_again_with_an_unknown_way_of_marking_parameters(db: sqlite3.Connection) -> None:
+    """Time does not mend a mistake of the caller: it is told at once."""
+    busy = Busy(db, 0)
+    with pytest.raises(BadPolicy, match="paramstyle of Busy is unknown"):
+        FenceGuard("beef").prepare(busy, clock=FakeClock())
+    assert busy.rollbacks == 1
+
+
 def test_a_connection_that_commits_each_statement_is_refused(tmp_path: Path) -> None:
     """Where the check and the effect cannot be one transaction, SQLite says so and so does the guard."""
     connection = sqlite3.connect(tmp_path / "effects.db", isolation_level=None)

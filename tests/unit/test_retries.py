@@ -39,7 +39,7 @@ def test_no_pause_breaks_the_promise(failures: int, chance: float, ttl: float) -
 
 
 def test_a_pause_ends_when_the_event_is_set_or_the_time_is_over() -> None:
-    """Whoever is told to stop does not wait, and a deadline cuts the last pause short."""
+    """One that is told to stop does not wait, and a deadline cuts the last pause short."""
     clock, wake, tried = FakeClock(), threading.Event(), []
 
     def fail() -> None:

@@ -142,7 +142,7 @@ def test_taken_over(world: World) -> None:
 
 
 def test_resign(world: World) -> None:
-    """Whoever resigns leads no longer, and another leads at once, with a larger fence."""
+    """A leader that resigns leads no longer, and another leads at once, with a larger fence."""
     with world.leader() as term:
         assert term.valid
     assert not term.valid
@@ -222,7 +222,7 @@ def test_lost_wait(world: World) -> None:
 
 
 def test_lost_wait_is_prolonged_by_renewals(world: World) -> None:
-    """Whoever waits for the end of a term goes on waiting when its deadline is moved meanwhile."""
+    """A wait for the end of a term goes on when its deadline is moved meanwhile."""
 
     class Busy(FakeClock):
         def wait(self, event: threading.Event, seconds: float) -> bool:

@@ -1,0 +1,121 @@
+"""The store of the simulated world, and the connection of each process to it: a model of what the adapters promise."""
+
+import itertools
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from election import StoreUnavailable
+from election.register import Cell
+from tests.simulation.threads import Process
+
+TTL, DRIFT, TIMEOUT = 1.0, 0.01, 0.5
+
+
+@dataclass
+class Store:
+    """One memcached: its cells, and what it can say of its past."""
+
+    cells: dict[str, tuple[bytes, int]] = field(default_factory=dict)
+    cas: Iterator[int] = field(default_factory=lambda: itertools.count(1))
+    incarnation: int = 0
+    started: float = -100.0
+    lossy: bool = False
+    down_until: float = 0.0
+    losses: int = 0
+
+    def swap(self, name: str, data: bytes, expected: int | None) -> int | None:
+        """The compare-and-swap itself, at the moment when the request lands."""
+        cell = self.cells.get(name)
+        if expected != (cell[1] if cell else None):
+            return None
+        self.cells[name] = (data, next(self.cas))
+        return self.cells[name][1]
+
+    def lose(self, kind: str, now: float) -> None:
+        """Lose all cells."""
+        self.cells.clear()
+        self.losses += 1
+        if kind == "restart":
+            self.incarnation, self.started, self.lossy, self.cas = self.incarnation + 1, now, False, itertools.count(1)
+        else:
+            self.lossy = True
+
+
+class Link:
+    """A Register: one process's connection to a store, as the memcached adapter makes it."""
+
+    connections = itertools.count(1)
+
+    def __init__(self, process: Process) -> None:
+        self.world, self.process = process.world, process
+        self.number, self.incarnation, self.store = 0, -1, self.world.stores[0]
+
+    def shard(self, name: str) -> "Link":
+        return self
+
+    def close(self) -> None:
+        self.incarnation = -1
+
+    def identity(self) -> str:
+        return "simulated"
+
+    def read(self, name: str) -> Cell | None:
+        found = self._ask(lambda store: store.cells.get(name))
+        return Cell(found[0], (self.number, found[1])) if found else None
+
+    def swap(self, name: str, data: bytes, expected: tuple[int, int] | None) -> tuple[int, int] | None:
+        self._connect()
+        if expected and not self.world.comparable(expected[0], self.number):
+            return None
+        got = self._ask(lambda store: store.swap(name, data, expected[1] if expected else None))
+        return (self.number, got) if got else None
+
+    def remembers(self, seconds: float) -> bool:
+        return bool(
+            self._ask(lambda store: not store.lossy and self.world.now - store.started > seconds * (1 + DRIFT) + 0.1)
+        )
+
+    def _connect(self) -> None:
+        if self.incarnation < 0:
+            self.store = self.home()
+            self.number, self.incarnation = next(Link.connections), self.store.incarnation
+
+    def home(self) -> Store:
+        """The server that keeps the name, and the only one (rule 9)."""
+        return self.world.stores[0]
+
+    def _ask(self, work: Callable[[Store], Any]) -> Any:
+        """Send a request; wait for the answer, or for the timeout. The request may still land after that."""
+        self._connect()
+        world, thread, incarnation = self.world, self.world.here(), self.incarnation
+        store = self.store
+        ticket = thread.waiting
+
+        def land() -> None:
+            if world.now < self.process.cut_until or world.now < store.down_until:
+                # The sender's kernel goes on sending, even for a socket that was closed.
+                if world.rng.random() < 0.5:
+                    world.after(max(self.process.cut_until, store.down_until) - world.now + 0.01, land)
+            elif incarnation != store.incarnation:
+                world.after(world.latency(), thread.resume, ticket, ConnectionResetError)
+            else:
+                value = work(store)
+                if world.now < world.twice_until:
+                    again = world.rng.choice([0.01, 0.5, 2.0]) * world.rng.random() * TTL
+                    world.after(again, lambda: work(store) if incarnation == store.incarnation else None)
+                if not world.lost():
+                    world.after(world.latency(), answer, value)
+
+        def answer(value: Any) -> None:
+            if world.now >= self.process.cut_until:
+                thread.resume(ticket, (value,))
+
+        if not world.lost():
+            world.after(world.latency(), land)
+        world.after(TIMEOUT, thread.resume, ticket, TimeoutError)
+        got = thread.suspend()
+        if isinstance(got, tuple):
+            return got[0]
+        self.incarnation = -1
+        raise StoreUnavailable(f"simulated: {got}")
