@@ -23,6 +23,9 @@ class Job:
 
     Constructing it starts the command. Use it on the main thread, and call `clear` at the end.
 
+    The watchdog cannot be told of the group before it exists. Only if SIGKILL or SIGSTOP hits this process between the
+    spawn and the line after it, some microseconds, the command is not watched.
+
     Args:
         command: the command and its arguments.
         environment: the variables of the command.
