@@ -331,7 +331,7 @@ def test_resign_takes_nothing_from_a_leader_that_does_not_listen(stage: Stage, o
 
 
 def test_resign_of_nobody(old_memcached: Memcached) -> None:
-    """Where nobody leads, nobody can be asked: exit status 1; 2 where the group or the time cannot be one, 1 without a store."""
+    """Where nobody leads, nobody can be asked: exit status 1, also without a store; 2 is wrong usage."""
     where = ["--servers", old_memcached.address]
     assert call("resign", "nobody", *where) == (1, "politics: nobody leads 'nobody'")
     assert call("resign", " ", *where)[0] == 2
