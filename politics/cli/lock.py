@@ -190,6 +190,9 @@ def run_while(
     """
     try:
         job = Job(command, os.environ | variables, SystemClock().now() + held.remaining() - ttl / 6)
+    except TimeoutError:
+        complain(f"{held.name}: not renewed in time: the command was not started")
+        return LEASE_LOST
     except OSError as exc:
         complain(f"cannot run {command[0]}: {exc.strerror}")
         return NOT_FOUND if isinstance(exc, FileNotFoundError) else NOT_EXECUTABLE

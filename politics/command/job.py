@@ -32,6 +32,7 @@ class Job:
         until: when it is killed, as for `until`. The watchdog is told before anything else can happen.
 
     Raises:
+        TimeoutError: `until` has passed, and the command was not started.
         OSError: the command cannot be started.
     """
 
@@ -54,6 +55,8 @@ class Job:
         stops: list[int] = []
         stopping = signal.signal(signal.SIGTSTP, lambda number, _: stops.append(number))
         try:
+            if time.clock_gettime(watchdog.CLOCK) >= until:  # this process was stopped, or the machine
+                raise TimeoutError("too late to start a command")
             self.group = os.posix_spawnp(
                 command[0],
                 list(command),
