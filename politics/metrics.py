@@ -6,8 +6,11 @@ import threading
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
-from prometheus_client.exposition import CONTENT_TYPE_LATEST
+try:
+    from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+    from prometheus_client.exposition import CONTENT_TYPE_LATEST
+except ModuleNotFoundError as exc:
+    raise ModuleNotFoundError("metrics need a library: pip install 'politics[metrics]'", name=exc.name) from exc
 
 from election import Event
 from election.clock import SystemClock

@@ -4,6 +4,7 @@ import contextlib
 import dataclasses
 import json
 import os
+import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Annotated
@@ -67,9 +68,13 @@ def _network() -> Iterator[Callable[[], tuple[list[Peer], str]]]:
 def _of_store(register: Register, named: bool, ttl: float) -> Iterator[Finding]:
     if isinstance(register, MemcachedRegister | ShardedRegister):
         each = register.servers if isinstance(register, ShardedRegister) else [register]
+        stop = threading.Event()  # Ctrl-C ends the measurements too, which the pool waits for
         with ThreadPoolExecutor(len(each)) as pool:
-            for server in pool.map(lambda one: probe.server(one, WATCHED), each):
-                yield from findings.of_server(server, ttl)
+            try:
+                for server in pool.map(lambda one: probe.server(one, WATCHED, stop), each):
+                    yield from findings.of_server(server, ttl)
+            finally:
+                stop.set()
     elif isinstance(register, SQLiteRegister):
         yield from findings.of_choice("sqlite", named)
         yield from findings.of_file(probe.file(register, ttl), ttl)

@@ -25,6 +25,27 @@ PASSED_ON = (
 )  # fmt: skip
 MAX_PERMITS = 1000
 
+WaitOption = Annotated[
+    float | None,
+    typer.Option(
+        help="How long to wait for a holder that is alive. 0 tries once.",
+        metavar="SECONDS",
+        show_default="as long as it takes",
+    ),
+]
+PermitsOption = Annotated[
+    int | None,
+    typer.Option(
+        "-n",
+        "--permits",
+        help="Let this many run at once. The same for all.",
+        metavar="PERMITS",
+        min=1,
+        max=MAX_PERMITS,
+        show_default="one",
+    ),
+]
+
 
 class Event(Protocol):
     """What `lost` is."""
@@ -53,26 +74,8 @@ def lock(
         float,
         typer.Option(help="A silent holder is replaced after this time. The same for all.", metavar="SECONDS"),
     ] = 10.0,
-    wait: Annotated[
-        float | None,
-        typer.Option(
-            help="How long to wait for a holder that is alive. 0 tries once.",
-            metavar="SECONDS",
-            show_default="as long as it takes",
-        ),
-    ] = None,
-    permits: Annotated[
-        int | None,
-        typer.Option(
-            "-n",
-            "--permits",
-            help="Let this many run at once. The same for all.",
-            metavar="PERMITS",
-            min=1,
-            max=MAX_PERMITS,
-            show_default="one",
-        ),
-    ] = None,
+    wait: WaitOption = None,
+    permits: PermitsOption = None,
 ) -> None:
     """Run COMMAND while holding the lease NAME.
 
@@ -90,7 +93,7 @@ def lock(
     Example: politics lock nightly-backup --wait 0 --servers 10.0.0.5:11211 -- rsync -a /srv /backup
     """
     if wait is not None and not 0 <= wait < float("inf"):
-        raise typer.BadParameter(f"--wait must be a number of seconds, not {wait!r}")
+        raise typer.BadParameter(f"must be a number of seconds, not {wait!r}", param_hint="--wait")
     policy = LeasePolicy(ttl=ttl)
     names = [name] if permits is None else [f"{name}/{number}" for number in range(permits)]
     random.shuffle(names)
@@ -187,6 +190,9 @@ def run_while(
     """
     try:
         job = Job(command, os.environ | variables, SystemClock().now() + held.remaining() - ttl / 6)
+    except TimeoutError:
+        complain(f"{held.name}: not renewed in time: the command was not started")
+        return LEASE_LOST
     except OSError as exc:
         complain(f"cannot run {command[0]}: {exc.strerror}")
         return NOT_FOUND if isinstance(exc, FileNotFoundError) else NOT_EXECUTABLE

@@ -29,7 +29,9 @@ def resign(
     group: Annotated[str, typer.Argument(metavar="GROUP", help="The group whose leader is asked.")],
     store: StoreOption = None,
     servers: ServersOption = None,
-    timeout: Annotated[float, typer.Option(help="How long to wait for the handover.", metavar="SECONDS")] = 30.0,
+    timeout: Annotated[
+        float, typer.Option(help="How long to wait for the handover.", metavar="SECONDS", min=0.0)
+    ] = 30.0,
 ) -> None:
     """Ask the leader of GROUP to hand over.
 

@@ -80,7 +80,7 @@ def _serve(worker: TokenWorker, port: int) -> Iterator[None]:
     try:
         from politics.metrics import Metrics, serve
     except ModuleNotFoundError as exc:
-        raise typer.BadParameter("--metrics-port needs a library: pip install 'politics[metrics]'") from exc
+        raise typer.BadParameter(f"--metrics-port: {exc}") from exc
     metrics, own = Metrics(worker.group), worker.on_event
 
     def see(event: Event) -> None:

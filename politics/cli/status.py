@@ -8,8 +8,10 @@ from collections.abc import Callable, Iterator
 from typing import Annotated, Any
 
 import typer
+from rich.console import Group
 from rich.live import Live
 from rich.table import Table
+from rich.text import Text
 
 from discovery.errors import MulticastUnavailable
 from discovery.signals import SignalQueue
@@ -20,8 +22,6 @@ from politics.cli.common import ServersOption, StoreOption, complain, out, pause
 from politics.group.directory import listening
 from politics.group.peers import Peer, stores
 from politics.settings import default_store
-
-ENDING = (signal.SIGINT, signal.SIGTERM)
 
 
 def status(
@@ -43,11 +43,11 @@ def status(
 
     The times compare the wall clock of this machine with that of the leader. The election itself compares no clocks.
     """
-    with register_of(store, servers) as register, network() as heard, SignalQueue(*ENDING) as signals:
+    with register_of(store, servers) as register, network() as heard:
         where = store or (",".join(servers) if servers else default_store())
         rows = Rows(register, where, groups or [], heard)
 
-        def show() -> Table | str:
+        def show() -> Group | str:
             found = rows.look()
             return json.dumps(found) if as_json else table(found)
 
@@ -57,15 +57,17 @@ def status(
         if not watch:
             out.print(first, markup=False)
             raise typer.Exit(rows.status)
-        if as_json or not out.is_terminal:
-            out.print(first, markup=False)
-            while True:
-                pause(signals, 1.0)
-                out.print(show(), markup=False)
-        with Live(first, console=out, auto_refresh=False) as live:
-            while True:
-                pause(signals, 1.0)
-                live.update(show(), refresh=True)
+        # Ctrl-C interrupts a look at once. SIGTERM is waited for, so that a terminal gets its cursor back.
+        with SignalQueue(signal.SIGTERM) as signals:
+            if as_json or not out.is_terminal:
+                out.print(first, markup=False)
+                while True:
+                    pause(signals, 1.0)
+                    out.print(show(), markup=False)
+            with Live(first, console=out, auto_refresh=False) as live:
+                while True:
+                    pause(signals, 1.0)
+                    live.update(show(), refresh=True)
 
 
 @contextlib.contextmanager
@@ -152,27 +154,37 @@ def describe(register: Register, group: str, where: str, now: float) -> dict[str
     }
 
 
-def table(rows: list[dict[str, Any]]) -> Table:
-    """Return a table of the rows for people."""
-    columns = ("group", "state", "leader", "fence", "slot", "work", "lease left", "last renewed", "store", "members")
-    shown = Table(*columns, box=None)
+def table(rows: list[dict[str, Any]]) -> Group:
+    """Return the rows for people: a table of the groups, and below it the store and a line for each member.
+
+    Nothing is cut off, however narrow the terminal is.
+    """
+    shown = Table(box=None, pad_edge=False)
+    for column in ("group", "state", "leader", "fence", "slot", "work", "lease left", "renewed"):
+        shown.add_column(column, overflow="fold", no_wrap=column == "fence")
     for row in rows:
         leader = row["leader"]
-        shown.add_row(
+        cells = (
             row["group"],
             row.get("trouble") or row["state"],
             f"{leader['host']}:{leader['pid']}" if leader else "-",
             *(str(row.get(key) or "-") for key in ("fence", "slot", "work")),
             f"{row['lease_left']:.1f} s" if leader else "-",
             f"{row['renewed']:.1f} s ago" if "renewed" in row else "-",
-            row["store"],
-            "\n".join(lines(row)) or "-",
         )
-    return shown
+        shown.add_row(*map(plain, cells))
+    places = dict.fromkeys(row["store"] for row in rows)
+    below = [f"store: {place}" for place in places] + [f"{row['group']}: {line}" for row in rows for line in lines(row)]
+    return Group(shown, *(plain(line) for line in below))
+
+
+def plain(text: str) -> Text:
+    """Return a text in which nothing is markup: names come from strangers."""
+    return out.render_str(text, markup=False)
 
 
 def lines(row: dict[str, Any]) -> Iterator[str]:
-    """Return the members of one group for people, a line for each."""
+    """Yield what there is to say of the members of one group, and a line for each."""
     if row["split"]:
         yield "SPLIT: each store has a leader of its own"
     elif row["elsewhere"]:

@@ -23,12 +23,16 @@ class Job:
 
     Constructing it starts the command. Use it on the main thread, and call `clear` at the end.
 
+    The watchdog cannot be told of the group before it exists. Only if SIGKILL or SIGSTOP hits this process between the
+    spawn and the line after it, some microseconds, the command is not watched.
+
     Args:
         command: the command and its arguments.
         environment: the variables of the command.
         until: when it is killed, as for `until`. The watchdog is told before anything else can happen.
 
     Raises:
+        TimeoutError: `until` has passed, and the command was not started.
         OSError: the command cannot be started.
     """
 
@@ -51,6 +55,8 @@ class Job:
         stops: list[int] = []
         stopping = signal.signal(signal.SIGTSTP, lambda number, _: stops.append(number))
         try:
+            if time.clock_gettime(watchdog.CLOCK) >= until:  # this process was stopped, or the machine
+                raise TimeoutError("too late to start a command")
             self.group = os.posix_spawnp(
                 command[0],
                 list(command),

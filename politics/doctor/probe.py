@@ -5,6 +5,7 @@ import os
 import secrets
 import socket
 import struct
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -138,8 +139,8 @@ class _Link:
         return line.rstrip()
 
 
-def server(register: MemcachedRegister, seconds: float) -> Server:
-    """Measure one memcached server, and watch its clock for `seconds`."""
+def server(register: MemcachedRegister, seconds: float, stop: threading.Event) -> Server:
+    """Measure one memcached server, and watch its clock for `seconds`, or until `stop` is set."""
     address = f"{register.host}:{register.port}"
     with contextlib.ExitStack() as stack:
         try:
@@ -149,12 +150,12 @@ def server(register: MemcachedRegister, seconds: float) -> Server:
         for link in links:
             stack.enter_context(link.socket)
         try:
-            return _measure(address, links, seconds)
+            return _measure(address, links, seconds, stop)
         except (OSError, ValueError, KeyError) as exc:
             return Server(address, error=str(exc))
 
 
-def _measure(address: str, links: list[_Link], seconds: float) -> Server:
+def _measure(address: str, links: list[_Link], seconds: float, stop: threading.Event) -> Server:
     link = links[0]
     version = link.ask(b"version").decode(errors="replace").removeprefix("VERSION ")
     trips = tuple(_timed(lambda: link.ask(b"version")) for _ in range(ROUND_TRIPS))
@@ -165,7 +166,7 @@ def _measure(address: str, links: list[_Link], seconds: float) -> Server:
         processes = tuple((each["pid"], int(each["time"]) - int(each["uptime"])) for each in found)
         behind = time.time() - int(stats["time"]) - 0.5
         ours = _ours(link) if int(stats["curr_items"]) <= MAX_LISTED else None
-        ticks = tuple(_ticks(link, seconds))
+        ticks = tuple(_ticks(link, seconds, stop))
     except (OSError, ValueError, KeyError):
         # A proxy answers `stats` differently, or not at all.
         return Server(address, round_trips=trips, version=version, meta=meta)
@@ -191,15 +192,14 @@ def _ours(link: _Link) -> int | None:
         return None
 
 
-def _ticks(link: _Link, seconds: float) -> Iterator[Tick]:
-    """Yield the moments at which the server's `uptime` changes."""
+def _ticks(link: _Link, seconds: float, stop: threading.Event) -> Iterator[Tick]:
+    """Yield the moments at which the server's `uptime` changes, for `seconds` or until `stop` is set."""
     end, earlier, sent = now() + seconds, None, 0.0
-    while (asked := now()) < end:
+    while not stop.wait(0.002) and (asked := now()) < end:
         uptime = int(link.stats()["uptime"])
         if earlier is not None and uptime != earlier:
             yield Tick(uptime, sent, now())
         earlier, sent = uptime, asked
-        time.sleep(0.002)
 
 
 def _meta(link: _Link) -> str:

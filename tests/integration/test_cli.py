@@ -18,6 +18,8 @@ import pytest
 import election
 from election import Candidate, LeasePolicy, StoreUnavailable, open_register
 from politics.cli import resign
+from politics.cli.common import out
+from politics.cli.status import Rows, table
 from tests import commands
 from tests.integration.conftest import MakeStage
 from tests.integration.harness import Stage
@@ -249,6 +251,43 @@ def test_status_lists_what_the_store_can_list(make_stage: MakeStage, place: Path
     assert not any(group in said for group in groups)
 
 
+def test_ctrl_c_ends_a_look(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A look takes a second and longer, and Ctrl-C does not wait for its end."""
+
+    def look(_: object) -> list[dict[str, object]]:
+        signal.raise_signal(signal.SIGINT)
+        return []
+
+    monkeypatch.setattr(Rows, "look", look)
+    monkeypatch.setenv("POLITICS_INTERFACES", "203.0.113.1")
+    assert call("status", "--store", "memory://")[0] == 130
+    assert call("status", "--watch", "--store", "memory://")[0] == 130
+
+
+def test_status_fits_a_narrow_terminal() -> None:
+    """In 80 columns nothing is cut off, and a name is shown as it is, also if it looks like markup."""
+    member = {"host": "a-host-with-a-name", "pid": 12345, "leads": True, "fence": 1, "store": "sqlite:0123456789a"}
+    row = {
+        "group": "[/mailer]",
+        "state": "led",
+        "leader": {"host": "web-1", "pid": 12345},
+        "fence": 1795516686474,
+        "lease_left": 9.5,
+        "renewed": 0.5,
+        "store": "memcached://10.0.0.5:11211",
+        "split": False,
+        "elsewhere": False,
+        "members": [member],
+    }
+    with out.capture() as captured:
+        out.print(table([row]), width=80)
+    shown = captured.get()
+    assert max(map(len, shown.splitlines())) <= 80
+    for text in ("[/mailer]", "web-1:12345", "1795516686474", "store: memcached://10.0.0.5:11211"):
+        assert text in shown
+    assert "[/mailer]: a-host-with-a-name:12345 leads, sqlite:0123456789a" in shown
+
+
 def test_status_watches(command: Start, stage: Stage, old_memcached: Memcached) -> None:
     """One JSON array a second, until Ctrl-C, which is no error worth a traceback."""
     stage.thread()
@@ -292,10 +331,11 @@ def test_resign_takes_nothing_from_a_leader_that_does_not_listen(stage: Stage, o
 
 
 def test_resign_of_nobody(old_memcached: Memcached) -> None:
-    """Where nobody leads, nobody can be asked: exit status 1; 2 where the group cannot be one, 1 without a store."""
+    """Where nobody leads, nobody can be asked: exit status 1, also without a store; 2 is wrong usage."""
     where = ["--servers", old_memcached.address]
     assert call("resign", "nobody", *where) == (1, "politics: nobody leads 'nobody'")
     assert call("resign", " ", *where)[0] == 2
+    assert call("resign", "nobody", *where, "--timeout", "nan")[0] == 2
     status, said = call("resign", "nobody", "--servers", "127.0.0.1:1")
     assert status == 1
     assert "memcached at 127.0.0.1:1 did not answer" in said

@@ -12,9 +12,11 @@ from typing import Any
 import pytest
 
 from election import Candidate, LeasePolicy, open_register
+from election.stores.memcached import MemcachedRegister
 from politics.cli import doctor as command
 from tests.commands import Result, politics
 from tests.memcached import Memcached
+from tests.waiting import DEADLINE
 
 Finding = dict[str, str]
 
@@ -41,6 +43,22 @@ def doctor(*options: str, **environment: str) -> tuple[int, list[Finding]]:
 def of_level(level: str, findings: list[Finding], about: str = "") -> str:
     """The texts of that level, of those that are about this."""
     return "\n".join(each["text"] for each in findings if each["level"] == level and about in each["subject"])
+
+
+def test_ctrl_c_ends_the_measurements(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An interrupted doctor does not wait for the servers that it still measures."""
+    stopped, begun = [], threading.Event()
+
+    def server(register: MemcachedRegister, _seconds: float, stop: threading.Event) -> None:
+        if register.port == 1:
+            assert begun.wait(DEADLINE)
+            raise KeyboardInterrupt
+        begun.set()
+        stopped.append(stop.wait(DEADLINE))
+
+    monkeypatch.setattr(command.probe, "server", server)
+    assert run("--servers", "127.0.0.1:1,127.0.0.1:2").status == 130
+    assert stopped == [True]
 
 
 def test_a_sound_server_and_one_that_is_not_there(memcached: Memcached, monkeypatch: pytest.MonkeyPatch) -> None:

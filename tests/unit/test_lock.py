@@ -1,6 +1,8 @@
 """What `politics lock` makes of the record that it finds, and how commands wait for a store."""
 
 import signal
+import threading
+from pathlib import Path
 
 import pytest
 import typer
@@ -11,7 +13,7 @@ from election.clock import SystemClock
 from election.record import Record, State
 from election.rules import View
 from politics.cli import common
-from politics.cli.lock import held
+from politics.cli.lock import LEASE_LOST, held, run_while
 
 NOW = 1_000_000
 
@@ -38,6 +40,23 @@ def view(state: State = State.HELD, seq: int = 1, age_ms: int = 0) -> View:
 def test_a_holder_seems_to_be_alive(first: View, now: View, expected: bool, why: str) -> None:
     """One that seems to be is not waited for; where it may have died, the lease's time is worth waiting."""
     assert held(first, now, NOW) is expected, why
+
+
+class Late:
+    """A lease of which a sixth is left: a command would be killed now."""
+
+    name, reason, lost = "late", "", threading.Event()
+
+    def remaining(self) -> float:
+        return 0.5
+
+
+def test_a_command_is_not_started_too_late(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """If this process was stopped after it got the lease, the command does not begin to work without it."""
+    with SignalQueue(signal.SIGCHLD) as signals:
+        assert run_while(Late(), 3.0, ["touch", str(tmp_path / "done")], {}, signals) == LEASE_LOST
+    assert not (tmp_path / "done").exists()
+    assert "late: not renewed in time: the command was not started" in capsys.readouterr().err
 
 
 class Silent:
