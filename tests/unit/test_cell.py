@@ -27,7 +27,7 @@ def test_each_record_has_a_name_of_its_own(cell: LeaseCell) -> None:
 
 
 def test_only_an_empty_cell_is_filled_and_with_a_vacancy(cell: LeaseCell) -> None:
-    """A vacancy keeps the note for whoever takes it, and does nothing where somebody was first."""
+    """A vacancy keeps the note for the next leader, and does nothing where somebody was first."""
     posted = cell.post_vacancy(7, ttl=1.0, note={"slot": 1}, unknown={})
     assert posted is not None
     record, version = posted

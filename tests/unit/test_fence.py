@@ -155,7 +155,7 @@ class Driver:
         return self
 
     def execute(self, statement: str, parameters: Any) -> None:
-        """Translate to what sqlite3 understands."""
+        """Translate the parameter marks to those of sqlite3."""
         self.seen = statement
         self._cursor = self._db.execute(re.sub(self._pattern, self._mark, statement), parameters)
 
