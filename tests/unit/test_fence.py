@@ -98,11 +98,11 @@ class Busy:
         return self._db.cursor()
 
     def commit(self) -> None:
-        """As ever."""
+        """Commit as usual."""
         self._db.commit()
 
     def rollback(self) -> None:
-        """As ever, and counted."""
+        """Roll back as usual, and count it."""
         self.rollbacks += 1
         self._db.rollback()
 
