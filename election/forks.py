@@ -8,7 +8,7 @@ def fork_detector() -> Callable[[], bool]:
     """Return a function that says whether it is called in another process than the one that called this.
 
     A forked child inherits its parent's objects, but none of its threads, and must use neither its locks nor its
-    sockets. Objects that own such things ask this function first. It costs one system call.
+    sockets. Whoever owns such things asks this function first. It costs one system call.
     """
     pid = os.getpid()
     return lambda: os.getpid() != pid

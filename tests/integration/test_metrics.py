@@ -117,7 +117,7 @@ def test_a_port_that_is_taken_is_named(tmp_path: Path) -> None:
 
 
 def test_without_the_extra_it_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A worker needs the library only if it is asked for metrics."""
+    """Only whoever asks for metrics needs the library."""
     monkeypatch.delitem(sys.modules, "politics.metrics", raising=False)
     monkeypatch.setitem(sys.modules, "prometheus_client", None)
     assert "pip install 'politics[metrics]'" in refused(tmp_path, 0)
