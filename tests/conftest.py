@@ -1,6 +1,7 @@
 """Fixtures that several folders of tests share."""
 
 import os
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,6 +12,9 @@ from tests.memcached import Memcached
 # Whatever a test starts announces itself to this machine only.
 os.environ["POLITICS_INTERFACES"] = "127.0.0.1"
 
+# A shell starts what it runs in the background with Ctrl-C ignored, and all that a test starts would inherit that.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 SLOW_FIRST = ("hosts", "simulation", "integration")
 
