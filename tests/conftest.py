@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from tests.memcached import Memcached
 
@@ -15,6 +16,10 @@ os.environ["POLITICS_INTERFACES"] = "127.0.0.1"
 # A shell starts what it runs in the background with Ctrl-C ignored, and all that a test starts would inherit that.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+# Hypothesis fails an example that takes longer than 200 ms, which on a busy machine any of them may.
+settings.register_profile("patient", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("patient")
 
 SLOW_FIRST = ("hosts", "simulation", "integration")
 
