@@ -30,11 +30,11 @@ class BadAccessRule(DiscoveryError, ValueError):
 
 
 class BadAddress(DiscoveryError, ValueError):
-    """A text that should say where an object is does not."""
+    """A text is not the address of an object; the message shows the text and the form."""
 
 
 class BadMessage(DiscoveryError):
-    """What arrived over the network cannot be a message of ours."""
+    """Bytes arrived over the network that are not a valid message of this protocol."""
 
 
 class CannotTravel(DiscoveryError, TypeError):
@@ -60,7 +60,7 @@ class CallTimeout(ConnectionLost, TimeoutError):
 
 
 class NoSuchObject(DiscoveryError, LookupError):
-    """The server has no such object: never, or no longer."""
+    """The server has no such object: it never had it, or serves it no longer."""
 
 
 class NoSuchMethod(DiscoveryError, AttributeError):
@@ -68,7 +68,7 @@ class NoSuchMethod(DiscoveryError, AttributeError):
 
 
 class UnknownClass(DiscoveryError, AttributeError):
-    """Something was asked of a value whose class is not known on this side."""
+    """A method or an attribute of a value was used, but the class of the value is not known in this process."""
 
 
 class RemoteError(DiscoveryError):
@@ -84,11 +84,11 @@ class RemoteError(DiscoveryError):
 
 
 class RingNotFound(DiscoveryError, LookupError):
-    """No ring answered; the message says where it was looked for, and what was heard there."""
+    """No ring answered; the message says which hosts were asked, and what they answered."""
 
 
 class BadAnnouncement(DiscoveryError, ValueError):
-    """What was to be announced cannot be sent."""
+    """The properties of an announcement cannot be sent; the message says why."""
 
 
 class MulticastUnavailable(DiscoveryError, OSError):
@@ -96,15 +96,15 @@ class MulticastUnavailable(DiscoveryError, OSError):
 
 
 class BadURL(DiscoveryError, ValueError):
-    """A text that should name a service does not; the message shows the form."""
+    """A text is not the URL of a service; the message shows the form."""
 
 
 class ServiceNotFound(DiscoveryError, LookupError):
-    """No provider is known; the message says what was looked for, where, and which names are near."""
+    """No provider is known; the message says what was looked for, where, and which names are similar."""
 
 
 class ServiceOnLoan(ServiceNotFound):
-    """The service is there, and somebody else has borrowed it."""
+    """The service exists, but somebody else has borrowed it."""
 
 
 class ServiceTaken(DiscoveryError):

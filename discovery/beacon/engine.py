@@ -253,7 +253,7 @@ class Engine(RecordUpdateListener):
         self.believed[name] = self.tick + math.ceil(PERIODS * TICKS * sighting.period / self.period - 1e-6)
 
     def forget(self, name: str) -> None:
-        """Take an announcement for gone."""
+        """Forget an announcement, and tell everyone who browses for its kind."""
         if name in self.heard:
             del self.believed[name]
             self.tell("removed", self.heard.pop(name)[1])

@@ -106,7 +106,7 @@ class Listener:
         if action is not None:
             try:
                 action()
-            except Exception:  # one client's trouble must not become everybody's
+            except Exception:  # the other clients must still be served
                 log.exception("while attending to a client")
 
     def _accept(self) -> None:

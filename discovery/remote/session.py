@@ -133,7 +133,7 @@ class Session:
     def _encode_error(self, error: Exception) -> bytes:
         trace = error.__traceback__
         while trace is not None and trace.tb_frame.f_code.co_filename == __file__:
-            trace = trace.tb_next  # the caller's business begins below us
+            trace = trace.tb_next  # leave out the lines of this file, which say nothing to the caller
         try:
             return self._encode(error.with_traceback(trace))
         except Exception:  # noqa: BLE001 - what it holds cannot be sent; its name and its words can

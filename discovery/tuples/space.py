@@ -209,7 +209,7 @@ class TupleSpace:
             return
         try:
             seconds, again = answer(renewer, item.stored)
-        except Exception as exc:  # noqa: BLE001 - a renewer's faults are its own; its tuple pays
+        except Exception as exc:  # noqa: BLE001 - a renewer may raise anything
             log.warning("%r expires: its renewer %r raised %r", item.stored, renewer, exc)
             seconds, again = 0.0, None
         with self._locked as now:

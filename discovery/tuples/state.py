@@ -47,7 +47,7 @@ class Item:
     def __init__(self, stored: Stored) -> None:
         self.stored = stored
         self.expires, self.lead = inf, 0.0  # `lead`: how long before `expires` the renewer is asked
-        self.renewer: Any = None  # whoever decides how long the tuple lives; only the caller knows how to ask
+        self.renewer: Any = None  # decides how long the tuple lives; only the caller can ask it
         self.listed = self.held = self.asking = False
 
 

@@ -90,7 +90,7 @@ class Scenario:
         """Carry out the lines of `text`; what follows a `#` is for the reader.
 
         Raises:
-            ScenarioFailed: a line is not understood or not true; the message begins with `source` and its number.
+            ScenarioFailed: a line is not valid or not true; the message begins with `source` and its number.
         """
         for number, line in enumerate(text.splitlines(), start=1):
             words = line.partition("#")[0].split()

@@ -142,7 +142,7 @@ class TokenWorker:
         return self._run is not None and self._run.alive
 
     def process(self, work: Work | None = None) -> None:
-        """Race and work until `stop`, SIGTERM or SIGINT; call it on the main thread to have signals handled.
+        """Campaign and work until `stop`, SIGTERM or SIGINT; call it on the main thread to have signals handled.
 
         The first signal sets `term.lost` and leaves the work `grace` seconds, the second ends the wait at once.
 
@@ -165,7 +165,7 @@ class TokenWorker:
             raise run.failure
 
     def start(self, work: Work | None = None) -> None:
-        """Race and work in a thread, and return at once.
+        """Campaign and work in a thread, and return at once.
 
         Raises:
             RuntimeError, BadPolicy: as for `process`.

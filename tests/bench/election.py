@@ -20,7 +20,7 @@ ROUNDS, BATCH = 15, 100
 
 
 def interleaved(**works: Callable[[], object]) -> dict[str, float]:
-    """The median seconds of one call of each, measured in turns, so that all meet the same weather."""
+    """The median seconds of one call of each, measured in turns, so that other load slows all of them alike."""
     samples: dict[str, list[float]] = {name: [] for name in works}
     for _ in range(ROUNDS):
         for name, work in works.items():

@@ -28,7 +28,7 @@ class Cluster:
 
     def __init__(self, folder: Path, rng: random.Random, **options: Any) -> None:
         self.rng = rng
-        # It draws a lot for each frame: the faults, which have the other lots, are the same for the same seed.
+        # It has random numbers of its own, one for each frame. So the same seed always gives the same faults.
         self.network = Network(random.Random(rng.random()))
         self.store = self.network.add("store")
         self.workers = [self.network.add(f"host{number}").name for number in (1, 2, 3)]

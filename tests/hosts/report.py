@@ -154,10 +154,10 @@ def _eras(events: list[Event], injections: list[Injection]) -> Iterable[list[Eve
     That may happen where the record and its leader were lost together: then a newcomer cannot know of earlier slots.
     """
     slots = sorted((event for event in events if event["event"] == "slot"), key=lambda event: event["t"])
-    doubts = [(i.began, after.began if after else float("inf")) for i, after in _following(injections) if i.amnesia]
+    losses = [(i.began, after.began if after else float("inf")) for i, after in _following(injections) if i.amnesia]
     era: list[Event] = []
     for event in slots:
-        if event["slot"] == 1 and era and any(began < event["t"] < end for began, end in doubts):
+        if event["slot"] == 1 and era and any(began < event["t"] < end for began, end in losses):
             yield era
             era = []
         era.append(event)

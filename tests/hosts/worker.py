@@ -2,7 +2,7 @@
 
     python -m tests.hosts.worker DIARY NAME '{"store": "memcached://…", "group": "pork", "seconds": 0.5}'
 
-How long the work of a slot takes is drawn by lot; it is `seconds` on average.
+How long the work of a slot takes is random; it is `seconds` on average.
 """
 
 import json
@@ -17,7 +17,7 @@ from tests.integration.worker import STEP, WORKS, Diarist, Diary, DiaryHandler, 
 
 
 def spend_with_a_fence(worker: Diarist, term: Term) -> None:
-    """Check, rest, append: whoever is paused while it rests comes back with an outdated fence."""
+    """Check, rest, append. A worker that is paused while it rests comes back with an outdated fence."""
     end = now() + random.Random(f"{worker.name} {term.iteration}").uniform(0, 2) * worker.seconds
     guard, folder = FenceGuard(worker.group), worker.diary.path.parent
     while now() < end:

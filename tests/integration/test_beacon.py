@@ -202,7 +202,7 @@ def test_what_was_packed_is_sent_as_it_is(beacon: Beacon, kind: str) -> None:
 
 
 def test_a_beacon_hears_itself(beacon: Beacon, kind: str) -> None:
-    """Announced, updated and withdrawn in one process, and known at once to whoever browses later."""
+    """Announced, updated and withdrawn in one process, and known at once to those who browse later."""
     announcement = beacon.announce(kind, {"a": "1"})
     early = heard(beacon, kind)
     assert early(SOON)[0] == "added"

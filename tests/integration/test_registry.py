@@ -174,7 +174,7 @@ def in_a_thread(call: Callable[[], object]) -> tuple[threading.Thread, list[obje
     return thread, outcome
 
 
-def test_whoever_registers_holds_up_nobody(make: MakeRegistry, app: str) -> None:
+def test_a_registration_holds_up_no_other(make: MakeRegistry, app: str) -> None:
     """While one name is listened for, all else goes on, the name is taken, and `close` ends the wait with an error."""
     registry = make(app)
     registry._offering.listen = 3600.0

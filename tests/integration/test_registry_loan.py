@@ -93,7 +93,7 @@ def test_a_block_that_raises_gives_it_back(other: Registry, url: str) -> None:
         assert counter.count() == 1
 
 
-def test_whoever_waits_is_served_in_turn(owner: Registry, other: Registry, url: str) -> None:
+def test_borrowers_are_served_in_the_order_in_which_they_asked(owner: Registry, other: Registry, url: str) -> None:
     """In the order of asking."""
     order: list[int] = []
     service = owner._offering.loans._services["Counter"]

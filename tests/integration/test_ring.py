@@ -272,7 +272,7 @@ class Hello:
 
 
 def test_a_service_is_written_read_and_called(ring: RemoteSpace, server: RingServer) -> None:
-    """The book's hello: the object goes by reference, and whoever reads it calls it in its own process."""
+    """The book's hello: the object goes by reference, and a program that reads it calls it in its own process."""
     hello = Hello()
     serve(hello)
     ring.write(("name", "Hello", hello, "says hello"))

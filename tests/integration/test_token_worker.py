@@ -217,7 +217,7 @@ def test_several_workers_share_one_register(old_memcached: Memcached, caplog: py
 
 
 def test_start_and_stop_from_any_thread(stage: Stage) -> None:
-    """A worker is started once, stopped by whoever comes, and can be started again."""
+    """A worker is started once, stopped from any thread, and can be started again."""
     worker = stage.thread(start=False)
     worker.stop()
     worker.start()

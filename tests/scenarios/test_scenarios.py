@@ -24,7 +24,7 @@ def test_every_rule_has_a_story() -> None:
 
 
 @pytest.mark.parametrize("line", ["tick", "tick soon", "kill 9", "dance", "leader? 1", "valid? 1 yes", "fence grew?"])
-def test_what_is_not_true_or_not_understood(line: str) -> None:
-    """A line that is not understood, or not true, is named by its number."""
+def test_a_line_that_is_not_true_or_not_valid(line: str) -> None:
+    """A line that is not valid, or not true, is named by its number."""
     with pytest.raises(ScenarioFailed, match=f"story:2: {re.escape(line)}"):
         Scenario().run(f"candidates 2\n{line}  # comment", "story")

@@ -71,7 +71,7 @@ class Fault:
 
 
 def random_faults(seed: int, seconds: float, kinds: Sequence[str] = KINDS) -> list[Fault]:
-    """A month of bad luck."""
+    """Return random faults, in bursts, for so many seconds."""
     rng, faults, at = random.Random(seed), [], 2 * TTL
     while at < seconds:
         # In bursts, since the worst comes together, with calm in between so that there is somebody to strike.
@@ -290,7 +290,7 @@ class World:
         self.quiet_since = max(self.quiet_since, end)
 
     def lose(self, fault: Fault) -> None:
-        """The store loses all cells; in calm weather, that must cost no leader its term (rule 6)."""
+        """The store loses all cells. If no other fault was near, that must cost no leader its term (rule 6)."""
         calm = self.now > self.quiet_since + TTL
         self.store.lose(fault.kind, self.now)
         strikes = self.strikes

@@ -49,7 +49,7 @@ def test_a_short_outage_costs_little() -> None:
 
 
 def test_each_failure_is_told_with_its_number() -> None:
-    """So that whoever logs can do so once; what the function returns in the end is returned."""
+    """The caller can log the first failure only; what the function returns in the end is returned."""
     told: list[tuple[str, int]] = []
     left = [OSError("one"), ConnectionLost("two")]
 

@@ -154,7 +154,7 @@ def test_a_value_within_itself_is_refused() -> None:
 
 
 def test_a_class_that_is_unknown_here_says_so_and_travels_on() -> None:
-    """An unknown dataclass arrives as its name and fields, and is what it was for whoever knows the class."""
+    """An unknown dataclass arrives as its name and fields, and is itself again where its class is known."""
     arrived = travel(Stranger("bob"))
     assert arrived == Unknown(f"{__name__}.Stranger", {"name": "bob"})
     assert arrived == travel(arrived)

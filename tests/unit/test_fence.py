@@ -98,11 +98,11 @@ class Busy:
         return self._db.cursor()
 
     def commit(self) -> None:
-        """As ever."""
+        """Commit as usual."""
         self._db.commit()
 
     def rollback(self) -> None:
-        """As ever, and counted."""
+        """Roll back as usual, and count it."""
         self.rollbacks += 1
         self._db.rollback()
 
@@ -163,7 +163,7 @@ class Driver:
         return self
 
     def execute(self, statement: str, parameters: Any) -> None:
-        """Translate to what sqlite3 understands."""
+        """Translate the parameter marks to those of sqlite3."""
         self.seen = statement
         self._cursor = self._db.execute(re.sub(self._pattern, self._mark, statement), parameters)
 

@@ -18,7 +18,7 @@ class Owner:
 
 
 def in_child(question: str, owner: Owner) -> bytes:
-    """What a child says to a question about the owner."""
+    """Return what a forked child answers to a question about the owner."""
     reading, writing = os.pipe()
     child = os.fork()
     if child == 0:

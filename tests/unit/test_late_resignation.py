@@ -16,7 +16,7 @@ class Clock:
         return self.time
 
     def wait(self, event: object, seconds: float) -> bool:
-        """Nobody waits here."""
+        """Fail: nothing may wait in this test."""
         raise AssertionError("nobody waits here")
 
 
@@ -29,16 +29,16 @@ class HeldUp(MemoryRegister):
         self.meanwhile: Any = None
 
     def lose(self) -> None:
-        """Forget every cell, and know it."""
+        """Forget every cell, and remember that something was lost."""
         self._cells.clear()
         self.sure = False
 
     def remembers(self, seconds: float) -> bool:
-        """Until something was lost."""
+        """Return True until something was lost."""
         return self.sure
 
     def swap(self, name: str, data: bytes, expected: int | None) -> int | None:
-        """As ever, and then the process that swapped in vain is paused."""
+        """Swap as usual. After a failed swap, call `meanwhile`, as if the process was paused."""
         version = super().swap(name, data, expected)
         if version is None and self.meanwhile is not None:
             meanwhile, self.meanwhile = self.meanwhile, None

@@ -108,7 +108,7 @@ def test_a_flood_of_strangers_does_not_fill_the_log() -> None:
 
 
 def test_the_newest_news_of_each_announcement_count() -> None:
-    """A change replaces what was heard before, a removal and what cannot be understood remove it."""
+    """A change replaces what was heard before, a removal and what cannot be parsed remove it."""
     heard: dict[str, Peer] = {}
 
     def hear(change: Any, properties: dict[str, str]) -> tuple[Peer | None, Peer | None]:

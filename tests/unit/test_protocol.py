@@ -1,4 +1,4 @@
-"""The remote protocol without a socket: what is allowed is understood in whatever pieces, all else is one error."""
+"""The remote protocol without a socket: allowed messages arrive in pieces of any size, anything else is one error."""
 
 import random
 import re

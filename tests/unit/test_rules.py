@@ -39,7 +39,7 @@ def view(record: Record | None, **more: Any) -> View:
 
 
 def just_before(moment: float) -> float:
-    """A hair's breadth earlier."""
+    """Return a moment a microsecond earlier."""
     return moment - 1e-6
 
 

@@ -3,6 +3,7 @@
 import threading
 
 import pytest
+from hypothesis import settings
 
 from election.testing import Claim, FakeClock, Verifier
 
@@ -73,3 +74,8 @@ def test_claim_line() -> None:
     """A claim survives the log file, whatever its owner is called."""
     for claim in (Claim(1 / 3, 2.5, 7, "worker 1 of 3"), Claim(0, 1, 2)):
         assert Claim.parse(f"{claim}\n") == claim
+
+
+def test_no_example_fails_because_the_machine_is_busy() -> None:
+    """Hypothesis sets no time limit for an example."""
+    assert settings().deadline is None
