@@ -3,11 +3,11 @@
 import contextlib
 import queue
 import threading
-import time
 from collections.abc import Callable, Generator, Iterator, Sequence
 from typing import overload
 
 from discovery.beacon import Beacon, Change, Sighting
+from discovery.clock import uptime
 from discovery.errors import DiscoveryError, MulticastUnavailable, RingNotFound
 from discovery.remote.address import Address
 from discovery.remote.client import Client
@@ -107,7 +107,7 @@ class RingFinger:
 
     def _search(self, timeout: float, reasons: list[str]) -> Generator[RemoteSpace, None, None]:
         """Yield the rings that answer, until `timeout`, or until all have answered where only named hosts are asked."""
-        deadline = time.monotonic() + timeout
+        deadline = uptime() + timeout
         patience = max(0.9 * timeout, 0.01)  # so that there is time to hear why one did not answer
         answers: queue.SimpleQueue[RemoteSpace | Exception] = queue.SimpleQueue()
         asked: set[Address] = set()
@@ -141,7 +141,7 @@ class RingFinger:
             told = 0
             while told < len(asked) or BROADCAST in self.hosts:
                 try:
-                    found = answers.get(timeout=max(0.0, deadline - time.monotonic()))
+                    found = answers.get(timeout=max(0.0, deadline - uptime()))
                 except queue.Empty:
                     return
                 told += 1

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import logging
 import threading
-import time
 from collections.abc import Callable, Sequence
 from math import inf
 from typing import Any
 
+from discovery.clock import uptime
 from discovery.errors import BadTemplate
 from discovery.tuples.entry import Entry, Expiry, answer, first_answer, seconds_or_forever
 from discovery.tuples.requests import EventStream, Request
@@ -21,11 +21,6 @@ from discovery.tuples.template import Fields, Template, freeze
 
 log = logging.getLogger("discovery")
 _IDLE = 10.0  # seconds for which the background thread waits for something to do before it ends
-
-
-def uptime() -> float:
-    """Return seconds on a clock that nobody can set, and which goes on while the machine sleeps, where there is one."""
-    return time.clock_gettime(time.CLOCK_BOOTTIME) if hasattr(time, "CLOCK_BOOTTIME") else time.monotonic()
 
 
 class TupleSpace:
