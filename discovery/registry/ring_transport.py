@@ -131,7 +131,7 @@ class _Writer:
     def _deleted(self, name: str, entry: RemoteEntry) -> bool:
         try:
             entry.cancel()
-        except ConnectionLost as exc:
+        except DiscoveryError as exc:
             log.info("%s is left to expire in %s: %s", name, self._where, exc)
             return False
         return True
@@ -178,8 +178,8 @@ class _Listener:
 
     def end(self) -> None:
         """Stop, once `ended` is set."""
-        if self._followed is not None:
-            self._followed[1].cancel()
+        if (followed := self._followed) is not None:
+            followed[1].cancel()
         if self._thread.ident is not None:
             self._thread.join(3.0)
 

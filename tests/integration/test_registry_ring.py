@@ -1,17 +1,20 @@
 """A registry in a ring: what it makes of doubled tuples, of a ring that goes away, and of one that comes back."""
 
 import secrets
+import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
 import pytest
 
 from discovery import Registry, RingServer
+from discovery.errors import DiscoveryError
 from discovery.registry import offer, ring_transport
 from discovery.registry.ring_transport import RingTransport
 from discovery.registry.transport import Properties
 from discovery.rings import RemoteSpace
-from tests.waiting import DEADLINE, until
+from tests.waiting import DEADLINE, SOON, until
 
 LOOPBACK = ["127.0.0.1"]
 BEAT = 0.2
@@ -178,3 +181,26 @@ def test_closing_is_prompt_while_the_ring_is_away(
         owner.close()
         assert not transport._listener._thread.is_alive()
         assert not transport._writer._thread.is_alive()
+
+
+def test_closing_does_not_wait_for_the_ring_to_answer(app: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """While another thread still looks for the ring, `close` returns; that thread is told once it has found it."""
+    looking, answer = threading.Event(), threading.Event()
+
+    def start(_: RingTransport) -> None:
+        looking.set()
+        assert answer.wait(DEADLINE)
+
+    monkeypatch.setattr(RingTransport, "start", start)
+    with ThreadPoolExecutor(1) as pool:
+        starting = pool.submit((owner := Registry(app, interfaces=LOOPBACK, ring="127.0.0.1:1")).start)
+        try:
+            assert looking.wait(DEADLINE)
+            closing = threading.Thread(target=owner.close)
+            closing.start()
+            closing.join(SOON)
+            assert not closing.is_alive()
+        finally:
+            answer.set()
+        with pytest.raises(DiscoveryError, match="closed"):
+            starting.result(DEADLINE)
