@@ -13,7 +13,7 @@ from discovery.registry.offer import KIND
 from discovery.registry.transport import Heard, Properties
 from discovery.remote.client import Client
 from discovery.retries import retrying
-from discovery.rings.finder import RingFinger
+from discovery.rings.finder import RingFinger, Stop
 from discovery.rings.space import RemoteEntry, RemoteEvents, RemoteSpace
 
 TEMPLATE = (KIND, str, dict)
@@ -35,7 +35,7 @@ class RingTransport:
 
     def __init__(self, ring: str, client: Client, heard: Heard, heartbeat: float) -> None:
         self.where = f"the ring {ring}"
-        self._client, self._ended = client, threading.Event()
+        self._client, self._ended = client, Stop()
         self._writer = _Writer(self.where, self._ended, heartbeat)
         finger = RingFinger([ring], client=client)
         self._listener = _Listener(self.where, self._ended, heartbeat, finger, heard, self._writer.enter)
@@ -147,7 +147,7 @@ class _Listener:
     def __init__(
         self,
         where: str,
-        ended: threading.Event,
+        ended: Stop,
         heartbeat: float,
         finger: RingFinger,
         heard: Heard,
@@ -193,7 +193,7 @@ class _Listener:
         if self._ended.is_set():
             return
         if self._followed is None:
-            self._enter(self._finger.lookup_ring_any(timeout=LOOKUP))
+            self._enter(self._finger.lookup_ring_any(timeout=LOOKUP, stop=self._ended))
             return
         ring, events = self._followed
         try:

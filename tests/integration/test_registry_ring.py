@@ -14,6 +14,7 @@ from discovery.registry import offer, ring_transport
 from discovery.registry.ring_transport import RingTransport
 from discovery.registry.transport import Properties
 from discovery.rings import RemoteSpace
+from discovery.rings.finder import Stop
 from tests.waiting import DEADLINE, SOON, until
 
 LOOPBACK = ["127.0.0.1"]
@@ -131,9 +132,9 @@ def counted(listening: Registry) -> list[None]:
     finger = listening._transport._listener._finger
     look, tried = finger.lookup_ring_any, []
 
-    def looked(timeout: float = 5) -> RemoteSpace:
+    def looked(timeout: float = 5, *, stop: Stop | None = None) -> RemoteSpace:
         tried.append(None)
-        return look(timeout)
+        return look(timeout, stop=stop)
 
     finger.lookup_ring_any = looked  # type: ignore[method-assign]
     return tried
