@@ -72,7 +72,9 @@ class RemoteSpace:
 
     def read_all(self, template: Fields) -> list[Any]:
         """Return all tuples that match, oldest first. Raise `CannotTravel` if they do not fit into one message."""
-        found: list[Any] = self._call("read_all", _sendable(template))
+        found = self._call("read_all", _sendable(template))
+        if not isinstance(found, list):
+            raise BadMessage(f"no list of tuples: {found!r:.100}")
         return found
 
     def notify(

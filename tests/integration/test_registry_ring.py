@@ -15,6 +15,7 @@ from discovery.registry.ring_transport import RingTransport
 from discovery.registry.transport import Properties
 from discovery.rings import RemoteSpace
 from discovery.rings.finder import Stop
+from discovery.rings.space import Board
 from tests.waiting import DEADLINE, SOON, until
 
 LOOPBACK = ["127.0.0.1"]
@@ -205,3 +206,22 @@ def test_closing_does_not_wait_for_the_ring_to_answer(app: str, monkeypatch: pyt
             answer.set()
         with pytest.raises(DiscoveryError, match="closed"):
             starting.result(DEADLINE)
+
+
+@pytest.mark.parametrize("answer", [5, [5], [()], [("service", 7, {})], [("service", "x", None)]])
+def test_a_ring_that_answers_nonsense_is_looked_for_again(
+    server: RingServer, app: str, monkeypatch: pytest.MonkeyPatch, answer: object
+) -> None:
+    """Whatever a hostile ring says it holds, the listener goes on, and follows a ring that is well."""
+    with registry(server, app) as owner, registry(server) as other:
+        tried = counted(other)
+        with monkeypatch.context() as patched:
+            patched.setattr(Board, "read_all", lambda *_: answer)
+            transport = other._transport
+            assert isinstance(transport, RingTransport)
+            followed = transport._listener._followed
+            assert followed is not None
+            followed[1].cancel()  # as when the ring is lost
+            until(lambda: len(tried) >= 3)
+        owner.register("Greeter", Greeter(), shared=True)
+        until(lambda: names(other, app) == ["Greeter"])
