@@ -7,8 +7,10 @@ import queue
 import signal
 import socket
 import threading
-import time
 from typing import Any
+
+from discovery.clock import uptime
+from discovery.fork import ForkGuard
 
 
 class SignalQueue:
@@ -33,7 +35,7 @@ class SignalQueue:
         self._writer.setblocking(False)
         self._earlier: dict[int, Any] = {}
         self._earlier_fd: int | None = None
-        self._pid = os.getpid()
+        self._guard = ForkGuard()
 
     def put(self, number: int) -> None:
         """Add a number and wake the waiter up. Any thread may call it at any time, also after the block."""
@@ -50,11 +52,11 @@ class SignalQueue:
         Raises:
             queue.Empty: nothing arrived in time.
         """
-        end = time.monotonic() + timeout
+        end = uptime() + timeout
         while True:
             with contextlib.suppress(queue.Empty):
                 return self._numbers.get_nowait()
-            left = end - time.monotonic()
+            left = end - uptime()
             if left <= 0:
                 raise queue.Empty
             self._reader.settimeout(min(left, 3600.0))
@@ -62,11 +64,11 @@ class SignalQueue:
                 self._reader.recv(4096)
 
     def _handle(self, number: int, _frame: object) -> None:
-        if os.getpid() == self._pid:
-            self.put(number)
-        else:  # a forked child
+        if self._guard.forked:
             signal.signal(number, self._earlier[number])
             os.kill(os.getpid(), number)
+        else:
+            self.put(number)
 
     def __enter__(self) -> "SignalQueue":
         if threading.current_thread() is threading.main_thread():

@@ -19,7 +19,6 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-import os
 import re
 import secrets
 from collections.abc import Callable, Mapping, Sequence
@@ -42,6 +41,7 @@ from discovery.beacon.format import (
     parse,
 )
 from discovery.errors import BadAnnouncement, MulticastUnavailable
+from discovery.fork import ForkGuard
 
 __all__ = [
     "LIFETIME",
@@ -102,7 +102,7 @@ class Beacon:
             raise ValueError(f"a beacon's period is {SHORTEST:g} to {LONGEST:g} seconds, not {period!r}")
         self.interfaces, self.period = interfaces, period
         self._engine: Engine | None = None
-        self._pid = 0
+        self._guard = ForkGuard()
         self._revisions = itertools.count(1)
 
     def start(self) -> Beacon:
@@ -118,7 +118,7 @@ class Beacon:
             raise MulticastUnavailable(f"not an address of this machine: {', '.join(sorted(unknown))}")
         if not known:
             raise MulticastUnavailable("no interface has an IPv4 address")
-        self._engine, self._pid = Engine.open(self.interfaces, self.period), os.getpid()
+        self._engine, self._guard = Engine.open(self.interfaces, self.period), ForkGuard()
         self._on_loop(Engine.begin)
         return self
 
@@ -128,7 +128,7 @@ class Beacon:
         In a forked child this does nothing: the beacon's thread lives in the parent.
         """
         engine, self._engine = self._engine, None
-        if engine is not None and self._pid == os.getpid():
+        if engine is not None and not self._guard.forked:
             engine.close()
 
     def announce(self, kind: str, properties: Properties, name: str = "") -> Announcement:
@@ -189,7 +189,7 @@ class Beacon:
     def _on_loop(self, work: Callable[[Engine], object]) -> None:
         """Let the beacon's thread do this soon. Do nothing if it is off, or in a forked child."""
         engine = self._engine
-        if engine is not None and self._pid == os.getpid():
+        if engine is not None and not self._guard.forked:
             with contextlib.suppress(RuntimeError):
                 engine.loop.call_soon_threadsafe(work, engine)
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import os
 import threading
 from typing import Any, TypeVar
 
+from discovery.fork import ForkGuard
 from discovery.registry.registry import Registry
 
 T = TypeVar("T", bound=type)
@@ -80,4 +80,4 @@ def _forked() -> None:
 
 
 Distributed = _Distributed()
-os.register_at_fork(after_in_child=_forked)
+_guard = ForkGuard(_forked)

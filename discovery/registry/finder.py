@@ -10,7 +10,7 @@ from math import inf
 from typing import Any
 
 from discovery.clock import uptime
-from discovery.errors import ConnectionLost, DiscoveryError, NoSuchObject, RequestExpired, ServiceNotFound
+from discovery.errors import BadMessage, ConnectionLost, DiscoveryError, NoSuchObject, RequestExpired, ServiceNotFound
 from discovery.registry.loan import PATIENCE, Borrowed
 from discovery.registry.offer import Offer, remote_address
 from discovery.registry.transport import Transport
@@ -110,7 +110,10 @@ class Finder:
         patience = None if timeout is None else timeout + PATIENCE
         stream = self.client.stream(lender, "borrow", [known.service.service, ttl, timeout], within=PATIENCE)
         try:
-            address, revision = stream.next_batch(patience)
+            given = stream.next_batch(patience)
+            if not isinstance(given, list) or [type(part) for part in given] != [str, int]:
+                raise BadMessage(f"no loan: {given!r:.100}")
+            address, revision = given
             if uptime() - asked > ttl / 3:  # the loan may have begun at any moment since
                 asked = uptime()
                 stream.next_batch(ttl)

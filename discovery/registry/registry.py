@@ -19,6 +19,7 @@ from typing import Any
 
 from discovery import beacon
 from discovery.errors import DiscoveryError, ServiceNotFound
+from discovery.fork import ForkGuard
 from discovery.registry import offer, url
 from discovery.registry.finder import Finder
 from discovery.registry.loan import TTL, Loan
@@ -92,10 +93,11 @@ class Registry:
         self._finder = Finder(self._view, self._transport, self._client)
         self._closed = threading.Event()
         self._offering = Offering(self._view, self._server, self._transport, self._secret, self._closed)
+        self._starting = threading.Lock()  # held while the ring is looked for
         self._lock = threading.Lock()
         self._started = False
         self._signals: SignalQueue | None = None
-        self._pid = os.getpid()
+        self._guard = ForkGuard()
 
     def start(self) -> Registry:
         """Begin to listen. Again does nothing.
@@ -103,16 +105,22 @@ class Registry:
         Raises:
             MulticastUnavailable: this machine has no multicast; the message says what to do.
             RingNotFound: the ring does not answer.
+            DiscoveryError: it is closed, maybe meanwhile, or of another process.
         """
         if self._started:
             return self
-        with self._lock:
-            if self._closed.is_set() or self._pid != os.getpid():
-                raise DiscoveryError(f"{self!r} is closed, or of another process")
+        with self._starting:
+            self._refuse_if_closed()
             if not self._started:
                 self._transport.start()
-                self._offering.begin()
-                self._started = True
+                try:
+                    with self._lock:  # `close` has happened, or will find it started
+                        self._refuse_if_closed()
+                        self._offering.begin()
+                        self._started = True
+                except BaseException:
+                    self._transport.close()
+                    raise
                 _registries.add(self)
         return self
 
@@ -233,7 +241,7 @@ class Registry:
             self._signals.put(0)
         with self._lock:
             started, self._started = self._started, False
-        if started and self._pid == os.getpid():
+        if started and not self._guard.forked:
             self._offering.close()
             self._transport.close()
         self._view.close()
@@ -247,6 +255,10 @@ class Registry:
 
     def __repr__(self) -> str:
         return f"<Registry of {self.app} on {self._transport.where}, offering {len(self._offering.offers)}>"
+
+    def _refuse_if_closed(self) -> None:
+        if self._closed.is_set() or self._guard.forked:
+            raise DiscoveryError(f"{self!r} is closed, or of another process")
 
     def _heard(self, name: str, properties: Properties | None) -> None:
         if properties is None:

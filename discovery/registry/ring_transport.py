@@ -5,15 +5,16 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable
+from typing import Any
 
 from discovery.beacon import pack
 from discovery.clock import uptime
-from discovery.errors import ConnectionLost, DiscoveryError, RequestExpired, RingNotFound
+from discovery.errors import BadMessage, ConnectionLost, DiscoveryError, RequestExpired, RingNotFound
 from discovery.registry.offer import KIND
 from discovery.registry.transport import Heard, Properties
 from discovery.remote.client import Client
 from discovery.retries import retrying
-from discovery.rings.finder import RingFinger
+from discovery.rings.finder import RingFinger, Stop
 from discovery.rings.space import RemoteEntry, RemoteEvents, RemoteSpace
 
 TEMPLATE = (KIND, str, dict)
@@ -35,7 +36,7 @@ class RingTransport:
 
     def __init__(self, ring: str, client: Client, heard: Heard, heartbeat: float) -> None:
         self.where = f"the ring {ring}"
-        self._client, self._ended = client, threading.Event()
+        self._client, self._ended = client, Stop()
         self._writer = _Writer(self.where, self._ended, heartbeat)
         finger = RingFinger([ring], client=client)
         self._listener = _Listener(self.where, self._ended, heartbeat, finger, heard, self._writer.enter)
@@ -131,7 +132,7 @@ class _Writer:
     def _deleted(self, name: str, entry: RemoteEntry) -> bool:
         try:
             entry.cancel()
-        except ConnectionLost as exc:
+        except DiscoveryError as exc:
             log.info("%s is left to expire in %s: %s", name, self._where, exc)
             return False
         return True
@@ -147,7 +148,7 @@ class _Listener:
     def __init__(
         self,
         where: str,
-        ended: threading.Event,
+        ended: Stop,
         heartbeat: float,
         finger: RingFinger,
         heard: Heard,
@@ -178,8 +179,8 @@ class _Listener:
 
     def end(self) -> None:
         """Stop, once `ended` is set."""
-        if self._followed is not None:
-            self._followed[1].cancel()
+        if (followed := self._followed) is not None:
+            followed[1].cancel()
         if self._thread.ident is not None:
             self._thread.join(3.0)
 
@@ -193,7 +194,7 @@ class _Listener:
         if self._ended.is_set():
             return
         if self._followed is None:
-            self._enter(self._finger.lookup_ring_any(timeout=LOOKUP))
+            self._enter(self._finger.lookup_ring_any(timeout=LOOKUP, stop=self._ended))
             return
         ring, events = self._followed
         try:
@@ -209,8 +210,8 @@ class _Listener:
     def _enter(self, ring: RemoteSpace) -> None:
         events = ring.notify(None, TEMPLATE)  # first, so as to miss nothing
         try:
-            for _, name, properties in ring.read_all(TEMPLATE):
-                self._here(name, properties)
+            for found in ring.read_all(TEMPLATE):
+                self._here(*_offered(found))
         except BaseException:
             events.drop()
             raise
@@ -233,16 +234,18 @@ class _Listener:
             if event.kind == "close" or event.missed:
                 if not self._ended.is_set():
                     raise DiscoveryError(f"missed {event.missed} events" if event.missed else "the ring was closed")
-            elif event.kind == "write":
-                self._here(*event.tuple[1:])
-            elif self._known.get(event.tuple[1]) == event.tuple[2]:
-                self._look(ring, event.tuple[1])
+                continue
+            name, properties = _offered(event.tuple)
+            if event.kind == "write":
+                self._here(name, properties)
+            elif self._known.get(name) == properties:
+                self._look(ring, name)
 
     def _look(self, ring: RemoteSpace, name: str) -> None:
         """Believe what the ring has: a tuple that was deleted may have been one of two."""
         left = ring.read_all((KIND, name, dict))
         if left:
-            self._here(name, left[-1][2])
+            self._here(*_offered(left[-1]))
         else:
             self._gone(name)
 
@@ -275,3 +278,14 @@ class _Listener:
         if attempt == 1 and not self._lost:
             self._lost = True
             log.warning("lost %s, and will look for it until it is back: %s", self._where, error)
+
+
+def _offered(found: Any) -> tuple[str, Properties]:
+    """Return the name and the properties in a tuple that a ring says matches `TEMPLATE`.
+
+    Raises:
+        BadMessage: it does not, so the ring is none of ours.
+    """
+    if not isinstance(found, tuple) or [type(field) for field in found] != [str, str, dict]:
+        raise BadMessage(f"no offer of a service: {found!r:.100}")
+    return found[1], found[2]

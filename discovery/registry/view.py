@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import difflib
+import logging
 import threading
 from collections.abc import Callable
 from itertools import count
 from typing import Literal, NamedTuple
 
-from discovery.errors import ServiceNotFound, ServiceOnLoan
+from discovery.errors import BadTemplate, ServiceNotFound, ServiceOnLoan
 from discovery.registry.offer import Offer, Service
 from discovery.tuples.entry import Entry
 from discovery.tuples.space import TupleSpace
 from discovery.tuples.stream import Stream
 from discovery.tuples.template import Fields, Template
 
+log = logging.getLogger("discovery")
 PENDING = 10_000
 """How many changes wait for a slow watcher, at most. Then the oldest are dropped."""
 
@@ -36,7 +38,7 @@ class ServiceChange(NamedTuple):
 class Watch(Stream[ServiceChange]):
     """The changes of services that match a template. It begins with the services that are known already.
 
-    See `Stream` for how to fetch them, and for what happens if you do not.
+    See `Stream` for how to fetch them, and for what happens if you do not. A watch whose template raises is ended.
     """
 
     def __init__(self, template: Fields, drop: Callable[[Watch], object]) -> None:
@@ -145,5 +147,11 @@ class View:
                 self._watches.remove(watch)
 
     def _tell(self, kind: ChangeKind, offer: Offer) -> None:
-        for watch in self._watches:
-            watch.tell(ServiceChange(kind, offer.service, offer.on_loan))
+        """Tell every watch. One whose template raises is ended, so that nobody else misses the change."""
+        for watch in list(self._watches):
+            try:
+                watch.tell(ServiceChange(kind, offer.service, offer.on_loan))
+            except BadTemplate as exc:
+                self._watches.remove(watch)
+                watch.end()
+                log.warning("%r is closed: %s", watch, exc)

@@ -102,6 +102,7 @@ class Client:
         call = Call(self, address, method, args, within=within)
         answer = call.result()
         if not isinstance(answer, RemoteStream):
+            call.cancel()  # which gives back what the server may hold
             raise BadMessage(f"{method} of {address} answers with no stream")
         return answer
 
@@ -214,6 +215,7 @@ class Call:
             self._done, self.held = True, False
         self._client._pool.release(self._address, self._connection)
         if kind is Kind.ERROR:
+            answer = _error(answer)
             if isinstance(answer, ConnectionLost):
                 answer.maybe_executed = True  # the method lost another connection, well after we had called it
             raise answer
@@ -259,6 +261,9 @@ class RemoteStream:
                 self._connection.send(Kind.NEXT)
                 self._asked = True
             kind, body = self._connection.receive(timeout)
+            batch = self._client._codec.loads(body)
+            if kind is Kind.BATCH and type(batch) is not list:
+                raise BadMessage("a batch that is no list")
         except TimeoutError:
             raise
         except BadMessage:
@@ -270,12 +275,11 @@ class RemoteStream:
                 return None
             raise ConnectionLost(f"lost {_where(self._address)}: {exc}") from exc
         self._asked = False
-        batch = self._client._codec.loads(body)
         if kind is not Kind.BATCH:
             self._closed = True
             self._connection.close()
         if kind is Kind.ERROR:
-            raise batch
+            raise _error(batch)
         return batch
 
     def close(self) -> None:
@@ -294,6 +298,11 @@ class RemoteStream:
 
     def __del__(self) -> None:
         self._connection.close()  # which lets the other side know that nobody will ask again
+
+
+def _error(answer: Any) -> Exception:
+    """Return the error that arrived. What arrived as one and is none is an error as well."""
+    return answer if isinstance(answer, Exception) else BadMessage("an error that is none")
 
 
 def _where(address: Address) -> str:

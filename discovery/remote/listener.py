@@ -43,6 +43,7 @@ class Listener:
         self.port: int = self._listener.getsockname()[1]
         self._accepted, self._tick, self._every = accepted, tick, every
         self._closed = False
+        self._lock = threading.Lock()  # around changes of what the selector watches, while its list is read
         self._wake, self._woken = socket.socketpair()
         self._own = [self._listener, self._wake, self._woken]
         self._selector = selectors.DefaultSelector()
@@ -75,14 +76,16 @@ class Listener:
         selector = self._selector
 
         def forget() -> None:
-            with contextlib.suppress(KeyError, ValueError, RuntimeError):  # forgotten, or the listener is closed
+            # It may be forgotten already, or the listener closed.
+            with self._lock, contextlib.suppress(KeyError, ValueError, RuntimeError):
                 selector.unregister(sock)
 
         def leave() -> None:
             forget()
             gone()
 
-        selector.register(sock, selectors.EVENT_READ, leave)
+        with self._lock:
+            selector.register(sock, selectors.EVENT_READ, leave)
         try:
             if self._closed:
                 gone()
@@ -95,7 +98,9 @@ class Listener:
             for key, _ in self._selector.select(self._every):
                 self._attend(key.data)
             self._tick()
-        for key in list(self._selector.get_map().values()):
+        with self._lock:
+            watched = list(self._selector.get_map().values())
+        for key in watched:
             if key.fileobj not in self._own:
                 self._attend(key.data)
         for sock in self._own:

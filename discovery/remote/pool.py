@@ -83,7 +83,7 @@ class ConnectionPool:
             if self._context is not None:
                 sock = self._context.wrap_socket(sock, server_hostname=address.host)
             connection = Connection(sock, Role.CLIENT, self._max_message)
-            connection.receive(within)
+            connection.receive(within, whole=within)
         except (OSError, UnicodeError, BadMessage) as exc:  # UnicodeError: a host that cannot be a host's name
             if sock is not None:
                 sock.close()

@@ -3,7 +3,9 @@
 import select
 import socket
 import ssl
+from math import inf
 
+from discovery.clock import uptime
 from discovery.remote.protocol import MAX_MESSAGE, Kind, Message, Protocol, Role
 
 __all__ = ["STALL", "Connection"]
@@ -61,14 +63,26 @@ class Connection:
         self._set_timeout(timeout)
         self.sock.sendall(data)
 
-    def receive(self, timeout: float | None = None) -> Message:
+    def receive(self, timeout: float | None = None, *, whole: float = inf) -> Message:
         """Wait for one message: `timeout` seconds for its beginning, then `STALL` seconds for each piece.
 
         After a TimeoutError you may call this again; nothing that has arrived is lost.
+
+        Args:
+            whole: Seconds for all of it, in however many pieces it arrives.
         """
+        end = uptime() + whole
         while True:
-            self._set_timeout(STALL if self.protocol.partial else timeout)
-            data = self.sock.recv(self.protocol.wanted)
+            wait = STALL if self.protocol.partial else timeout
+            if whole < inf:
+                wait = min(whole if wait is None else wait, max(end - uptime(), 0.001))  # 0 would mean not to block
+            self._set_timeout(wait)
+            try:
+                data = self.sock.recv(self.protocol.wanted)
+            except TimeoutError as exc:
+                if exc.errno is None:
+                    raise
+                raise ConnectionResetError(f"the other side has vanished: {exc}") from exc  # says the kernel
             if not data:
                 raise ConnectionResetError("the other side closed the connection")
             message = self.protocol.receive(data)

@@ -3,11 +3,11 @@
 import contextlib
 import queue
 import threading
-import time
 from collections.abc import Callable, Generator, Iterator, Sequence
 from typing import overload
 
 from discovery.beacon import Beacon, Change, Sighting
+from discovery.clock import uptime
 from discovery.errors import DiscoveryError, MulticastUnavailable, RingNotFound
 from discovery.remote.address import Address
 from discovery.remote.client import Client
@@ -15,13 +15,38 @@ from discovery.remote.defaults import default_client
 from discovery.rings.server import OBJECT_ID, PORT
 from discovery.rings.space import RemoteSpace
 
-__all__ = ["BROADCAST", "RingFinger"]
+__all__ = ["BROADCAST", "RingFinger", "Stop"]
 
 BROADCAST = "<broadcast>"
 """In a list of hosts: every ring on this port that announces itself on the local network."""
 
 MANY = 100
 """Addresses that one search asks at most, however many are announced."""
+
+
+class Stop(threading.Event):
+    """An event that also ends searches that wait for something else."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._calls: set[Callable[[], object]] = set()
+
+    def set(self) -> None:
+        """Set it, on whatever thread, and end what is under way."""
+        super().set()
+        for call in list(self._calls):
+            call()
+
+    @contextlib.contextmanager
+    def calling(self, call: Callable[[], object]) -> Iterator[None]:
+        """Call this when it is set within the block, or was set before. The call must not block."""
+        self._calls.add(call)
+        try:
+            if self.is_set():
+                call()
+            yield
+        finally:
+            self._calls.discard(call)
 
 
 class _Primary:
@@ -73,14 +98,18 @@ class RingFinger:
         self.client = client or default_client
         self._primary: RemoteSpace | None = None
 
-    def lookup_ring_any(self, timeout: float = 5) -> RemoteSpace:
+    def lookup_ring_any(self, timeout: float = 5, *, stop: "Stop | None" = None) -> RemoteSpace:
         """Return the ring that answers first, which is `primary` from now on.
+
+        Args:
+            timeout: Seconds to look for it.
+            stop: Ends the search at once when it is set.
 
         Raises:
             RingNotFound: none answers within `timeout` seconds. The message says where was looked, and what was heard.
         """
         reasons: list[str] = []
-        with contextlib.closing(self._search(timeout, reasons)) as found:
+        with contextlib.closing(self._search(timeout, reasons, stop)) as found:
             for ring in found:
                 self._primary = ring
                 return ring
@@ -105,11 +134,13 @@ class RingFinger:
     def __repr__(self) -> str:
         return f"<RingFinger {self.hosts!r} port {self.port} primary {self._primary!r}>"
 
-    def _search(self, timeout: float, reasons: list[str]) -> Generator[RemoteSpace, None, None]:
+    def _search(
+        self, timeout: float, reasons: list[str], stop: "Stop | None" = None
+    ) -> Generator[RemoteSpace, None, None]:
         """Yield the rings that answer, until `timeout`, or until all have answered where only named hosts are asked."""
-        deadline = time.monotonic() + timeout
+        deadline = uptime() + timeout
         patience = max(0.9 * timeout, 0.01)  # so that there is time to hear why one did not answer
-        answers: queue.SimpleQueue[RemoteSpace | Exception] = queue.SimpleQueue()
+        answers: queue.SimpleQueue[RemoteSpace | Exception | None] = queue.SimpleQueue()
         asked: set[Address] = set()
 
         def ask(address: Address) -> None:
@@ -133,6 +164,8 @@ class RingFinger:
             if host != BROADCAST:
                 start(self._address(host))
         with contextlib.ExitStack() as stack:
+            if stop is not None:
+                stack.enter_context(stop.calling(lambda: answers.put(None)))
             if BROADCAST in self.hosts:
                 try:
                     stack.enter_context(Beacon(self.interfaces)).browse("ring", heard)
@@ -141,8 +174,10 @@ class RingFinger:
             told = 0
             while told < len(asked) or BROADCAST in self.hosts:
                 try:
-                    found = answers.get(timeout=max(0.0, deadline - time.monotonic()))
+                    found = answers.get(timeout=max(0.0, deadline - uptime()))
                 except queue.Empty:
+                    return
+                if found is None:  # stopped
                     return
                 told += 1
                 if isinstance(found, RemoteSpace):

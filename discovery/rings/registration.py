@@ -14,7 +14,7 @@ from typing import Any
 from discovery.errors import RequestCanceled, RequestExpired
 from discovery.remote.proxy import Proxy, address_of
 from discovery.retries import retrying
-from discovery.rings.finder import RingFinger
+from discovery.rings.finder import RingFinger, Stop
 from discovery.rings.space import RemoteEntry, RemoteEvents, RemoteSpace
 from discovery.tuples.entry import SimpleRenewer
 
@@ -60,7 +60,7 @@ class Registration:
         self.tuple: ServiceTuple = ("name", name, service, description or f"{socket.gethostname()}_{os.getpid()}")
         self._finger = finger or RingFinger()
         self._period, self._retry = period, retry
-        self._registered, self._stopped = threading.Event(), threading.Event()
+        self._registered, self._stopped = threading.Event(), Stop()
         self._entered: tuple[RemoteSpace, RemoteEntry, RemoteEvents] | None = None
         self._thread = threading.Thread(target=self._keep, name=f"registration {name}", daemon=True)
 
@@ -100,7 +100,7 @@ class Registration:
         if self._stopped.is_set():
             return
         if self._entered is None:
-            self._enter(self._finger.lookup_ring_any(timeout=2.0))
+            self._enter(self._finger.lookup_ring_any(timeout=2.0, stop=self._stopped))
             return
         ring, entry, events = self._entered
         try:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator
 from types import TracebackType
 from typing import Any
 
-from discovery.errors import CannotTravel, ConnectionLost, RequestCanceled, RequestExpired
+from discovery.errors import BadMessage, CannotTravel, ConnectionLost, RequestCanceled, RequestExpired
 from discovery.remote.address import Address
 from discovery.remote.answers import Pending, Stream
 from discovery.remote.client import Call, Client, RemoteStream
@@ -72,7 +72,9 @@ class RemoteSpace:
 
     def read_all(self, template: Fields) -> list[Any]:
         """Return all tuples that match, oldest first. Raise `CannotTravel` if they do not fit into one message."""
-        found: list[Any] = self._call("read_all", _sendable(template))
+        found = self._call("read_all", _sendable(template))
+        if not isinstance(found, list):
+            raise BadMessage(f"no list of tuples: {found!r:.100}")
         return found
 
     def notify(
@@ -213,7 +215,11 @@ class RemoteEvents:
                 batch = self._stream.next_batch(timeout)
             except TimeoutError:
                 raise RequestExpired(f"no event in {timeout} s") from None
-            self._events = [TupleEvent(*event) for event in reversed(batch or [["close", None]])]
+            try:
+                self._events = [TupleEvent(*event) for event in reversed(batch or [["close", None]])]
+            except TypeError as exc:
+                self.drop()
+                raise BadMessage(f"not events: {exc}") from exc
         event = self._events.pop()
         if event.kind == "close":
             self.closed = True

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import logging
 import threading
-import time
 from collections.abc import Callable, Sequence
 from math import inf
 from typing import Any
 
+from discovery.clock import uptime
 from discovery.errors import BadTemplate
 from discovery.tuples.entry import Entry, Expiry, answer, first_answer, seconds_or_forever
 from discovery.tuples.requests import EventStream, Request
@@ -21,11 +21,6 @@ from discovery.tuples.template import Fields, Template, freeze
 
 log = logging.getLogger("discovery")
 _IDLE = 10.0  # seconds for which the background thread waits for something to do before it ends
-
-
-def uptime() -> float:
-    """Return seconds on a clock that nobody can set, and which goes on while the machine sleeps, where there is one."""
-    return time.clock_gettime(time.CLOCK_BOOTTIME) if hasattr(time, "CLOCK_BOOTTIME") else time.monotonic()
 
 
 class TupleSpace:
@@ -48,8 +43,8 @@ class TupleSpace:
         self._lock = threading.Lock()
         self._locked = _Locked(self)
         self._wake = threading.Condition(self._lock)
-        self._keeper: threading.Thread | None = None
-        self._keeper_wakes = inf  # when it looks again; -inf while it is looking
+        self._sweeper: threading.Thread | None = None
+        self._sweeper_wakes = inf  # when it looks again; -inf while it is looking
 
     def write(self, fields: Fields, expires: Expiry = None) -> Entry:
         """Add a tuple, for so many seconds, or for ever (None), or for as long as a renewer says.
@@ -224,14 +219,14 @@ class TupleSpace:
             else:
                 stream.put(event)
 
-    def _wake_keeper(self) -> None:
+    def _wake_sweeper(self) -> None:
         """See to it that the background thread looks again in time. The lock is held."""
-        if self._background and self._state.next_look < self._keeper_wakes and not self._state.closed:
-            if self._keeper is None:
-                keeper = threading.Thread(target=self._keep, name="tuplespace", daemon=True)
-                keeper.start()
-                self._keeper = keeper
-            self._keeper_wakes = -inf
+        if self._background and self._state.next_look < self._sweeper_wakes and not self._state.closed:
+            if self._sweeper is None:
+                sweeper = threading.Thread(target=self._keep, name="tuplespace", daemon=True)
+                sweeper.start()
+                self._sweeper = sweeper
+            self._sweeper_wakes = -inf
             self._wake.notify()
 
     def _keep(self) -> None:
@@ -245,12 +240,12 @@ class TupleSpace:
                 wakes = self._state.next_look
                 if wakes == -inf:
                     continue
-                self._keeper_wakes = wakes
+                self._sweeper_wakes = wakes
                 told = self._state.closed or self._wake.wait(_IDLE if wakes == inf else max(0.0, wakes - self.now()))
                 if self._state.closed or (wakes == inf and not told):
-                    self._keeper, self._keeper_wakes = None, inf
+                    self._sweeper, self._sweeper_wakes = None, inf
                     return
-                self._keeper_wakes = -inf
+                self._sweeper_wakes = -inf
 
 
 class _Locked:
@@ -282,7 +277,7 @@ class _Locked:
                 failed, state.failed = state.failed, []
             if state.events:
                 space._deliver()
-            space._wake_keeper()
+            space._wake_sweeper()
         finally:
             space._lock.release()
         for request in answered:

@@ -64,6 +64,8 @@ def services(
     with Registry(ring=ring, secret=secret, interfaces=interface or interfaces()) as registry:
         if watch:
             for change in registry.watch():
+                if change.missed:
+                    complain(f"({change.missed} changes before the next one were dropped)")
                 row = {"change": change.kind, **described(change.service, change.on_loan)}
                 out.print(json.dumps(row) if as_json else "  ".join(str(cell) for cell in row.values()), markup=False)
             return

@@ -1,17 +1,22 @@
 """A registry in a ring: what it makes of doubled tuples, of a ring that goes away, and of one that comes back."""
 
 import secrets
+import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
 import pytest
 
 from discovery import Registry, RingServer
+from discovery.errors import DiscoveryError
 from discovery.registry import offer, ring_transport
 from discovery.registry.ring_transport import RingTransport
 from discovery.registry.transport import Properties
 from discovery.rings import RemoteSpace
-from tests.waiting import DEADLINE, until
+from discovery.rings.finder import Stop
+from discovery.rings.space import Board
+from tests.waiting import DEADLINE, SOON, until
 
 LOOPBACK = ["127.0.0.1"]
 BEAT = 0.2
@@ -128,9 +133,9 @@ def counted(listening: Registry) -> list[None]:
     finger = listening._transport._listener._finger
     look, tried = finger.lookup_ring_any, []
 
-    def looked(timeout: float = 5) -> RemoteSpace:
+    def looked(timeout: float = 5, *, stop: Stop | None = None) -> RemoteSpace:
         tried.append(None)
-        return look(timeout)
+        return look(timeout, stop=stop)
 
     finger.lookup_ring_any = looked  # type: ignore[method-assign]
     return tried
@@ -178,3 +183,45 @@ def test_closing_is_prompt_while_the_ring_is_away(
         owner.close()
         assert not transport._listener._thread.is_alive()
         assert not transport._writer._thread.is_alive()
+
+
+def test_closing_does_not_wait_for_the_ring_to_answer(app: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """While another thread still looks for the ring, `close` returns; that thread is told once it has found it."""
+    looking, answer = threading.Event(), threading.Event()
+
+    def start(_: RingTransport) -> None:
+        looking.set()
+        assert answer.wait(DEADLINE)
+
+    monkeypatch.setattr(RingTransport, "start", start)
+    with ThreadPoolExecutor(1) as pool:
+        starting = pool.submit((owner := Registry(app, interfaces=LOOPBACK, ring="127.0.0.1:1")).start)
+        try:
+            assert looking.wait(DEADLINE)
+            closing = threading.Thread(target=owner.close)
+            closing.start()
+            closing.join(SOON)
+            assert not closing.is_alive()
+        finally:
+            answer.set()
+        with pytest.raises(DiscoveryError, match="closed"):
+            starting.result(DEADLINE)
+
+
+@pytest.mark.parametrize("answer", [5, [5], [()], [("service", 7, {})], [("service", "x", None)]])
+def test_a_ring_that_answers_nonsense_is_looked_for_again(
+    server: RingServer, app: str, monkeypatch: pytest.MonkeyPatch, answer: object
+) -> None:
+    """Whatever a hostile ring says it holds, the listener goes on, and follows a ring that is well."""
+    with registry(server, app) as owner, registry(server) as other:
+        tried = counted(other)
+        with monkeypatch.context() as patched:
+            patched.setattr(Board, "read_all", lambda *_: answer)
+            transport = other._transport
+            assert isinstance(transport, RingTransport)
+            followed = transport._listener._followed
+            assert followed is not None
+            followed[1].cancel()  # as when the ring is lost
+            until(lambda: len(tried) >= 3)
+        owner.register("Greeter", Greeter(), shared=True)
+        until(lambda: names(other, app) == ["Greeter"])

@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from discovery import Beacon, Registry, RingServer
-from discovery.errors import BadAnnouncement, ServiceNotFound
+from discovery.errors import BadAnnouncement, BadMessage, ServiceNotFound
+from discovery.remote import Server, Stream
 from tests.waiting import DEADLINE, until
 
 LOOPBACK = ["127.0.0.1"]
@@ -75,3 +76,38 @@ def test_unprintable_announcements_are_neither_sent_nor_believed() -> None:
         stranger.announce("service", GOOD | {"app": app, "text": "\x1b[2J"})
         until(lambda: registry.refused > refused)
         assert registry.services((app, None, None, None)) == []
+
+
+class Cheat:
+    """A lender that answers with something else than a loan."""
+
+    def __init__(self, batch: list[Any]) -> None:
+        self.batch = batch
+
+    def borrow(self, *_: object) -> Stream:
+        return Odd(self.batch)
+
+
+class Odd(Stream):
+    def __init__(self, batch: list[Any]) -> None:
+        self.batch = batch
+
+    def next_batch(self) -> list[Any]:
+        return self.batch
+
+    def cancel(self) -> None:
+        pass
+
+
+@pytest.mark.parametrize("batch", [[], [1, "x"], ["remote://127.0.0.1:1/x"]])
+def test_a_loan_that_is_none(ring: RingServer, batch: list[Any]) -> None:
+    """The borrower gets an error of ours, and no loan."""
+    with Server("127.0.0.1") as cheat:
+        offer = GOOD | {"lender": cheat.serve(Cheat(batch))}
+        ring.space.write(("service", f"service-{0:016x}", offer))
+        with (
+            Registry(ring=f"127.0.0.1:{ring.port}", interfaces=LOOPBACK) as customer,
+            pytest.raises(BadMessage, match="no loan"),
+            customer.borrow("Greeter", timeout=DEADLINE),
+        ):
+            pass

@@ -18,7 +18,7 @@ from discovery.remote import TLS, Access, Address, Client, Server, serve
 from discovery.remote.encoding import Codec
 from discovery.remote.protocol import HEADER, MAGIC, VERSION, Kind, Role
 from discovery.remote.wire import Connection
-from discovery.rings import RingFinger, RingServer
+from discovery.rings import RemoteSpace, RingFinger, RingServer
 from tests.waiting import DEADLINE, until
 
 
@@ -312,6 +312,32 @@ def test_answers_that_are_none(said: bytes) -> None:
         with pytest.raises(BadMessage):
             stream.next_batch(DEADLINE)
         assert stream.next_batch(DEADLINE) is None
+
+
+@pytest.mark.parametrize("body", [b"5", b"null", b'"x"'])
+def test_an_error_that_is_none(body: bytes) -> None:
+    """What a hostile server sends as an error is raised as an error of ours, in a call and in a stream."""
+    said = header(Kind.ERROR, len(body)) + body
+    with hostile(GREETING, said) as address, Client() as client, pytest.raises(BadMessage):
+        client.call(address, "echo")
+    with hostile(GREETING, STREAM, said) as address, Client() as client, pytest.raises(BadMessage):
+        client.stream(address, "echo").next_batch(DEADLINE)
+
+
+@pytest.mark.parametrize("body", [b"5", b'"xy"', b"[5]", b"[[]]", b"[[1,2,3,4,5]]", b"nonsense"])
+def test_events_that_are_none(body: bytes) -> None:
+    """A hostile ring's listener gets an error of ours, and its connection is closed."""
+    with hostile(GREETING, STREAM, header(Kind.BATCH, len(body)) + body) as address, Client() as client:
+        events = RemoteSpace(client, address).notify(None, (None,))
+        with pytest.raises(BadMessage):
+            events.get(DEADLINE)
+
+
+def test_an_answer_that_should_be_a_stream() -> None:
+    """Where an answer is held for us instead, it goes back, and the connection is closed."""
+    held = header(Kind.HOLD, 1) + b"5"
+    with hostile(GREETING, held) as address, Client() as client, pytest.raises(BadMessage, match="no stream"):
+        client.stream(address, "echo")
 
 
 BAD_CALLS = [

@@ -9,6 +9,7 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,7 @@ from discovery.errors import (
 )
 from discovery.remote import Address, Client, Proxy, default_server, serve
 from discovery.rings import Registration, RingFinger, RingServer, find, registration, services
+from discovery.rings.finder import Stop
 from discovery.rings.space import RemoteSpace
 from discovery.tuples import SimpleRenewer
 from tests.integration.nursery import nursery
@@ -640,9 +642,9 @@ def test_a_registration_says_once_that_the_ring_is_lost_and_once_that_it_is_back
     def told(text: str) -> int:
         return sum(text in record.getMessage() for record in caplog.records)
 
-    def look(timeout: float = 5) -> RemoteSpace:
+    def look(timeout: float = 5, *, stop: Stop | None = None) -> RemoteSpace:
         tried.append(timeout)
-        return RingFinger.lookup_ring_any(finger, timeout)
+        return RingFinger.lookup_ring_any(finger, timeout, stop=stop)
 
     finger.lookup_ring_any = look  # type: ignore[method-assign]
     with Registration(Hello(), "Greeter", finger=finger, retry=0.05) as greeter:
@@ -670,6 +672,21 @@ def test_closing_a_registration_is_prompt_while_the_ring_is_away(
     closing.start()
     closing.join(DEADLINE)
     assert not closing.is_alive()
+
+
+def test_a_search_ends_when_it_is_stopped() -> None:
+    """Before it begins or while it waits: at once, and not after the long time that it was given."""
+    stop = Stop()
+    with socket.create_server((HOST, 0)) as silent, ThreadPoolExecutor(1) as pool:
+        finger = RingFinger([HOST], silent.getsockname()[1])
+        search = pool.submit(finger.lookup_ring_any, 2 * DEADLINE, stop=stop)
+        until(lambda: stop._calls)
+        stop.set()
+        with pytest.raises(RingNotFound):
+            search.result(DEADLINE)
+        with pytest.raises(RingNotFound):
+            pool.submit(finger.lookup_ring_any, 2 * DEADLINE, stop=stop).result(DEADLINE)
+    assert not stop._calls
 
 
 def test_what_a_writer_kept_means_nothing_to_the_next_ring(server: RingServer, ring: RemoteSpace) -> None:

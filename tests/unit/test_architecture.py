@@ -23,7 +23,7 @@ ROOMS = {  # each room, a folder or a file, and the rooms of its own package tha
     "discovery/clock": "",
     "discovery/fork": "",
     "discovery/retries": "discovery/errors",
-    "discovery/signals": "discovery/fork",
+    "discovery/signals": "discovery/clock discovery/fork",
     "discovery/beacon": "discovery/errors discovery/fork",
     "discovery/tuples": "discovery/errors discovery/clock",
     "discovery/remote": "discovery/errors discovery/clock discovery/fork",

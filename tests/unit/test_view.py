@@ -129,3 +129,27 @@ def test_an_older_state_of_an_offer_is_ignored(view: View) -> None:
     view.put(replace(new, on_loan=False, revision=2))
     assert view.offers(ANY) == [new]
     assert view.free.read_all(ANY) == []
+
+
+class Moody:
+    """A pattern whose own `matches` raises once it is told to."""
+
+    raises = False
+
+    def matches(self, value: object) -> bool:
+        if self.raises:
+            raise ValueError("moody")
+        return True
+
+
+def test_a_watch_whose_template_raises_harms_no_other(view: View, caplog: pytest.LogCaptureFixture) -> None:
+    """It ends, with one line in the log; whoever feeds the view hears of nothing, and other watches miss nothing."""
+    moody = Moody()
+    bad, good = view.watch((moody, None, None, None)), view.watch(ANY)
+    moody.raises = True
+    view.put(offer("a"))
+    view.put(offer("b"))
+    assert [good.get(0).service.service for _ in range(2)] == ["a", "b"]
+    with pytest.raises(RequestCanceled):
+        bad.get(0)
+    assert len([line for line in caplog.messages if "moody" in line]) == 1
