@@ -40,7 +40,7 @@ from discovery.beacon.format import (
     pack,
     parse,
 )
-from discovery.errors import BadAnnouncement, MulticastUnavailable
+from discovery.errors import BadAnnouncement, BadTime, MulticastUnavailable
 from discovery.fork import ForkGuard
 
 __all__ = [
@@ -52,6 +52,7 @@ __all__ = [
     "Beacon",
     "Change",
     "Sighting",
+    "checked_period",
     "new_name",
     "own_addresses",
     "pack",
@@ -94,13 +95,11 @@ class Beacon:
         period: seconds between two heartbeats, 0.1 to 60. What this beacon announces is believed for three periods.
 
     Raises:
-        ValueError: the period is out of range.
+        BadTime: the period is out of range.
     """
 
     def __init__(self, interfaces: Sequence[str] | None = None, period: float = PERIOD) -> None:
-        if not SHORTEST <= period <= LONGEST:
-            raise ValueError(f"a beacon's period is {SHORTEST:g} to {LONGEST:g} seconds, not {period!r}")
-        self.interfaces, self.period = interfaces, period
+        self.interfaces, self.period = interfaces, checked_period(period)
         self._engine: Engine | None = None
         self._guard = ForkGuard()
         self._revisions = itertools.count(1)
@@ -212,3 +211,14 @@ def own_addresses() -> list[str]:
 
 def _addresses() -> list[str]:
     return [str(ip.ip) for adapter in ifaddr.get_adapters() for ip in adapter.ips if ip.is_IPv4]
+
+
+def checked_period(period: object) -> float:
+    """Return a period in seconds.
+
+    Raises:
+        BadTime: it is no number, or none that a beacon can keep.
+    """
+    if isinstance(period, bool) or not isinstance(period, int | float) or not SHORTEST <= period <= LONGEST:
+        raise BadTime(f"seconds between two heartbeats are {SHORTEST:g} to {LONGEST:g}, not {period!r}")
+    return period

@@ -14,7 +14,7 @@ from discovery.errors import BadMessage, ConnectionLost, DiscoveryError, NoSuchO
 from discovery.registry.loan import PATIENCE, Borrowed
 from discovery.registry.offer import Offer, remote_address
 from discovery.registry.transport import Transport
-from discovery.registry.view import View
+from discovery.registry.view import ServiceView
 from discovery.remote.address import Address
 from discovery.remote.client import Client
 from discovery.remote.proxy import Proxy
@@ -25,7 +25,7 @@ Template = tuple[str | None, str, None, None]
 class Finder:
     """What a registry knows of others, and how it reaches them. For any thread."""
 
-    def __init__(self, view: View, transport: Transport, client: Client) -> None:
+    def __init__(self, view: ServiceView, transport: Transport, client: Client) -> None:
         self.view, self.transport, self.client = view, transport, client
 
     def find(self, template: Template, wanted: str, timeout: float | None) -> Any:

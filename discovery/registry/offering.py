@@ -16,7 +16,7 @@ from discovery.registry.loan import Lendable, LoanQueue
 from discovery.registry.offer import KIND, RESIGN, Offer, Service
 from discovery.registry.transport import Transport
 from discovery.registry.url import ServiceURL
-from discovery.registry.view import View
+from discovery.registry.view import ServiceView
 from discovery.remote.address import Address
 from discovery.remote.server import Server
 from discovery.tuples.entry import Expiry
@@ -39,7 +39,7 @@ class Offering:
 
     def __init__(
         self,
-        view: View,
+        view: ServiceView,
         server: Server,
         transport: Transport,
         secret: bytes,

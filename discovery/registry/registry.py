@@ -28,7 +28,7 @@ from discovery.registry.offering import Offering
 from discovery.registry.ring_transport import RingTransport
 from discovery.registry.transport import MulticastTransport, Properties, Transport
 from discovery.registry.url import ServiceURL
-from discovery.registry.view import View, Watch
+from discovery.registry.view import ServiceView, Watch
 from discovery.remote.client import Client
 from discovery.remote.listener import own_host
 from discovery.remote.security import TLS, Access
@@ -55,8 +55,11 @@ class Registry:
         access: Who may call this process's services, see `Server`.
         tls: What both sides prove to each other, see `Server`.
         keep: Seconds for which an object that was sent by reference is kept after its last use.
-        heartbeat: Seconds between two announcements of a service. Others forget it three heartbeats after the last
-            one.
+        heartbeat: Seconds between two announcements of a service, 0.1 to 60. Others forget it three heartbeats after
+            the last one.
+
+    Raises:
+        BadTime: the heartbeat is out of range.
     """
 
     def __init__(
@@ -74,7 +77,7 @@ class Registry:
         self.app = url.name(app or f"{socket.gethostname()}_{os.getpid()}", "an app")
         self.refused = 0
         self._secret = secret.encode() if isinstance(secret, str) else secret
-        self._view = View()
+        self._view = ServiceView()
         trusted = tls if tls is not None and tls.authority is not None else None
         self._client = Client(
             tls=trusted,

@@ -7,7 +7,7 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
-from discovery.beacon import pack
+from discovery.beacon import checked_period, pack
 from discovery.clock import uptime
 from discovery.errors import BadMessage, ConnectionLost, DiscoveryError, RequestExpired, RingNotFound
 from discovery.registry.offer import KIND
@@ -36,7 +36,7 @@ class RingTransport:
 
     def __init__(self, ring: str, client: Client, heard: Heard, heartbeat: float) -> None:
         self.where = f"the ring {ring}"
-        self._client, self._ended = client, Stop()
+        self._client, self._ended, heartbeat = client, Stop(), checked_period(heartbeat)
         self._writer = _Writer(self.where, self._ended, heartbeat)
         finger = RingFinger([ring], client=client)
         self._listener = _Listener(self.where, self._ended, heartbeat, finger, heard, self._writer.enter)

@@ -13,7 +13,7 @@ from discovery.errors import BadTemplate, ServiceNotFound, ServiceOnLoan
 from discovery.registry.offer import Offer, Service
 from discovery.tuples.entry import Entry
 from discovery.tuples.space import TupleSpace
-from discovery.tuples.stream import Stream
+from discovery.tuples.stream import BoundedStream
 from discovery.tuples.template import Fields, Template
 
 log = logging.getLogger("discovery")
@@ -35,10 +35,10 @@ class ServiceChange(NamedTuple):
     missed: int = 0
 
 
-class Watch(Stream[ServiceChange]):
+class Watch(BoundedStream[ServiceChange]):
     """The changes of services that match a template. It begins with the services that are known already.
 
-    See `Stream` for how to fetch them, and for what happens if you do not. A watch whose template raises is ended.
+    See `BoundedStream` for how to fetch them, and for what happens if you do not. A watch whose template raises ends.
     """
 
     def __init__(self, template: Fields, drop: Callable[[Watch], object]) -> None:
@@ -59,7 +59,7 @@ class Watch(Stream[ServiceChange]):
         return f"<Watch of {self._template.pattern!r}, {'closed' if self.closed else 'open'}>"
 
 
-class View:
+class ServiceView:
     """All offers that were heard, and a tuple space of those that are free now. For any thread."""
 
     def __init__(self) -> None:

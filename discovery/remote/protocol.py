@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from discovery.errors import BadMessage, CannotTravel
 
-__all__ = ["HEADER", "MAX_MESSAGE", "TRANSITIONS", "Kind", "Message", "Protocol", "Role", "State"]
+__all__ = ["HEADER", "MAX_MESSAGE", "TRANSITIONS", "ConversationState", "Kind", "Message", "Protocol", "Role"]
 
 MAX_MESSAGE = 16 * 1024 * 1024
 """The most bytes in the body of one message, where nothing else is asked for."""
@@ -47,7 +47,7 @@ class Kind(IntEnum):
     BATCH = 9  # a list
 
 
-class State(IntEnum):
+class ConversationState(IntEnum):
     """The states of a conversation."""
 
     OPENING = 0  # the server greets, or closes the connection
@@ -60,16 +60,19 @@ class State(IntEnum):
     BROKEN = 7  # bytes arrived that are not allowed; neither side may send
 
 
-_ANSWERED = {Kind.RESULT: State.IDLE, Kind.ERROR: State.IDLE}
+_ANSWERED = {Kind.RESULT: ConversationState.IDLE, Kind.ERROR: ConversationState.IDLE}
 
-TRANSITIONS: dict[State, tuple[Role, dict[Kind, State]]] = {
-    State.OPENING: (Role.SERVER, {Kind.GREETING: State.IDLE}),
-    State.IDLE: (Role.CLIENT, {Kind.CALL: State.CALLED}),
-    State.CALLED: (Role.SERVER, {**_ANSWERED, Kind.HOLD: State.HELD, Kind.STREAM: State.STREAMING}),
-    State.HELD: (Role.CLIENT, {Kind.CONFIRM: State.CONFIRMED}),
-    State.CONFIRMED: (Role.SERVER, _ANSWERED),
-    State.STREAMING: (Role.CLIENT, {Kind.NEXT: State.FETCHING}),
-    State.FETCHING: (Role.SERVER, {**_ANSWERED, Kind.BATCH: State.STREAMING}),
+TRANSITIONS: dict[ConversationState, tuple[Role, dict[Kind, ConversationState]]] = {
+    ConversationState.OPENING: (Role.SERVER, {Kind.GREETING: ConversationState.IDLE}),
+    ConversationState.IDLE: (Role.CLIENT, {Kind.CALL: ConversationState.CALLED}),
+    ConversationState.CALLED: (
+        Role.SERVER,
+        {**_ANSWERED, Kind.HOLD: ConversationState.HELD, Kind.STREAM: ConversationState.STREAMING},
+    ),
+    ConversationState.HELD: (Role.CLIENT, {Kind.CONFIRM: ConversationState.CONFIRMED}),
+    ConversationState.CONFIRMED: (Role.SERVER, _ANSWERED),
+    ConversationState.STREAMING: (Role.CLIENT, {Kind.NEXT: ConversationState.FETCHING}),
+    ConversationState.FETCHING: (Role.SERVER, {**_ANSWERED, Kind.BATCH: ConversationState.STREAMING}),
 }
 """For each state: who may send, what, and the state that follows. Either side may close the connection at any time."""
 
@@ -93,7 +96,7 @@ class Protocol:
     """
 
     def __init__(self, role: Role, limit: int = MAX_MESSAGE) -> None:
-        self.state = State.OPENING
+        self.state = ConversationState.OPENING
         self.limit = limit
         self._role = role
         self._partial = bytearray()
@@ -136,7 +139,7 @@ class Protocol:
         try:
             return self._receive(data)
         except BadMessage:
-            self.state = State.BROKEN
+            self.state = ConversationState.BROKEN
             self._partial, self._size = bytearray(), 0
             raise
 
@@ -166,7 +169,7 @@ class Protocol:
         return Message(kind, body)
 
 
-def _frame_size(frame: bytes | bytearray, allowed: dict[Kind, State], limit: int) -> int:
+def _frame_size(frame: bytes | bytearray, allowed: dict[Kind, ConversationState], limit: int) -> int:
     """Return the size of the whole frame that begins like this, 0 while that is unknown; `BadMessage` for no frame."""
     if not MAGIC.startswith(frame[: len(MAGIC)]):
         raise BadMessage(f"not one of our messages: it begins with {bytes(frame[:8])!r}")

@@ -44,7 +44,7 @@ class SimpleRenewer:
         return f"SimpleRenewer({self.seconds:g})"
 
 
-class Owner(Protocol):
+class EntryOwner(Protocol):
     """What an entry needs of its space."""
 
     now: Callable[[], float]
@@ -58,7 +58,7 @@ class Entry(Item):
 
     __slots__ = ("space",)
 
-    def __init__(self, space: Owner, stored: Stored) -> None:
+    def __init__(self, space: EntryOwner, stored: Stored) -> None:
         super().__init__(stored)
         self.space = space
 

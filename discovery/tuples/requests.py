@@ -8,8 +8,8 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Any, Protocol
 
-from discovery.tuples.state import Listener, RequestState, TupleEvent, TupleEventKind, Waiter
-from discovery.tuples.stream import Stream
+from discovery.tuples.state import EventListener, RequestState, TupleEvent, TupleEventKind, Waiter
+from discovery.tuples.stream import BoundedStream
 from discovery.tuples.template import Template
 
 __all__ = ["EventStream", "Request", "RequestState", "TupleEvent", "TupleEventKind"]
@@ -17,7 +17,7 @@ __all__ = ["EventStream", "Request", "RequestState", "TupleEvent", "TupleEventKi
 log = logging.getLogger("discovery")
 
 
-class Owner(Protocol):
+class RequestOwner(Protocol):
     """What requests and streams need of their space."""
 
     def _confirm(self, request: Request) -> None: ...
@@ -41,7 +41,7 @@ class Request(Waiter):
 
     __slots__ = ("_space", "answered", "callbacks")
 
-    def __init__(self, space: Owner, template: Template, takes: bool) -> None:
+    def __init__(self, space: RequestOwner, template: Template, takes: bool) -> None:
         super().__init__(template, takes)
         self.answered: threading.Event | None = None  # there is none where the answer came at once
         self.callbacks: tuple[Callable[[Request], object], ...] = ()
@@ -110,15 +110,15 @@ class Request(Waiter):
         return f"<Request to {'take' if self.takes else 'read'} {self.template.pattern!r}, {self.state}>"
 
 
-class EventStream(Stream[TupleEvent], Listener):
+class EventStream(BoundedStream[TupleEvent], EventListener):
     """The events that match a template, made by `TupleSpace.notify`. The last of them is `close`.
 
-    See `Stream` for how to fetch them, and for what happens if you do not.
+    See `BoundedStream` for how to fetch them, and for what happens if you do not.
     """
 
-    def __init__(self, space: Owner, kind: TupleEventKind | None, template: Template, limit: int) -> None:
-        Stream.__init__(self, limit)
-        Listener.__init__(self, kind, template)
+    def __init__(self, space: RequestOwner, kind: TupleEventKind | None, template: Template, limit: int) -> None:
+        BoundedStream.__init__(self, limit)
+        EventListener.__init__(self, kind, template)
         self._space = space
 
     def cancel(self) -> bool:

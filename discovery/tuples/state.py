@@ -65,7 +65,7 @@ class Waiter:
         self.error: Exception | None = None
 
 
-class Listener:
+class EventListener:
     """Who hears of the events of one kind (None: of every kind) that match a template."""
 
     number: int  # given by `SpaceState.listen`
@@ -76,7 +76,7 @@ class Listener:
 
 
 W = TypeVar("W", bound=Waiter)
-L = TypeVar("L", bound=Listener)
+L = TypeVar("L", bound=EventListener)
 
 
 def lead(seconds: float) -> float:

@@ -10,7 +10,7 @@ from typing import Any, Generic, Protocol, Self, TypeVar
 from discovery.errors import RequestCanceled, RequestExpired
 
 
-class Event(Protocol):
+class StreamItem(Protocol):
     """What a stream carries: a named tuple with a field `missed`."""
 
     @property
@@ -21,10 +21,10 @@ class Event(Protocol):
     def _replace(self, *, missed: int) -> Self: ...
 
 
-E = TypeVar("E", bound=Event)
+E = TypeVar("E", bound=StreamItem)
 
 
-class Stream(Generic[E]):
+class BoundedStream(Generic[E]):
     """Events in the order in which they came, for any thread: iterate, or `get` them one by one.
 
     At most `limit` wait to be fetched. After that the oldest are dropped, and the next event that is fetched says how

@@ -26,7 +26,7 @@ GIVE_UP = 30.0
 
 
 @dataclass
-class Worker:
+class DemoWorker:
     """One worker process, as the demo sees it."""
 
     name: str
@@ -42,20 +42,20 @@ class Play:
     folder: Path
     signals: SignalQueue
     begun: float = field(default_factory=time.monotonic)
-    workers: list[Worker] = field(default_factory=list)
+    workers: list[DemoWorker] = field(default_factory=list)
     listeners: list[threading.Thread] = field(default_factory=list)
-    events: "queue.Queue[tuple[Worker, dict[str, Any]]]" = field(default_factory=queue.Queue)
+    events: "queue.Queue[tuple[DemoWorker, dict[str, Any]]]" = field(default_factory=queue.Queue)
     slots: set[int] = field(default_factory=set)
     spent: list[tuple[int, str]] = field(default_factory=list)
     handovers: list[str] = field(default_factory=list)
-    struck: tuple[Worker, float] | None = None
+    struck: tuple[DemoWorker, float] | None = None
 
     def start(self, name: str) -> None:
         """Start one worker, and a thread that reads its output."""
         command = [sys.executable, "-m", "politics.cli.demo_worker", str(self.folder)]
         # A worker ends when this pipe does, which it does with us even if we are killed.
         pipe = subprocess.PIPE
-        worker = Worker(name, subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True))
+        worker = DemoWorker(name, subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True))
         self.workers.append(worker)
 
         def listen() -> None:
@@ -72,14 +72,14 @@ class Play:
         """Print one line, with the time since the beginning."""
         out.print(f"{time.monotonic() - self.begun:5.1f} s  {text}")
 
-    def strike(self, worker: Worker, number: signal.Signals, how: str) -> None:
+    def strike(self, worker: DemoWorker, number: signal.Signals, how: str) -> None:
         """Send the leader a signal in the middle of its slot."""
         self.struck = (worker, time.monotonic())
         worker.state = how
         self.say(f"[bold]{worker.name} gets {number.name}[/bold] in the middle of its slot")
         worker.process.send_signal(number)
 
-    def see(self, worker: Worker, event: dict[str, Any]) -> None:
+    def see(self, worker: DemoWorker, event: dict[str, Any]) -> None:
         """Process one event."""
         kind = event["event"]
         if kind == "elected":

@@ -150,7 +150,7 @@ class Tick:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Server:
+class MemcachedServer:
     """What was measured of one memcached server, or of what answers in its place.
 
     `error`: why nothing could be measured. `reached`: whether something listens there. `round_trips`: seconds.
@@ -178,7 +178,7 @@ class Server:
         return int(text) if text.isdecimal() else 0
 
 
-def of_server(server: Server, ttl: float) -> Iterator[Finding]:
+def of_server(server: MemcachedServer, ttl: float) -> Iterator[Finding]:
     """Yield the findings about one memcached server, for leases of `ttl` seconds."""
     subject = f"memcached {server.address}"
     if not server.reached:
@@ -195,7 +195,7 @@ def of_server(server: Server, ttl: float) -> Iterator[Finding]:
     yield from _clock(server, subject)
 
 
-def _speed(server: Server, ttl: float, subject: str) -> Iterator[Finding]:
+def _speed(server: MemcachedServer, ttl: float, subject: str) -> Iterator[Finding]:
     median = statistics.median(server.round_trips)
     text = f"answers in {median * 1000:.2f} ms (median of {len(server.round_trips)})"
     if median > ttl / 30:
@@ -204,7 +204,7 @@ def _speed(server: Server, ttl: float, subject: str) -> Iterator[Finding]:
         yield fine(subject, text)
 
 
-def _identity(server: Server, subject: str) -> Iterator[Finding]:
+def _identity(server: MemcachedServer, subject: str) -> Iterator[Finding]:
     number = re.match(r"(\d+)\.(\d+)\.(\d+)", server.version)
     if not number or not {"pid", "uptime", "curr_items", "cmd_flush"} <= server.stats.keys():
         yield danger(subject, f"is not memcached itself: it calls itself {server.version!r}", DIRECTLY)
@@ -226,7 +226,7 @@ def _different(processes: tuple[tuple[str, int], ...]) -> int:
     return 1 + sum(pid != other or begun > start + 2 for (pid, start), (other, begun) in pairs)
 
 
-def _memory(server: Server, subject: str) -> Iterator[Finding]:
+def _memory(server: MemcachedServer, subject: str) -> Iterator[Finding]:
     used, limit = server.stat("bytes"), server.stat("limit_maxbytes")
     ours = "an unknown number" if server.ours is None else str(server.ours)
     items = f"{ours} of its {server.stat('curr_items')} items are ours"
@@ -239,7 +239,7 @@ def _memory(server: Server, subject: str) -> Iterator[Finding]:
         yield fine(subject, f"{full}; {items}")
 
 
-def _losses(server: Server, ttl: float, subject: str) -> Iterator[Finding]:
+def _losses(server: MemcachedServer, ttl: float, subject: str) -> Iterator[Finding]:
     dropped, flushes, uptime = sum(map(server.stat, DROPS)), server.stat("cmd_flush"), server.stat("uptime")
     slow = "so each first election waits one lease"
     # Items that were there when the counters were set back are still counted as items, but not as stored.
@@ -269,7 +269,7 @@ def _losses(server: Server, ttl: float, subject: str) -> Iterator[Finding]:
         yield fine(subject, "has lost nothing since it started, so a first election is immediate")
 
 
-def _clock(server: Server, subject: str) -> Iterator[Finding]:
+def _clock(server: MemcachedServer, subject: str) -> Iterator[Finding]:
     if len(server.ticks) > 1:
         slowest, fastest = rate(server.ticks[0], server.ticks[-1])
         if slowest > 1 + DRIFT or fastest < 1 - DRIFT:

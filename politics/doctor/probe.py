@@ -14,7 +14,7 @@ from election import Register, StoreUnavailable
 from election.clock import SystemClock
 from election.stores.memcached import MemcachedRegister
 from election.stores.sqlite import SQLiteRegister
-from politics.doctor.findings import File, Machine, Server, Tick
+from politics.doctor.findings import File, Machine, MemcachedServer, Tick
 from politics.group.peers import Peer
 
 ROUND_TRIPS = 21
@@ -139,23 +139,23 @@ class _Link:
         return line.rstrip()
 
 
-def server(register: MemcachedRegister, seconds: float, stop: threading.Event) -> Server:
+def server(register: MemcachedRegister, seconds: float, stop: threading.Event) -> MemcachedServer:
     """Measure one memcached server, and watch its clock for `seconds`, or until `stop` is set."""
     address = f"{register.host}:{register.port}"
     with contextlib.ExitStack() as stack:
         try:
             links = [_Link(register) for _ in range(CONNECTIONS)]
         except OSError as exc:
-            return Server(address, error=str(exc), reached=False)
+            return MemcachedServer(address, error=str(exc), reached=False)
         for link in links:
             stack.enter_context(link.socket)
         try:
             return _measure(address, links, seconds, stop)
         except (OSError, ValueError, KeyError) as exc:
-            return Server(address, error=str(exc))
+            return MemcachedServer(address, error=str(exc))
 
 
-def _measure(address: str, links: list[_Link], seconds: float, stop: threading.Event) -> Server:
+def _measure(address: str, links: list[_Link], seconds: float, stop: threading.Event) -> MemcachedServer:
     link = links[0]
     version = link.ask(b"version").decode(errors="replace").removeprefix("VERSION ")
     trips = tuple(_timed(lambda: link.ask(b"version")) for _ in range(ROUND_TRIPS))
@@ -169,8 +169,8 @@ def _measure(address: str, links: list[_Link], seconds: float, stop: threading.E
         ticks = tuple(_ticks(link, seconds, stop))
     except (OSError, ValueError, KeyError):
         # A proxy answers `stats` differently, or not at all.
-        return Server(address, round_trips=trips, version=version, meta=meta)
-    return Server(
+        return MemcachedServer(address, round_trips=trips, version=version, meta=meta)
+    return MemcachedServer(
         address,
         round_trips=trips,
         version=version,

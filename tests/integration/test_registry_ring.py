@@ -174,7 +174,7 @@ def test_closing_is_prompt_while_the_ring_is_away(
 ) -> None:
     """Its threads end, though the next attempt is far away."""
     monkeypatch.setattr(ring_transport, "retrying", partial(ring_transport.retrying, first=3600.0))
-    with registry(server, app, heartbeat=3600.0) as owner:
+    with registry(server, app, heartbeat=60.0) as owner:
         owner.register("Greeter", Greeter(), shared=True)
         transport = owner._transport
         assert isinstance(transport, RingTransport)

@@ -1,10 +1,13 @@
 """What an announcement looks like on the wire, and what is not one."""
 
+from typing import Any
+
 import pytest
 
 from discovery.beacon import MAX_SIZE, Beacon, Sighting, pack, parse
 from discovery.beacon.format import GOODBYE, MAX_HEAD, head, seconds_to_live
-from discovery.errors import BadAnnouncement
+from discovery.errors import BadAnnouncement, BadTime
+from discovery.registry import Registry
 
 NAME = "ring-0123456789abcdef._politics._tcp.local."
 
@@ -79,8 +82,13 @@ def test_a_record_lives_for_whole_seconds(period: float, seconds: int) -> None:
     assert seconds_to_live(period) == seconds
 
 
-@pytest.mark.parametrize("period", [0.0, 0.09, 61.0, float("nan")])
-def test_a_period_out_of_range_is_refused(period: float) -> None:
-    """The message names the limits and what was given."""
-    with pytest.raises(ValueError, match=rf"0\.1 to 60 seconds, not {period!r}"):
-        Beacon(period=period)
+@pytest.mark.parametrize("period", [0.0, 0.09, 61.0, float("nan"), True, "4", None])
+def test_a_period_out_of_range_is_refused(period: Any) -> None:
+    """By a beacon, and by a registry however it announces; the message names the limits and what was given."""
+    for refuse in (
+        lambda: Beacon(period=period),
+        lambda: Registry(heartbeat=period),
+        lambda: Registry(heartbeat=period, ring="127.0.0.1:1"),
+    ):
+        with pytest.raises(BadTime, match=rf"0\.1 to 60, not {period!r}"):
+            refuse()

@@ -10,7 +10,7 @@ from politics.doctor.findings import (
     Finding,
     Level,
     Machine,
-    Server,
+    MemcachedServer,
     Tick,
     of_choice,
     of_file,
@@ -24,7 +24,7 @@ STATS = {
     "pid": "1", "uptime": "1000", "curr_items": "5", "total_items": "7", "cmd_flush": "0", "evictions": "0",
     "bytes": "1000", "limit_maxbytes": "67108864",
 }  # fmt: skip
-SERVER = Server(
+SERVER = MemcachedServer(
     "10.0.0.5:11211",
     round_trips=(0.0001, 0.0002, 0.5),
     version="1.6.18",

@@ -115,6 +115,18 @@ def test_everything_is_explained(package: ModuleType) -> None:
                     assert value.__doc__, f"{name}.{member}"
 
 
+def test_no_two_public_classes_share_a_name() -> None:
+    """The name of a public class says which class is meant, without its module."""
+    homes: dict[str, list[str]] = {}
+    for package in ("election", "discovery", "politics"):
+        for path in sorted((ROOT / package).rglob("*.py")):
+            for node in ast.parse(path.read_text()).body:
+                if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
+                    homes.setdefault(node.name, []).append(str(path.relative_to(ROOT)))
+    assert len(homes) > 100
+    assert {name: paths for name, paths in homes.items() if len(paths) > 1} == {}
+
+
 @pytest.mark.parametrize("name", ["election", "politics", "discovery"])
 def test_one_root_error(name: str) -> None:
     """All errors of a package have one root in it, which is a plain Exception."""

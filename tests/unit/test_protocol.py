@@ -11,7 +11,17 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from discovery.errors import BadMessage, CannotTravel
-from discovery.remote.protocol import HEADER, MAGIC, TRANSITIONS, VERSION, Kind, Message, Protocol, Role, State
+from discovery.remote.protocol import (
+    HEADER,
+    MAGIC,
+    TRANSITIONS,
+    VERSION,
+    ConversationState,
+    Kind,
+    Message,
+    Protocol,
+    Role,
+)
 
 DESIGN = Path(__file__).parents[2] / "docs/design.md"
 LIMIT = 1000
@@ -22,7 +32,7 @@ def frame(kind: int, body: bytes = b"", size: int | None = None) -> bytes:
     return HEADER.pack(MAGIC, VERSION, kind, len(body) if size is None else size) + body
 
 
-def pair(state: State = State.OPENING) -> tuple[Protocol, Protocol]:
+def pair(state: ConversationState = ConversationState.OPENING) -> tuple[Protocol, Protocol]:
     """Both sides, in a state; indexed by role."""
     sides = Protocol(Role.CLIENT, LIMIT), Protocol(Role.SERVER, LIMIT)
     for side in sides:
@@ -49,13 +59,15 @@ def test_every_kind_and_every_state_is_used() -> None:
     """The table has nothing that cannot be reached or sent."""
     moves = [move for _, allowed in TRANSITIONS.values() for move in allowed.items()]
     assert {kind for kind, _ in moves} == set(Kind)
-    assert {State.OPENING, State.BROKEN} | {state for _, state in moves} == set(State)
+    assert {ConversationState.OPENING, ConversationState.BROKEN} | {state for _, state in moves} == set(
+        ConversationState
+    )
     for kind in Kind:  # so that a kind says who sends it
         assert len({turn for turn, allowed in TRANSITIONS.values() if kind in allowed}) == 1
 
 
 @pytest.mark.parametrize(("state", "role"), EVERY_PLACE, ids=lambda value: value.name)
-def test_what_may_be_sent_and_received(state: State, role: Role) -> None:
+def test_what_may_be_sent_and_received(state: ConversationState, role: Role) -> None:
     """In each state each side may send what the table says; else it is our error to send it and theirs to have sent."""
     turn, allowed = TRANSITIONS[state]
     for kind in Kind:
@@ -70,7 +82,7 @@ def test_what_may_be_sent_and_received(state: State, role: Role) -> None:
             assert us.state is state
             with pytest.raises(BadMessage):
                 them.receive(frame(kind))
-            assert them.state is State.BROKEN
+            assert them.state is ConversationState.BROKEN
 
 
 def test_what_is_broken_stays_broken() -> None:
@@ -90,25 +102,25 @@ def test_what_is_broken_stays_broken() -> None:
 def test_a_wrong_beginning_is_refused_without_waiting_for_the_rest(data: bytes) -> None:
     """The first byte of HTTP or TLS is enough."""
     with pytest.raises(BadMessage, match="not one of our messages"):
-        pair(State.IDLE)[Role.SERVER].receive(data)
+        pair(ConversationState.IDLE)[Role.SERVER].receive(data)
 
 
 @pytest.mark.parametrize("size", [LIMIT + 1, 2**31, 2**32 - 1])
 def test_a_length_is_refused_before_any_of_the_body(size: int) -> None:
     """The header alone is enough, at whatever byte it ends."""
-    server = pair(State.IDLE)[Role.SERVER]
+    server = pair(ConversationState.IDLE)[Role.SERVER]
     header = frame(Kind.CALL, size=size)
     for byte in header[:-1]:
         assert server.receive(bytes([byte])) is None
     with pytest.raises(BadMessage, match=f"{size} bytes, of 1000 that are allowed"):
         server.receive(header[-1:])
     with pytest.raises(CannotTravel, match="1001 bytes, of 1000"):
-        pair(State.IDLE)[Role.CLIENT].send(Kind.CALL, b"x" * (LIMIT + 1))
+        pair(ConversationState.IDLE)[Role.CLIENT].send(Kind.CALL, b"x" * (LIMIT + 1))
 
 
 def test_a_message_that_was_too_long_to_send_changes_nothing() -> None:
     """Nothing has been sent, so the client may send something else."""
-    client = pair(State.IDLE)[Role.CLIENT]
+    client = pair(ConversationState.IDLE)[Role.CLIENT]
     with pytest.raises(CannotTravel):
         client.send(Kind.CALL, b"x" * (LIMIT + 1))
     assert client.send(Kind.CALL, b"x" * LIMIT)
@@ -116,7 +128,7 @@ def test_a_message_that_was_too_long_to_send_changes_nothing() -> None:
 
 def test_one_message_after_the_other() -> None:
     """Each has its own length, and a byte more than one of them is out of turn."""
-    client, server = pair(State.IDLE)
+    client, server = pair(ConversationState.IDLE)
     for size in (5, 900, 0):
         assert server.receive(client.send(Kind.CALL, bytes(size))) == Message(Kind.CALL, bytes(size))
         assert client.receive(server.send(Kind.RESULT, b"x")) == Message(Kind.RESULT, b"x")
@@ -126,7 +138,7 @@ def test_one_message_after_the_other() -> None:
 
 def test_nothing_is_kept_of_what_is_refused() -> None:
     """Half a message is forgotten as soon as the rest of it is wrong."""
-    server = pair(State.IDLE)[Role.SERVER]
+    server = pair(ConversationState.IDLE)[Role.SERVER]
     assert server.receive(frame(Kind.CALL, b"x" * 500)[:400]) is None
     assert server.partial
     with pytest.raises(BadMessage):
@@ -154,7 +166,7 @@ def test_a_byte_at_a_time() -> None:
     """Two megabytes in as many pieces: were the work quadratic, this would take hours."""
     size = 2_000_000
     server = Protocol(Role.SERVER, size)
-    server.state = State.IDLE
+    server.state = ConversationState.IDLE
     data = frame(Kind.CALL, bytes(size))
     for at in range(len(data) - 1):
         server.receive(data[at : at + 1])
@@ -164,7 +176,7 @@ def test_a_byte_at_a_time() -> None:
 
 
 @pytest.mark.parametrize(("state", "role"), EVERY_PLACE, ids=lambda value: value.name)
-def test_mutations(state: State, role: Role) -> None:
+def test_mutations(state: ConversationState, role: Role) -> None:
     """Frames with bytes changed, added or left out, in every state of both sides: a message or a `BadMessage`."""
     dice = random.Random(state * 2 + role)
     for _ in range(2000):
@@ -178,7 +190,7 @@ def test_mutations(state: State, role: Role) -> None:
                 message = side.receive(piece)
                 assert message is None or message.kind in TRANSITIONS[state][1]
         except BadMessage:
-            assert side.state is State.BROKEN
+            assert side.state is ConversationState.BROKEN
 
 
 class Conversation(RuleBasedStateMachine):
@@ -219,7 +231,7 @@ class Conversation(RuleBasedStateMachine):
         try:
             message = side.receive(data)
         except BadMessage:
-            assert side.state is State.BROKEN
+            assert side.state is ConversationState.BROKEN
             return
         assert side.state is (before if message is None else TRANSITIONS[before][1][message.kind])
         assert TRANSITIONS[before][0] is not role

@@ -5,10 +5,10 @@ from math import inf
 import pytest
 
 from discovery.errors import BadTemplate, RequestCanceled, RequestExpired
-from discovery.tuples.state import Item, Listener, SpaceState, TupleEvent, TupleEventKind, Waiter
+from discovery.tuples.state import EventListener, Item, SpaceState, TupleEvent, TupleEventKind, Waiter
 from discovery.tuples.template import Template
 
-State = SpaceState[Waiter, Listener]
+State = SpaceState[Waiter, EventListener]
 
 
 class Unhelpful:
@@ -35,8 +35,8 @@ def ask(state: State, *pattern: object, takes: bool = False, seconds: float = in
     return waiter
 
 
-def listen(state: State, *pattern: object, kind: TupleEventKind | None = None, seconds: float = inf) -> Listener:
-    listener = Listener(kind, Template(pattern))
+def listen(state: State, *pattern: object, kind: TupleEventKind | None = None, seconds: float = inf) -> EventListener:
+    listener = EventListener(kind, Template(pattern))
     state.listen(listener, seconds, 0)
     return listener
 

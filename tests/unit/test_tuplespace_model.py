@@ -13,7 +13,7 @@ from hypothesis.stateful import Bundle, RuleBasedStateMachine, invariant, rule
 from discovery import TupleSpace
 from discovery.errors import RequestCanceled, RequestExpired
 from discovery.tuples import TupleEvent
-from discovery.tuples.state import Item, Listener, SpaceState, Waiter
+from discovery.tuples.state import EventListener, Item, SpaceState, Waiter
 from discovery.tuples.template import Template, freeze
 from tests.clock import HandClock
 
@@ -188,7 +188,7 @@ class BareRequest(Waiter):
         return self.answer
 
 
-class BareStream(Listener):
+class BareStream(EventListener):
     def __init__(self, space: BareSpace, kind: Any, template: Template) -> None:
         super().__init__(kind, template)
         self.space = space

@@ -8,7 +8,7 @@ import pytest
 from discovery.errors import RequestCanceled, RequestExpired
 from discovery.registry import view as view_module
 from discovery.registry.offer import Offer, Service
-from discovery.registry.view import ServiceChange, View, Watch
+from discovery.registry.view import ServiceChange, ServiceView, Watch
 
 SOON = 10.0  # seconds of real time within which a thread must have done what it is about to do
 ANY = (None, None, None, None)
@@ -20,11 +20,11 @@ def offer(name: str, on_loan: bool = False) -> Offer:
 
 
 @pytest.fixture
-def view() -> View:
-    return View()
+def view() -> ServiceView:
+    return ServiceView()
 
 
-def test_a_watch_begins_with_what_is_known_and_tells_of_each_change(view: View) -> None:
+def test_a_watch_begins_with_what_is_known_and_tells_of_each_change(view: ServiceView) -> None:
     """Added, changed on a loan and on a return, removed; and of other services nothing."""
     first, lent = offer("a"), offer("a").changed(on_loan=True)
     view.put(first)
@@ -44,7 +44,7 @@ def test_a_watch_begins_with_what_is_known_and_tells_of_each_change(view: View) 
         watch.get(0)
 
 
-def test_a_closed_watch_delivers_what_it_has_and_then_always_raises(view: View) -> None:
+def test_a_closed_watch_delivers_what_it_has_and_then_always_raises(view: ServiceView) -> None:
     """What came before `close` is delivered, what comes after it never, however often it is asked for."""
     watch = view.watch(ANY)
     view.put(offer("a"))
@@ -61,7 +61,7 @@ def test_a_closed_watch_delivers_what_it_has_and_then_always_raises(view: View) 
     assert list(watch) == []
 
 
-def test_a_closed_watch_is_dropped_by_its_view(view: View) -> None:
+def test_a_closed_watch_is_dropped_by_its_view(view: ServiceView) -> None:
     """Watches that come and go leave nothing behind, and the others stay."""
     kept, closed = view.watch(ANY), [view.watch(ANY) for _ in range(3)]
     for watch in closed:
@@ -71,7 +71,7 @@ def test_a_closed_watch_is_dropped_by_its_view(view: View) -> None:
     assert kept.get(0).kind == "added"
 
 
-def test_a_watch_of_a_closed_view_has_ended(view: View) -> None:
+def test_a_watch_of_a_closed_view_has_ended(view: ServiceView) -> None:
     """Closing the view ends the watches that there are and those that come later."""
     early = view.watch(ANY)
     view.close()
@@ -81,7 +81,7 @@ def test_a_watch_of_a_closed_view_has_ended(view: View) -> None:
     assert view._watches == []
 
 
-def test_closing_wakes_who_waits(view: View) -> None:
+def test_closing_wakes_who_waits(view: ServiceView) -> None:
     """A thread that waits in `get` gets RequestCanceled when another closes the watch, and iterating ends."""
     watch, ended = view.watch(ANY), threading.Semaphore(0)
 
@@ -103,7 +103,7 @@ def test_closing_wakes_who_waits(view: View) -> None:
         thread.join()
 
 
-def test_a_slow_watcher_is_told_what_it_missed(view: View, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_slow_watcher_is_told_what_it_missed(view: ServiceView, monkeypatch: pytest.MonkeyPatch) -> None:
     """Of five changes it gets the last two, and with the first of them the number that was dropped."""
     monkeypatch.setattr(view_module, "PENDING", 2)
     watch = view.watch(ANY)
@@ -113,7 +113,7 @@ def test_a_slow_watcher_is_told_what_it_missed(view: View, monkeypatch: pytest.M
     assert watch.get(0) == ServiceChange("added", offer("e").service, False)
 
 
-def test_a_watch_shows_what_it_is(view: View) -> None:
+def test_a_watch_shows_what_it_is(view: ServiceView) -> None:
     """Its repr says what it watches, and whether it has ended."""
     watch = view.watch(("app", None, None, None))
     assert isinstance(watch, Watch)
@@ -122,7 +122,7 @@ def test_a_watch_shows_what_it_is(view: View) -> None:
     assert repr(watch) == "<Watch of ('app', None, None, None), closed>"
 
 
-def test_an_older_state_of_an_offer_is_ignored(view: View) -> None:
+def test_an_older_state_of_an_offer_is_ignored(view: ServiceView) -> None:
     """An announcement that is still under way does not turn the view back."""
     new = replace(offer("a"), on_loan=True, revision=3)
     view.put(new)
@@ -142,7 +142,7 @@ class Moody:
         return True
 
 
-def test_a_watch_whose_template_raises_harms_no_other(view: View, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_watch_whose_template_raises_harms_no_other(view: ServiceView, caplog: pytest.LogCaptureFixture) -> None:
     """It ends, with one line in the log; whoever feeds the view hears of nothing, and other watches miss nothing."""
     moody = Moody()
     bad, good = view.watch((moody, None, None, None)), view.watch(ANY)
