@@ -15,6 +15,7 @@ from typing import Protocol
 from discovery.beacon import Announcement, Beacon, Change, Sighting
 from discovery.errors import MulticastUnavailable
 from election.clock import SystemClock
+from election.forks import fork_detector
 from politics.group.peers import KIND, LISTEN, Peer, parse
 from politics.settings import heartbeat, interfaces
 
@@ -44,7 +45,7 @@ class PeerDirectory:
     """The members of this process, and the peers that it hears. Its thread runs while there are members."""
 
     def __init__(self) -> None:
-        self.pid = os.getpid()
+        self.forked = fork_detector()
         self.members: tuple[Member, ...] = ()
         self.heard: Heard = {}
         self.wake = threading.Event()
@@ -78,7 +79,7 @@ class PeerDirectory:
 
         Called when the interpreter ends. In a forked child there is no such thread, and nothing happens.
         """
-        if self.pid != os.getpid():
+        if self.forked():
             return
         thread, self.members = self._thread, ()
         self.wake.set()

@@ -79,7 +79,7 @@ class Membership:
 
     def _directory(self) -> PeerDirectory | None:
         """The directory that we joined; None in a forked child, which has none of its parent's threads."""
-        return self._joined if self._joined and self._joined.pid == os.getpid() else None
+        return self._joined if self._joined and not self._joined.forked() else None
 
     # What follows is called on the directory's thread, and `nudge` on the beacon's as well.
 
