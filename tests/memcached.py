@@ -8,7 +8,7 @@ import socket
 import subprocess
 from collections.abc import Sequence
 
-from tests.processes import free_port
+from tests.processes import free_port, suspend
 from tests.waiting import DEADLINE, SOON, until
 
 
@@ -66,7 +66,7 @@ class Memcached:
     def freeze(self) -> None:
         """Let it be silent, with open connections, until `thaw`."""
         assert self._process is not None
-        self._process.send_signal(signal.SIGSTOP)
+        suspend(self._process)
 
     def thaw(self) -> None:
         """Let it go on."""

@@ -10,12 +10,18 @@ import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 from tests.waiting import DEADLINE
 
 ROOT = Path(__file__).parents[1]
 """The folder in which `python -m tests.something` works."""
+
+
+def suspend(process: subprocess.Popen[Any]) -> None:
+    """Stop a process with SIGSTOP, and wait until it has stopped: until then it may answer, or write."""
+    process.send_signal(signal.SIGSTOP)
+    os.waitid(os.P_PID, process.pid, os.WSTOPPED | os.WEXITED | os.WNOWAIT)
 
 
 def free_port() -> int:

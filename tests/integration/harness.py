@@ -14,7 +14,7 @@ from election import look, open_register
 from election.record import Record
 from election.testing import Claim, Verifier
 from tests.integration.worker import Diarist, Diary, now
-from tests.processes import ROOT
+from tests.processes import ROOT, suspend
 from tests.waiting import DEADLINE, SOON, until
 
 SLACK = SOON
@@ -35,7 +35,10 @@ class Process:
     def send(self, number: signal.Signals) -> float:
         """Send it a signal, and say when."""
         at = now()
-        self.popen.send_signal(number)
+        if number == signal.SIGSTOP:
+            suspend(self.popen)
+        else:
+            self.popen.send_signal(number)
         return at
 
     def wait(self) -> int:
