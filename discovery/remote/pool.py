@@ -39,6 +39,7 @@ class ConnectionPool:
         self._max_message, self._lost = max_message, lost
         self._lock = threading.Lock()
         self._idle: dict[tuple[str, int], list[Connection]] = {}
+        self._closed = False  # and not used again since
         self._guard = ForkGuard(self._in_child)
 
     def acquire(self, address: Address, within: float | None) -> Connection:
@@ -49,6 +50,7 @@ class ConnectionPool:
         """
         while True:
             with self._lock:
+                self._closed = False
                 idle = self._idle.get(address[1:])
                 connection = idle.pop() if idle else None
             if connection is None:
@@ -61,15 +63,15 @@ class ConnectionPool:
         """Take a connection back on which nothing is under way any more."""
         with self._lock:
             idle = self._idle.setdefault(address[1:], [])
-            if len(idle) < _IDLE:
+            if len(idle) < _IDLE and not self._closed:
                 idle.append(connection)
                 return
         connection.close()
 
     def close(self) -> None:
-        """Close the connections that nobody is using. The pool remains usable."""
+        """Close the connections that nobody is using, and those in use when they come back. The pool remains usable."""
         with self._lock:
-            idle, self._idle = self._idle, {}
+            idle, self._idle, self._closed = self._idle, {}, True
         for connections in idle.values():
             for connection in connections:
                 connection.close()

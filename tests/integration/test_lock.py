@@ -320,8 +320,9 @@ def test_on_a_terminal_the_command_is_in_the_foreground(locks: Locks, terminal: 
 def test_ctrl_z_stops_the_job_and_fg_continues_it(locks: Locks, terminal: Terminal) -> None:
     """As with any job of a shell."""
     script = locks.folder / "ask.sh"
-    script.write_text('echo "name?"; read name; echo "hello $name"\n')
-    terminal.type(" ".join(locks.command("sh", "ask.sh", options=("--ttl", "30"))) + "\n")
+    # What it reads first shows that it has the terminal: before that, a Ctrl-Z may be lost.
+    script.write_text('read _; echo "name?"; read name; echo "hello $name"\n')
+    terminal.type(" ".join(locks.command("sh", "ask.sh", options=("--ttl", "30"))) + "\ngo\n")
     terminal.see(r"name\?")
     terminal.type("\x1a")
     terminal.see(r"\[1\]\+\s+Stopped")
@@ -334,7 +335,8 @@ def test_ctrl_z_stops_the_job_and_fg_continues_it(locks: Locks, terminal: Termin
 
 def test_a_job_that_is_stopped_for_longer_than_its_lease_is_killed(locks: Locks, terminal: Terminal) -> None:
     """A stopped command would come back to work without the lease."""
-    terminal.type(" ".join(locks.command("sh", "-c", "'echo pid=$$; read _; echo never'")) + "\n")
+    # What it reads first shows that it has the terminal: before that, a Ctrl-Z may be lost.
+    terminal.type(" ".join(locks.command("sh", "-c", "'read _; echo pid=$$; read _; echo never'")) + "\ngo\n")
     pid = int(terminal.see(r"pid=(\d+)")[1])
     terminal.type("\x1a")
     terminal.see(r"\[1\]\+\s+Stopped")

@@ -256,7 +256,7 @@ def test_a_watch_tells_what_comes_changes_and_goes(make: MakeRegistry, app: str)
     watch = other.watch((app, None, None, None))
     owner.register("Greeter", Greeter())
     kinds = [watch.get(DEADLINE).kind]
-    with owner.borrow("Greeter"):
+    with owner.borrow(f"distributed://{app}/Greeter"):
         kinds.append(watch.get(DEADLINE).kind)
     kinds.append(watch.get(DEADLINE).kind)
     owner.unregister("Greeter")
@@ -366,7 +366,7 @@ def test_strangers_are_ignored_and_counted(app: str) -> None:
         until(lambda: len(innocent.services((app, None, None, None))) == 3)
         assert [service.service for service in two.services((app, None, None, None))] == ["Greeter"]
         with pytest.raises(ConnectionLost, match="cannot connect"):
-            innocent.find("Liar").greet()
+            innocent.lookup(f"distributed://{app}/Liar").greet()
 
 
 def test_where_there_is_no_multicast_the_error_says_what_to_do() -> None:

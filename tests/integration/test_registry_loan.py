@@ -75,7 +75,7 @@ def test_what_is_borrowed_is_ours_alone(owner: Registry, other: Registry, url: s
             other.lookup(url, timeout=0)
         with pytest.raises(ServiceOnLoan):
             counter.count()
-        with pytest.raises(ServiceOnLoan), owner.borrow("Counter"):
+        with pytest.raises(ServiceOnLoan), owner.borrow(url):
             raise AssertionError("borrowed twice")
         with pytest.raises(ServiceOnLoan), owner.borrow(url, timeout=0.1):
             raise AssertionError("borrowed twice")

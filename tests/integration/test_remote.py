@@ -337,6 +337,27 @@ def test_a_server_that_hangs_is_given_up(server: Server) -> None:
     assert caught.value.maybe_executed
 
 
+def test_a_call_that_outlasts_its_client_leaves_no_connection(server: Server) -> None:
+    """Closed while it waits for the answer, a client keeps none of its connections; used again, it keeps them again."""
+    begun, answer = threading.Event(), threading.Event()
+
+    def slow() -> bool:
+        begun.set()
+        return answer.wait(DEADLINE)
+
+    with Client() as client:
+        proxy = client.proxy(server.serve(slow))
+        thread = threading.Thread(target=proxy)
+        thread.start()
+        assert begun.wait(DEADLINE)
+        client.close()
+        answer.set()
+        thread.join(DEADLINE)
+        assert not any(client._pool._idle.values())
+        assert proxy()
+        assert any(client._pool._idle.values())
+
+
 def test_a_connection_that_the_method_lost_is_not_ours(hello: Proxy) -> None:
     """The method was executed, even if it says of its own call that it was not."""
     with pytest.raises(ConnectionLost, match="third party") as caught:
