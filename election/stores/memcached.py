@@ -24,6 +24,11 @@ EXPIRY = 30 * 24 * 3600
 # for the one that is to take its place (with -M, for instance), and one that is in use while its page is moved.
 LOSSES = {"cmd_flush", "evictions", "store_no_memory", "store_too_large", "slab_reassign_busy_deletes"}
 
+# `uptime` is less than so many seconds ahead of the server's age. It begins at 2. When its clock ticks, the server adds
+# the difference of two times, both cut to whole seconds. A tick that is late, on a busy machine or after a pause, may
+# fall into the next second, and then counts one more than have passed.
+AHEAD = 3
+
 _connections = itertools.count(1)
 
 
@@ -113,8 +118,8 @@ class MemcachedRegister:
         with self._open() as connection:
             stats = {key.decode(): value for key, value in connection.client.stats().items()}
             losses = [int(value) for key, value in stats.items() if key in LOSSES or "evict" in key]
-            # Both ends of `uptime` are whole seconds. A server that does not count its losses is not believed.
-            return stats.keys() >= LOSSES and not any(losses) and int(stats["uptime"]) > seconds + 2
+            # A server that does not count its losses is not believed.
+            return stats.keys() >= LOSSES and not any(losses) and int(stats["uptime"]) >= seconds + AHEAD
 
     def names(self) -> None:
         """Return None: memcached has no reliable way to list its keys."""

@@ -259,7 +259,7 @@ def _losses(server: MemcachedServer, ttl: float, subject: str) -> Iterator[Findi
         yield advice(
             subject, f"was flushed {flushes} times, {slow}", "find out who calls flush_all, and restart the server"
         )
-    if uptime <= ttl * (1 + DRIFT) + 2:
+    if uptime < ttl * (1 + DRIFT) + 3:  # as in election/stores/memcached.py
         yield advice(
             subject,
             f"has been up for {_span(uptime)} only, so a first election waits one lease of {ttl:g} s",

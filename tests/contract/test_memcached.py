@@ -3,12 +3,14 @@
 import contextlib
 import socket
 import threading
+import time
 from collections.abc import Iterator
 
 import pytest
 
 from election import Register, StoreUnavailable, open_register
 from tests.memcached import Memcached
+from tests.waiting import until
 
 
 @contextlib.contextmanager
@@ -30,6 +32,21 @@ def test_a_restart_makes_versions_void(own_memcached: Memcached) -> None:
         assert new[1] == old[1]
         assert register.swap("a", b"late", old) is None
         assert register.swap("a", b"newer", new) is not None
+
+
+def test_a_server_whose_clock_ticks_late_is_no_older_than_it_is(own_memcached: Memcached) -> None:
+    """It counts whole seconds when its clock ticks, so a late tick may count one more than have passed."""
+    own_memcached.stop()
+    # It starts just before a whole second, and is paused until just after the next but one: two begin within one.
+    until(lambda: 0.85 < time.monotonic() % 1 < 0.95, "the end of a second")
+    begun = time.monotonic()
+    own_memcached.start()
+    own_memcached.freeze()
+    until(lambda: time.monotonic() - begun > 1.25, "the second after the next")
+    own_memcached.thaw()
+    with client(own_memcached.url) as register:
+        until(lambda: register.remembers(1.5), "an older server")
+        assert time.monotonic() - begun > 1.5
 
 
 def test_a_restart_makes_a_new_identity(own_memcached: Memcached) -> None:

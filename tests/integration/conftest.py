@@ -23,7 +23,7 @@ MakeStage = Callable[..., Stage]
 @pytest.fixture
 def old_memcached(memcached: Memcached) -> Memcached:
     """The shared memcached, once it is old enough to vouch for leases of a second: elections are immediate."""
-    until(lambda: int(memcached.stats()["uptime"]) > 4, "an older memcached")
+    until(lambda: int(memcached.stats()["uptime"]) > 5, "an older memcached")
     return memcached
 
 
