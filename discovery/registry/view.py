@@ -26,6 +26,8 @@ ChangeKind = Literal["added", "changed", "removed"]
 class ServiceChange(NamedTuple):
     """What happened to a service. It is `changed` when it goes on loan and when it comes back.
 
+    Of a loan that ends within milliseconds, other processes may hear one change or none: changes are sent together.
+
     `missed` counts the changes before this one that nobody fetched in time.
     """
 
