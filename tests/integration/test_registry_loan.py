@@ -28,6 +28,7 @@ from discovery import Registry
 from discovery.errors import LoanLost
 url, ttl = sys.argv[1], float(sys.argv[2])
 registry = Registry(interfaces=["127.0.0.1"])
+registry.watch((url.split("/")[2], None, None, None)).get(60)  # it is heard of, on loan or not
 with registry.borrow(url, ttl=ttl, timeout=None) as counter:
     print("mine", counter.count(), flush=True)
     sys.argv[3:] and threading.Event().wait()
@@ -56,8 +57,11 @@ def owner() -> Iterator[Registry]:
 
 
 @pytest.fixture
-def url(owner: Registry) -> str:
-    return owner.register("Counter", Counter())
+def url(owner: Registry, other: Registry) -> str:
+    """The url of a service that the other registry has heard of."""
+    url = owner.register("Counter", Counter())
+    other.lookup(url, DEADLINE)
+    return url
 
 
 @pytest.fixture
@@ -173,6 +177,7 @@ def test_an_owner_that_ends_takes_the_loan_with_it(owner: Registry, other: Regis
 def test_a_url_is_lent_among_those_who_ask(owner: Registry, other: Registry) -> None:
     """The owner cannot keep others from a url that is not its own, but it lends it to one at a time."""
     url = owner.register("Billing", url="https://10.0.0.9:8443")
+    assert other.lookup(url, DEADLINE) == "https://10.0.0.9:8443"
     with other.borrow(url) as billing:
         assert billing == "https://10.0.0.9:8443"
         with pytest.raises(ServiceOnLoan):
@@ -208,6 +213,7 @@ from discovery import Registry
 now = lambda: time.clock_gettime(time.CLOCK_BOOTTIME)
 def run(url, path):
     registry = Registry(interfaces=["127.0.0.1"])
+    registry.watch((url.split("/")[2], None, None, None)).get(60)
     loan = registry.borrow(url, ttl=5, timeout=None)
     with loan as counter, open(path, "a", buffering=1) as diary:
         while loan.remaining() and counter.touch(os.getpid()) < 10:
