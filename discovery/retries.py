@@ -6,8 +6,6 @@ from collections.abc import Callable
 from tenacity import RetryCallState, Retrying, retry_if_exception_type, stop_when_event_set, wait_random_exponential
 from tenacity.nap import sleep_using_event
 
-from discovery.errors import DiscoveryError
-
 FIRST = 0.1
 """Seconds that the first wait lasts at most."""
 LONGEST = 5.0
@@ -22,7 +20,10 @@ def retrying(
     failed: Callable[[BaseException, int], object] | None = None,
     sleep: Callable[[float], object] | None = None,
 ) -> Retrying:
-    """Return what calls a function until it returns, and tries again after each `DiscoveryError` and `OSError`.
+    """Return what calls a function until it returns, and tries again after each exception.
+
+    It is for threads that must live. So any `Exception` counts: a stranger's answer may be an error of any class, and
+    a machine may be out of threads or of memory for a while.
 
     The n-th wait is a random number of seconds between 0 and `first * 2 ** (n - 1)`, and never more than `longest`, so
     that a fleet that lost one server does not come back in step. The idea is "full jitter" (Brooker, AWS, 2015).
@@ -40,7 +41,7 @@ def retrying(
             failed(error, state.attempt_number)
 
     return Retrying(
-        retry=retry_if_exception_type((DiscoveryError, OSError)),
+        retry=retry_if_exception_type(Exception),
         wait=wait_random_exponential(multiplier=min(first, longest), max=longest),
         stop=stop_when_event_set(stop),
         sleep=sleep or sleep_using_event(stop),  # type: ignore[arg-type]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import threading
 import time
 from collections.abc import Iterator
@@ -27,6 +28,7 @@ LISTEN = 0.4
 """Seconds for which a registry has listened before it decides that a name is free."""
 CONTEST = 0.05
 """Seconds in which two who register the same name at the same moment hear of each other."""
+log = logging.getLogger("discovery")
 
 
 class Offering:
@@ -198,12 +200,23 @@ class Offering:
                 name, announced = event.tuple
                 offer = self.offers.get(name)
                 if offer is not None and offer.name == announced:
-                    self._remove(offer)
+                    with _logged(f"cannot withdraw {name}, whose time is up"):
+                        self._remove(offer)
 
     def _sign_again(self) -> None:
         while not self._closed.wait(RESIGN):
             for name in list(self.offers):
-                self._change(name, None)
+                with _logged(f"cannot sign {name} again"):
+                    self._change(name, None)
+
+
+@contextlib.contextmanager
+def _logged(what: str) -> Iterator[None]:
+    """Log what the block raises, on a thread that must live."""
+    try:
+        yield
+    except Exception:
+        log.exception("%s", what)
 
 
 def _closed(where: ServiceURL) -> DiscoveryError:

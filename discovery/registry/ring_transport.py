@@ -132,7 +132,7 @@ class _Writer:
     def _deleted(self, name: str, entry: RemoteEntry) -> bool:
         try:
             entry.cancel()
-        except DiscoveryError as exc:
+        except Exception as exc:  # noqa: BLE001 - a hostile ring answers with an error of any class
             log.info("%s is left to expire in %s: %s", name, self._where, exc)
             return False
         return True

@@ -8,7 +8,7 @@ from typing import overload
 
 from discovery.beacon import Beacon, Change, Sighting
 from discovery.clock import uptime
-from discovery.errors import DiscoveryError, MulticastUnavailable, RingNotFound
+from discovery.errors import MulticastUnavailable, RingNotFound
 from discovery.remote.address import Address
 from discovery.remote.client import Client
 from discovery.remote.defaults import default_client
@@ -147,7 +147,7 @@ class RingFinger:
             try:
                 identity = self.client.call(address, "identity", within=patience)
                 answers.put(RemoteSpace(self.client, address, str(identity)))
-            except (DiscoveryError, OSError) as exc:
+            except Exception as exc:  # noqa: BLE001 - what answers there may be anything, and may raise anything
                 answers.put(exc)
 
         def start(address: Address) -> None:
