@@ -13,7 +13,7 @@ from collections.abc import Callable
 from typing import Any
 
 from discovery.clock import uptime
-from discovery.errors import BadTime, LoanLost, RequestCanceled, ServiceNotFound, ServiceOnLoan
+from discovery.errors import BadTime, DiscoveryError, LoanLost, RequestCanceled, ServiceNotFound, ServiceOnLoan
 from discovery.remote.address import Address
 from discovery.remote.answers import Stream
 from discovery.remote.client import RemoteStream
@@ -91,8 +91,7 @@ class LoanQueue:
         with self._lock:
             service = self._services.pop(name)
             for borrower in [*service.waiting, *([service.holder] if service.holder else [])]:
-                borrower.over.set()
-                borrower.event.set()
+                borrower.refuse(ServiceNotFound(f"{name} is offered no longer"))
             if service.holder is not None and service.holder.alone is not None:
                 self._server.take_back(service.holder.alone, service.address)
 
@@ -103,19 +102,26 @@ class LoanQueue:
 
     def _next(self, service: Lendable) -> None:
         """Give a service that is free to the borrower who has waited longest. The lock is held."""
-        if service.holder is None and service.waiting and self._services.get(service.service) is service:
-            service.holder = borrower = service.waiting.popleft()
+        while service.holder is None and service.waiting and self._services.get(service.service) is service:
+            borrower = service.waiting.popleft()
+            name = f"loan of {service.service}"
+            try:  # first, so that no loan is without it; it goes on once we release the lock
+                threading.Thread(target=self._expire, args=(borrower,), name=name, daemon=True).start()
+            except RuntimeError as exc:
+                borrower.refuse(DiscoveryError(f"{service.service} cannot be lent now: {exc}"))
+                continue
+            service.holder = borrower
             on_loan = ServiceOnLoan(f"{service.service} is on loan")
             borrower.alone = self._server.lend_alone(service.target, service.address, on_loan)
             borrower.given = str(borrower.alone)
             borrower.until = uptime() + borrower.ttl
             service.revision = service.announce(True)
             borrower.event.set()
-            name = f"loan of {service.service}"
-            threading.Thread(target=self._expire, args=(borrower,), name=name, daemon=True).start()
 
     def _expire(self, borrower: Borrower) -> None:
         """End a loan that is not renewed in time."""
+        with self._lock:  # it begins before this is released
+            pass
         while (left := borrower.until - uptime()) > 0:
             if borrower.over.wait(left):
                 return
@@ -150,6 +156,7 @@ class Borrower(Stream):
     def __init__(self, queue: LoanQueue, service: Lendable, ttl: float, timeout: float) -> None:
         self.service, self.ttl, self._queue, self._timeout = service, ttl, queue, timeout
         self.event, self.over = threading.Event(), threading.Event()  # something happened; the loan is over
+        self.error: DiscoveryError | None = None
         self.alone: Address | None = None
         self.given, self.until = "", 0.0
         self._told = False
@@ -162,13 +169,19 @@ class Borrower(Stream):
         self._queue._join(self)
         self.event.wait(min(self._timeout, threading.TIMEOUT_MAX))
         if self.over.is_set():
-            raise ServiceNotFound(f"{self.service.service} is offered no longer")
+            raise self.error or ServiceNotFound(f"{self.service.service} is offered no longer")
         with self._queue._lock:
             if self.service.holder is not self:
                 self._queue._end(self)
                 raise ServiceOnLoan(f"{self.service.service} is on loan")
             self._told = True
             return [self.given, self.service.revision]
+
+    def refuse(self, error: DiscoveryError) -> None:
+        """End it with this error, if it has not begun."""
+        self.error = error
+        self.over.set()
+        self.event.set()
 
     def cancel(self) -> None:
         """End it, since the borrower has gone."""
@@ -200,7 +213,11 @@ class Loan:
         self.address = str(address_of(target)) if isinstance(target, Proxy) else target
         self._until = asked + 0.99 * self.ttl
         self._thread = threading.Thread(target=self._keep, name="loan", daemon=True)
-        self._thread.start()
+        try:
+            self._thread.start()
+        except BaseException:  # out of threads
+            self._stream.drop()  # which ends the loan
+            raise
         return target
 
     def __exit__(self, kind: object, *exc: object) -> None:

@@ -188,10 +188,10 @@ class Offering:
             if self._closed.is_set():
                 raise DiscoveryError("the registry was closed")
             if self._expiring is None:
-                self._expiring = TupleSpace()
-                events = self._expiring.notify("delete", (str, str))
-                name = "registry expiry"
+                expiring = TupleSpace()
+                events, name = expiring.notify("delete", (str, str)), "registry expiry"
                 threading.Thread(target=self._end_the_expired, args=(events,), name=name, daemon=True).start()
+                self._expiring = expiring
         self._expiring.write((mine.service.service, mine.name), expires)  # which may ask a renewer
 
     def _end_the_expired(self, events: EventStream) -> None:

@@ -20,6 +20,7 @@ log = logging.getLogger("discovery")
 class RequestOwner(Protocol):
     """What requests and streams need of their space."""
 
+    def _wait(self, answered: threading.Event, seconds: float | None) -> bool: ...
     def _confirm(self, request: Request) -> None: ...
     def _cancel(self, request: Request) -> bool: ...
     def _call_back(self, request: Request, callback: Callable[[Request], object]) -> bool: ...
@@ -52,7 +53,7 @@ class Request(Waiter):
 
         The request goes on waiting if there is none.
         """
-        return self.answered is None or self.answered.wait(seconds)
+        return self.answered is None or self._space._wait(self.answered, seconds)
 
     def result(self) -> Any:
         """Wait for the tuple and return it. Raises `RequestExpired`, `RequestCanceled` or `BadTemplate`."""

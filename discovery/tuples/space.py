@@ -14,6 +14,7 @@ from typing import Any
 
 from discovery.clock import uptime
 from discovery.errors import BadTemplate
+from discovery.tuples.askers import Askers
 from discovery.tuples.entry import Entry, Expiry, answer, first_answer, seconds_or_forever
 from discovery.tuples.requests import EventStream, Request
 from discovery.tuples.state import Item, SpaceState, TupleEventKind
@@ -21,6 +22,7 @@ from discovery.tuples.template import Fields, Template, freeze
 
 log = logging.getLogger("discovery")
 _IDLE = 10.0  # seconds for which the background thread waits for something to do before it ends
+_AGAIN = 1.0  # seconds after which a thread that could not be started is tried again
 
 
 class TupleSpace:
@@ -45,6 +47,8 @@ class TupleSpace:
         self._wake = threading.Condition(self._lock)
         self._sweeper: threading.Thread | None = None
         self._sweeper_wakes = inf  # when it looks again; -inf while it is looking
+        self._sweeper_missing = False  # it was needed and could not be started
+        self._askers = Askers(self._ask)
 
     def write(self, fields: Fields, expires: Expiry = None) -> Entry:
         """Add a tuple, for so many seconds, or for ever (None), or for as long as a renewer says.
@@ -175,6 +179,15 @@ class TupleSpace:
                 request.answered = threading.Event()
         return request
 
+    def _wait(self, answered: threading.Event, seconds: float | None) -> bool:
+        """Wait for an answer. While there is no background thread, see to what is due from time to time."""
+        left = inf if seconds is None else seconds
+        while self._sweeper_missing and left > 0 and not answered.wait(min(_AGAIN, left)):
+            left -= _AGAIN
+            with self._locked:
+                pass
+        return answered.wait(None if left == inf else max(0.0, left))
+
     def _confirm(self, request: Request) -> None:
         with self._locked:
             self._state.confirm(request)
@@ -224,8 +237,14 @@ class TupleSpace:
         if self._background and self._state.next_look < self._sweeper_wakes and not self._state.closed:
             if self._sweeper is None:
                 sweeper = threading.Thread(target=self._keep, name="tuplespace", daemon=True)
-                sweeper.start()
-                self._sweeper = sweeper
+                try:
+                    sweeper.start()
+                except RuntimeError as exc:
+                    if not self._sweeper_missing:
+                        log.warning("%r expires nothing by itself, and tries again with its next use: %s", self, exc)
+                    self._sweeper_missing = True
+                    return
+                self._sweeper, self._sweeper_missing = sweeper, False
             self._sweeper_wakes = -inf
             self._wake.notify()
 
@@ -234,15 +253,15 @@ class TupleSpace:
         while True:
             with self._locked:
                 due, self._state.to_ask = self._state.to_ask, []
-            for item in due:  # a thread each: one renewer that hangs must not make the others late
-                threading.Thread(target=self._ask, args=(item,), name="tuplespace-renewer", daemon=True).start()
+            stuck = not self._askers.add(due)
             with self._lock:
                 wakes = self._state.next_look
                 if wakes == -inf:
                     continue
                 self._sweeper_wakes = wakes
-                told = self._state.closed or self._wake.wait(_IDLE if wakes == inf else max(0.0, wakes - self.now()))
-                if self._state.closed or (wakes == inf and not told):
+                pause = _IDLE if wakes == inf else max(0.0, wakes - self.now())
+                told = self._state.closed or self._wake.wait(min(pause, _AGAIN) if stuck else pause)
+                if self._state.closed or (wakes == inf and not told and not stuck):
                     self._sweeper, self._sweeper_wakes = None, inf
                     return
                 self._sweeper_wakes = -inf

@@ -7,17 +7,30 @@ from collections.abc import Iterator
 
 import pytest
 
-from discovery import Registry, RingServer
-from discovery.errors import LoanLost
+from discovery import Registry, RingServer, TupleSpace
+from discovery.errors import DiscoveryError, LoanLost, RequestExpired
 from discovery.registry.loan import Loan
 from discovery.remote import Server
 from discovery.remote.client import Client
 from discovery.rings import Registration, RingFinger
 from discovery.rings.server import OBJECT_ID
+from discovery.tuples import SimpleRenewer
+from discovery.tuples.askers import MOST
 from tests.processes import free_port
 from tests.waiting import DEADLINE, until
 
 LOOPBACK = ["127.0.0.1"]
+MORE_THAN_THERE_IS = 1 << 46
+
+
+@contextlib.contextmanager
+def out_of_threads() -> Iterator[None]:
+    """Let every thread that is started within the block fail, as at a limit on processes or on memory."""
+    size = threading.stack_size(MORE_THAN_THERE_IS)
+    try:
+        yield
+    finally:
+        threading.stack_size(size)
 
 
 class HostileRing:
@@ -115,3 +128,70 @@ def test_a_hostile_owner_does_not_spoil_the_end_of_the_block() -> None:
 
     with Loan("thing", 60.0, lambda: ("http://x", Quiet(threading.Event()), 1e12, give_back)):  # type: ignore[arg-type,return-value]
         pass
+
+
+class Hanging:
+    """A renewer that answers the first time, and then not before it is told to."""
+
+    def __init__(self) -> None:
+        self.released = threading.Event()
+        self.asked: list[object] = []
+
+    def renew(self, stored: tuple[object, ...]) -> float:
+        self.asked.append(stored)
+        if self.asked.count(stored) == 2:
+            self.released.wait()
+        return 0.2 if self.asked.count(stored) == 1 else 60.0
+
+
+def renewing_threads() -> int:
+    return sum(thread.name == "tuplespace-renewer" for thread in threading.enumerate())
+
+
+def test_renewers_that_hang_take_a_bounded_number_of_threads() -> None:
+    """Of 450 that hang a few dozen are asked; once they answer all others are, and every tuple is there."""
+    with TupleSpace() as space:
+        hanging = Hanging()
+        for number in range(450):
+            space.write(("hanging", number), hanging)
+        try:
+            until(lambda: len(hanging.asked) == 450 + MOST)
+            assert renewing_threads() <= MOST
+        finally:
+            hanging.released.set()
+        until(lambda: len(space.read_all(("hanging", None))) == 450)
+
+
+def test_a_space_survives_that_nobody_can_be_asked() -> None:
+    """A renewer that no thread could ask in time is asked as soon as one starts, and its tuple is seen again."""
+    with TupleSpace() as space:
+        entry = space.write(("kept",), SimpleRenewer(0.2))
+        with out_of_threads():
+            until(lambda: not entry.alive)
+        until(lambda: entry.alive)
+
+
+def test_a_space_does_without_its_thread_for_a_while() -> None:
+    """It cannot be started: requests still expire in time, and tuples do by themselves as soon as it can."""
+    with TupleSpace() as space:
+        events = space.notify("delete", ("short",))
+        with out_of_threads():
+            space.write(("short",), 0.1)
+            with pytest.raises(RequestExpired):
+                space.read(("nothing",), 0.3)
+            assert events.get(0).kind == "delete", "the one who waited saw to it"
+            space.write(("short",), 0.1)
+        assert len(space) <= 1
+        assert events.get(DEADLINE).kind == "delete"
+
+
+def test_what_cannot_be_watched_over_is_not_lent() -> None:
+    """A loan whose thread cannot be started is refused with an error, and the service can be borrowed afterwards."""
+    with Registry(interfaces=LOOPBACK) as registry:
+        url = registry.register("Thing", object(), shared=True)
+        with registry.borrow(url):  # so that all connections are there
+            pass
+        with out_of_threads(), pytest.raises(DiscoveryError, match="cannot be lent now"), registry.borrow(url):
+            pass
+        with registry.borrow(url):
+            pass
