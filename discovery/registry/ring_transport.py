@@ -210,7 +210,7 @@ class _Listener:
     def _enter(self, ring: RemoteSpace) -> None:
         events = ring.notify(None, TEMPLATE)  # first, so as to miss nothing
         try:
-            for found in ring.read_all(TEMPLATE):
+            for found in ring.read_all(TEMPLATE, skip=True):
                 self._here(*_offered(found))
         except BaseException:
             events.drop()
@@ -243,7 +243,7 @@ class _Listener:
 
     def _look(self, ring: RemoteSpace, name: str) -> None:
         """Believe what the ring has: a tuple that was deleted may have been one of two."""
-        left = ring.read_all((KIND, name, dict))
+        left = ring.read_all((KIND, name, dict), skip=True)
         if left:
             self._here(*_offered(left[-1]))
         else:

@@ -112,17 +112,30 @@ class Session:
         try:
             self._connection.send(Kind.STREAM)
             kind = Kind.BATCH
+            pieces: list[list[Any]] = []  # of a batch that is too long for one message
             while kind is Kind.BATCH:
                 self._connection.receive()  # the protocol allows nothing but a request for the next batch
                 try:
                     with self._watching(self._connection, stream.cancel):
-                        batch = stream.next_batch()
-                    kind, body = Kind.RESULT if batch is None else Kind.BATCH, self._encode(batch)
+                        batch = pieces.pop() if pieces else stream.next_batch()
+                    kind, body = Kind.RESULT if batch is None else Kind.BATCH, self._encode_first(batch, pieces)
                 except Exception as exc:  # noqa: BLE001 - it is the caller's
                     kind, body = Kind.ERROR, self._encode_error(exc)
                 self._connection.send(kind, body)
         finally:
             stream.cancel()
+
+    def _encode_first(self, batch: list[Any] | None, pieces: list[list[Any]]) -> bytes:
+        """Encode as much of a batch as fits into a message, and put the rest before the other `pieces`."""
+        while True:
+            try:
+                return self._encode(batch)
+            except CannotTravel:
+                if batch is None or len(batch) < 2:
+                    raise
+                half = len(batch) // 2
+                pieces.append(batch[half:])
+                batch = batch[:half]
 
     def _encode(self, value: Any) -> bytes:
         body, limit = self._codec.dumps(value), self._connection.protocol.limit

@@ -9,7 +9,7 @@ from discovery.remote.client import Client
 from discovery.remote.protocol import MAX_MESSAGE
 from discovery.remote.security import TLS, Access
 from discovery.remote.server import Server
-from discovery.rings.space import Board
+from discovery.rings.board import Board
 from discovery.tuples.space import TupleSpace
 
 __all__ = ["PORT", "RingServer"]

@@ -1,28 +1,25 @@
-"""A tuple space in another process: what its server shows of it (`Board`), and the same calls as if it were here."""
+"""A tuple space in another process, with the same calls as if it were here."""
 
-import secrets
-import threading
 from collections.abc import Callable, Iterable, Iterator
 from types import TracebackType
 from typing import Any
 
 from discovery.errors import BadMessage, CannotTravel, ConnectionLost, RequestCanceled, RequestExpired
 from discovery.remote.address import Address
-from discovery.remote.answers import Pending, Stream
 from discovery.remote.client import Call, Client, RemoteStream
 from discovery.remote.objects import by_reference
-from discovery.tuples.entry import Entry, Expiry, answer
-from discovery.tuples.requests import EventStream, Request, TupleEvent, TupleEventKind
-from discovery.tuples.space import TupleSpace
+from discovery.rings.board import plain
+from discovery.tuples.entry import Expiry, answer
+from discovery.tuples.requests import TupleEvent, TupleEventKind
 from discovery.tuples.template import Fields, Stored, Template, freeze
 
-__all__ = ["Board", "RemoteEntry", "RemoteEvents", "RemoteRequest", "RemoteSpace"]
+__all__ = ["RemoteEntry", "RemoteEvents", "RemoteRequest", "RemoteSpace"]
 
 PATIENCE = 15.0
 """Seconds beyond its own timeout that a request may take, before its server is given up."""
 
-MOST_EVENTS = 10_000
-"""Events that wait for one listener, at most, whatever it asks for."""
+FIRST_PAGE, LONGEST_PAGE = 1000, 16_000
+"""Tuples that `read_all` asks for in one message: more and more of them, and fewer where they do not fit."""
 
 
 class RemoteSpace:
@@ -44,11 +41,11 @@ class RemoteSpace:
     def write(self, fields: Fields, expires: Expiry = None) -> "RemoteEntry":
         """Write a tuple, as `TupleSpace.write`. A renewer stays here, and the ring asks it over the network."""
         renewer = self._lent(expires)
-        return RemoteEntry(self, self._call("write", _plain(freeze(fields)), renewer), fields)
+        return RemoteEntry(self, self._call("write", plain(freeze(fields)), renewer), fields)
 
     def write_all(self, tuples: Iterable[Fields], expires: float | None = None) -> "list[RemoteEntry]":
         """Write many tuples in one message, in their order. Write none of them if one is no tuple."""
-        many = [_plain(freeze(fields)) for fields in tuples]
+        many = [plain(freeze(fields)) for fields in tuples]
         numbers = self._call("write_all", many, expires)
         return [RemoteEntry(self, number, fields) for number, fields in zip(numbers, many, strict=True)]
 
@@ -70,11 +67,35 @@ class RemoteSpace:
             port(taken)
             return taken
 
-    def read_all(self, template: Fields) -> list[Any]:
-        """Return all tuples that match, oldest first. Raise `CannotTravel` if they do not fit into one message."""
-        found = self._call("read_all", _sendable(template))
-        if not isinstance(found, list):
-            raise BadMessage(f"no list of tuples: {found!r:.100}")
+    def read_all(self, template: Fields, limit: int | None = None, *, skip: bool = False) -> list[Any]:
+        """Return all tuples that match, oldest first; with a `limit` at most so many.
+
+        What does not fit into one message comes in several. What changes meanwhile may or may not be among it.
+
+        Args:
+            limit: How many, at most; None: all.
+            skip: Leave out a tuple that cannot be sent, or does not fit into a message, instead of raising.
+
+        Raises:
+            CannotTravel: A tuple cannot be sent.
+        """
+        pattern = _sendable(template)
+        found: list[Any] = []
+        after, size = -1, FIRST_PAGE
+        while limit is None or len(found) < limit:
+            wanted = size if limit is None else min(size, limit - len(found))
+            try:
+                page = self._call("read_all", pattern, after, wanted)
+            except CannotTravel:
+                if wanted <= 1 and not skip:
+                    raise
+                size = max(1, wanted // 8) if wanted > 1 else 0  # a page of 0 passes over one tuple
+                continue
+            tuples, following = _page(page, after)
+            found += tuples
+            if following is None:
+                break
+            after, size = following, min(2 * size or 1, LONGEST_PAGE)
         return found
 
     def notify(
@@ -242,97 +263,6 @@ class RemoteEvents:
         self._stream.drop()
 
 
-class Board:
-    """What a server shows of a tuple space: nothing but these methods."""
-
-    def __init__(self, space: TupleSpace, identity: str) -> None:
-        self._space, self._identity = space, identity
-        self._first = secrets.randbits(48)  # what a writer kept of an earlier server on this port means nothing here
-        self._entries: dict[int, Entry] = {}
-        self._lock = threading.Lock()
-
-    def identity(self) -> str:
-        """Return which ring this is. It is the same by whatever address the ring was found."""
-        return self._identity
-
-    def write(self, fields: Fields, expires: Any) -> int:
-        """Write a tuple. Return the number under which `entry` knows it."""
-        entry = self._space.write(fields, expires)
-        number = self._first + entry.number
-        with self._lock:
-            self._entries[number] = entry
-            if len(self._entries) > 2 * len(self._space) + 64:  # most of them are gone
-                self._entries = {number: old for number, old in self._entries.items() if old.alive}
-        return number
-
-    def write_all(self, tuples: list[Fields], expires: float | None) -> list[int]:
-        """Write all of them, or none."""
-        checked = [freeze(fields) for fields in tuples]
-        return [self.write(fields, expires) for fields in checked]
-
-    def reading(self, template: Fields, timeout: float | None) -> "_Waiting":
-        return _Waiting(self._space.reading(template, timeout))
-
-    def taking(self, template: Fields, timeout: float | None) -> "_Waiting":
-        return _Waiting(self._space.taking(template, timeout))
-
-    def read_all(self, template: Fields) -> list[Stored]:
-        return [_plain(stored) for stored in self._space.read_all(template)]
-
-    def notify(self, kind: TupleEventKind | None, template: Fields, expires: float | None, limit: int) -> "_Listening":
-        return _Listening(self._space.notify(kind, template, expires, limit=min(limit, MOST_EVENTS)))
-
-    def entry(self, number: int, what: str, expires: Any) -> bool:
-        """Return whether an entry is alive, or what renewing or cancelling it did; False for one that is long gone."""
-        if what not in ("alive", "renew", "cancel"):
-            raise ValueError(f"expected alive, renew or cancel, got {what!r}")
-        entry = self._entries.get(number)
-        if entry is None:
-            return False
-        return {"alive": lambda: entry.alive, "renew": lambda: entry.renew(expires), "cancel": entry.cancel}[what]()
-
-
-class _Waiting(Pending):
-    """A request to the space from a client that may die meanwhile."""
-
-    def __init__(self, request: Request) -> None:
-        self._request = request
-        self.held, self.ready = request.takes, request.state != "waiting"
-
-    def wait(self) -> Any:
-        return _plain(self._request.result())
-
-    def cancel(self) -> None:
-        self._request.cancel()
-
-    def confirm(self) -> None:
-        self._request.confirm()
-
-    def put_back(self) -> None:
-        self._request.cancel()
-
-
-class _Listening(Stream):
-    """A stream of the space that a client fetches."""
-
-    def __init__(self, stream: EventStream) -> None:
-        self._stream = stream
-
-    def next_batch(self) -> list[Any] | None:
-        try:
-            batch = [self._stream.get()]
-            while batch[-1].kind != "close":
-                batch.append(self._stream.get(0))
-        except RequestExpired:
-            pass  # that is all for now
-        except RequestCanceled:
-            return None
-        return [[event.kind, event.tuple and _plain(event.tuple), event.missed] for event in batch]
-
-    def cancel(self) -> None:
-        self._stream.cancel()
-
-
 @by_reference
 class _Lent:
     """A renewer that is lent to the server for as long as it wants to be asked again."""
@@ -347,9 +277,13 @@ class _Lent:
         return seconds
 
 
-def _plain(stored: Stored) -> Stored:
-    """Return a named tuple as a tuple, since the other side does not know its class."""
-    return tuple(stored) if isinstance(stored, tuple) else stored
+def _page(answer: Any, after: int) -> tuple[list[Any], int | None]:
+    """Return the tuples of a page, and where the next one begins. Raise `BadMessage` for what is no page."""
+    if isinstance(answer, list) and len(answer) == 2 and isinstance(answer[0], list):
+        tuples, following = answer
+        if following is None or (type(following) is int and following > after):
+            return tuples, following
+    raise BadMessage(f"no page of tuples: {answer!r:.100}")
 
 
 def _sendable(template: Fields) -> Stored:
@@ -358,4 +292,4 @@ def _sendable(template: Fields) -> Stored:
     for wanted in pattern.values() if isinstance(pattern, dict) else pattern:
         if callable(getattr(type(wanted), "matches", None)):
             raise CannotTravel(f"{wanted!r} cannot be sent: a pattern of one's own only matches where it is")
-    return _plain(pattern)
+    return plain(pattern)

@@ -18,7 +18,7 @@ from discovery.tuples.askers import Askers
 from discovery.tuples.entry import Entry, Expiry, answer, first_answer, seconds_or_forever
 from discovery.tuples.requests import EventStream, Request
 from discovery.tuples.state import Item, SpaceState, TupleEventKind
-from discovery.tuples.template import Fields, Template, freeze
+from discovery.tuples.template import Fields, Template, freeze, thaw
 
 log = logging.getLogger("discovery")
 _IDLE = 10.0  # seconds for which the background thread waits for something to do before it ends
@@ -92,11 +92,23 @@ class TupleSpace:
             port(taken)
             return taken
 
-    def read_all(self, template: Fields) -> list[Any]:
-        """Return every tuple that matches now, oldest first."""
+    def read_all(self, template: Fields, limit: int | None = None) -> list[Any]:
+        """Return every tuple that matches now, oldest first; with a `limit` at most so many."""
+        return self.read_page(template, -1, limit)[0]
+
+    def read_page(self, template: Fields, after: int, limit: int | None) -> tuple[list[Any], int | None]:
+        """Return at most `limit` of the tuples that match, oldest first, and what to give as `after` to read on.
+
+        `after` is -1 at first. The second result is None when there is nothing more.
+        """
         wanted = Template(template)
+        if limit is not None and limit < 0:
+            raise ValueError(f"expected a limit of 0 or more, or None, got {limit!r}")
         with self._locked as now:
-            return self._state.find_all(wanted, now)
+            items = self._state.find_all(wanted, now, after, None if limit is None else limit + 1)
+        more = limit is not None and len(items) > limit
+        page = items[:limit]
+        return [thaw(item.stored) for item in page], (page[-1].number if page else after) if more else None
 
     def notify(
         self, kind: TupleEventKind | None, template: Fields, expires: float | None = None, *, limit: int = 1000

@@ -17,7 +17,7 @@ empties:
 from __future__ import annotations
 
 from collections.abc import Iterable
-from itertools import count
+from itertools import count, islice
 from math import inf
 from typing import Any, Generic, Literal, NamedTuple, TypeVar
 
@@ -156,9 +156,9 @@ class SpaceState(Generic[W, L]):
             return True
         return False
 
-    def find_all(self, template: Template, now: float) -> list[Stored]:
-        """Return copies of all tuples that match, oldest first."""
-        return [thaw(item.stored) for item in self._visible(template, now)]
+    def find_all(self, template: Template, now: float, after: int = -1, limit: int | None = None) -> list[Item]:
+        """Return what matches and has a higher number than `after`, oldest first, and at most `limit` of it."""
+        return list(islice(self._visible(template, now, after), limit))
 
     def ask(self, waiter: W, seconds: float, now: float) -> None:
         """Answer a read or a take from what is there; otherwise let it wait for so many seconds.
@@ -223,11 +223,11 @@ class SpaceState(Generic[W, L]):
         if self.closed:
             raise RequestCanceled("the tuple space was closed")
 
-    def _visible(self, template: Template, now: float) -> Iterable[Item]:
+    def _visible(self, template: Template, now: float, after: int = -1) -> Iterable[Item]:
         return (
             item
             for item in self.items.candidates(template)
-            if not item.held and item.expires > now and template.fits(item.stored)
+            if item.number > after and not item.held and item.expires > now and template.fits(item.stored)
         )
 
     def _offer(self, item: Item, now: float) -> None:

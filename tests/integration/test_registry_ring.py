@@ -14,8 +14,8 @@ from discovery.registry import offer, ring_transport
 from discovery.registry.ring_transport import RingTransport
 from discovery.registry.transport import Properties
 from discovery.rings import RemoteSpace
+from discovery.rings.board import Board
 from discovery.rings.finder import Stop
-from discovery.rings.space import Board
 from tests.waiting import DEADLINE, SOON, until
 
 LOOPBACK = ["127.0.0.1"]
@@ -208,7 +208,10 @@ def test_closing_does_not_wait_for_the_ring_to_answer(app: str, monkeypatch: pyt
             starting.result(DEADLINE)
 
 
-@pytest.mark.parametrize("answer", [5, [5], [()], [("service", 7, {})], [("service", "x", None)]])
+@pytest.mark.parametrize(
+    "answer",
+    [5, [5, None], [[5], None], [[()], None], [[("service", 7, {})], None], [[("service", "x", None)], None], [[], -1]],
+)
 def test_a_ring_that_answers_nonsense_is_looked_for_again(
     server: RingServer, app: str, monkeypatch: pytest.MonkeyPatch, answer: object
 ) -> None:

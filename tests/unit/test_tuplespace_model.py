@@ -14,7 +14,7 @@ from discovery import TupleSpace
 from discovery.errors import RequestCanceled, RequestExpired
 from discovery.tuples import TupleEvent
 from discovery.tuples.state import EventListener, Item, SpaceState, Waiter
-from discovery.tuples.template import Template, freeze
+from discovery.tuples.template import Template, freeze, thaw
 from tests.clock import HandClock
 
 NAMES = ("a",)
@@ -141,7 +141,7 @@ class BareSpace:
         return answer
 
     def read_all(self, template: Any) -> list[Any]:
-        return self.state.find_all(Template(template), self._now())
+        return [thaw(item.stored) for item in self.state.find_all(Template(template), self._now())]
 
     def notify(self, kind: Any, template: Any, seconds: float | None) -> "BareStream":
         stream = BareStream(self, kind, Template(template))
