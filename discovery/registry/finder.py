@@ -14,12 +14,10 @@ from discovery.errors import BadMessage, ConnectionLost, DiscoveryError, NoSuchO
 from discovery.registry.loan import PATIENCE, Borrowed
 from discovery.registry.offer import Offer, remote_address
 from discovery.registry.transport import Transport
-from discovery.registry.view import ServiceView
+from discovery.registry.view import ServiceView, Wanted
 from discovery.remote.address import Address
 from discovery.remote.client import Client
 from discovery.remote.proxy import Proxy
-
-Template = tuple[str | None, str, None, None]
 
 
 class Finder:
@@ -28,14 +26,14 @@ class Finder:
     def __init__(self, view: ServiceView, transport: Transport, client: Client) -> None:
         self.view, self.transport, self.client = view, transport, client
 
-    def find(self, template: Template, wanted: str, timeout: float | None) -> Any:
+    def find(self, wanted: Wanted, asked: str, timeout: float | None) -> Any:
         """Return a proxy, or the text of a `url=` service; see `Registry.lookup`."""
         try:
-            service = self.view.pick(template, timeout)
+            url = self.view.pick(wanted, timeout).url
         except RequestExpired:
-            raise self.view.missing(template, wanted, self.transport.where) from None
-        address = remote_address(service.url)
-        return service.url if address is None else ServiceProxy(self, template, address)
+            raise self.view.missing(wanted, asked, self.transport.where) from None
+        address = remote_address(url)
+        return url if address is None else ServiceProxy(self, wanted, address)
 
     def call(self, proxy: ServiceProxy, method: str, args: Any, kwargs: Any) -> Any:
         """Call a method, and go on to other providers while it is certain that nobody has executed the call."""
@@ -56,7 +54,7 @@ class Finder:
                 error = exc
             tried.add(address)
             try:
-                following = remote_address(self.view.pick(proxy._template, 0).url)
+                following = remote_address(self.view.pick(proxy._wanted, 0).url)
             except RequestExpired:
                 raise error from None
             if following is None or following in tried:
@@ -73,38 +71,38 @@ class Finder:
         self._suspect(there)
 
     def _suspect(self, suspect: Callable[[Offer], bool]) -> None:
-        for known in self.view.offers((None,) * 4):
+        for known in self.view.offers():
             if suspect(known):
                 self.view.drop(known.name)
                 self.transport.suspect(known.name)
 
-    def borrow(self, template: Template, wanted: str, ttl: float, timeout: float | None) -> Borrowed:
+    def borrow(self, wanted: Wanted, asked: str, ttl: float, timeout: float | None) -> Borrowed:
         """Borrow from the first provider that has one to lend; see `Registry.borrow`."""
         end = inf if timeout is None else uptime() + timeout
-        offers = self._lenders(template)
+        offers = self._lenders(wanted)
         if not offers:
             with contextlib.suppress(RequestExpired):
-                self.view.pick(template, 1.0)
-            offers = self._lenders(template)
-        error: DiscoveryError = self.view.missing(template, wanted, self.transport.where)
+                self.view.pick(wanted, 1.0)
+            offers = self._lenders(wanted)
+        error: DiscoveryError | None = None
         while offers:
             known = offers.pop(0)
             wait = 0.0 if offers else max(0.0, end - uptime())
             try:
-                return self._ask(known, template, ttl, None if wait == inf else wait)
+                return self._ask(known, ttl, None if wait == inf else wait)
             except (ConnectionLost, ServiceNotFound) as exc:  # a loan that may have begun ends with the connection
                 error = exc
                 if isinstance(exc, ConnectionLost):
                     self._suspect(lambda other, name=known.name: other.name == name)  # type: ignore[misc]
-        raise error
+        raise error or self.view.missing(wanted, asked, self.transport.where)
 
-    def _lenders(self, template: Template) -> list[Offer]:
+    def _lenders(self, wanted: Wanted) -> list[Offer]:
         """Return the offers of what can be borrowed, those that are not on loan first."""
-        offers = [known for known in self.view.offers(template) if remote_address(known.lender)]
+        offers = [known for known in self.view.providers(wanted) if remote_address(known.lender)]
         random.shuffle(offers)
         return sorted(offers, key=lambda known: known.on_loan)
 
-    def _ask(self, known: Offer, template: Template, ttl: float, timeout: float | None) -> Borrowed:
+    def _ask(self, known: Offer, ttl: float, timeout: float | None) -> Borrowed:
         lender, asked = remote_address(known.lender), uptime()
         assert lender is not None
         patience = None if timeout is None else timeout + PATIENCE
@@ -143,11 +141,11 @@ class ServiceProxy(Proxy):
     name is called instead. Otherwise `ConnectionLost` says that the call may have been executed.
     """
 
-    __slots__ = ("_finder", "_template")
+    __slots__ = ("_finder", "_wanted")
 
-    def __init__(self, finder: Finder, template: Template, address: Address) -> None:
+    def __init__(self, finder: Finder, wanted: Wanted, address: Address) -> None:
         super().__init__(finder.client, address)
-        self._finder, self._template = finder, template
+        self._finder, self._wanted = finder, wanted
 
     def __getattr__(self, name: str) -> Callable[..., Any]:
         if name.startswith("_"):

@@ -120,7 +120,7 @@ class Offering:
 
     def _refuse_if_taken(self, where: ServiceURL, mine: str) -> None:
         """Refuse a name that somebody else offers. Of two who came at the same moment the smaller announcement wins."""
-        for other in self._view.offers((*where, None, None)):
+        for other in self._view.providers(where):
             if other.name != mine and (not mine or other.name < mine):
                 raise ServiceTaken(f"{where} is offered already, at {other.service.url}; shared=True joins it")
 

@@ -182,12 +182,11 @@ class Registry:
             ServiceNotFound: nobody offers it. `ServiceOnLoan` if somebody has borrowed it.
             BadURL: it is not of the form `distributed://app/Service`.
         """
-        app, service = ServiceURL.parse(url)
-        return self.start()._finder.find((app, service, None, None), url, timeout)
+        return self.start()._finder.find(ServiceURL.parse(url), url, timeout)
 
     def find(self, name: str, timeout: float | None = 1.0) -> Any:
         """Return a service of that name of any app, as `lookup` does; each provider in turn."""
-        return self.start()._finder.find((None, _checked(name), None, None), name, timeout)
+        return self.start()._finder.find((None, _checked(name)), name, timeout)
 
     def services(self, template: Fields = (None, None, None, None)) -> list[Service]:
         """Return what is known now: `(app, service, url, description)`, in alphabetical order, those on loan too.
@@ -223,9 +222,8 @@ class Registry:
             ServiceNotFound: on entering, if nobody offers it.
             LoanLost: at the end of the block, if the loan had ended before.
         """
-        app, service = ServiceURL.parse(url) if "://" in url else (None, _checked(url))
-        template = (app, service, None, None)
-        return Loan(url, ttl, lambda: self.start()._finder.borrow(template, url, ttl, timeout))
+        wanted = ServiceURL.parse(url) if "://" in url else (None, _checked(url))
+        return Loan(url, ttl, lambda: self.start()._finder.borrow(wanted, url, ttl, timeout))
 
     def serve_forever(self) -> None:
         """Block until SIGTERM, SIGINT or `close`, then close. For the main thread, which handles both meanwhile."""

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import difflib
+import heapq
 import logging
+import random
 import threading
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Iterable
 from itertools import count
 from typing import Literal, NamedTuple
 
-from discovery.errors import BadTemplate, ServiceNotFound, ServiceOnLoan
+from discovery.errors import BadTemplate, RequestCanceled, RequestExpired, ServiceNotFound, ServiceOnLoan
 from discovery.registry.offer import Offer, Service
-from discovery.tuples.entry import Entry
-from discovery.tuples.space import TupleSpace
+from discovery.tuples.entry import seconds_or_forever
 from discovery.tuples.stream import BoundedStream
 from discovery.tuples.template import Fields, Template
 
@@ -20,6 +22,11 @@ log = logging.getLogger("discovery")
 PENDING = 10_000
 """How many changes wait for a slow watcher, at most. Then the oldest are dropped."""
 
+SIMILAR = 50
+"""Names that are compared with one that was not found, at most: those that have the most pairs of letters in common."""
+
+Wanted = tuple[str | None, str]
+"""What a lookup is for: an app, None for any, and the name of a service."""
 ChangeKind = Literal["added", "changed", "removed"]
 
 
@@ -61,99 +68,176 @@ class Watch(BoundedStream[ServiceChange]):
         return f"<Watch of {self._template.pattern!r}, {'closed' if self.closed else 'open'}>"
 
 
-class ServiceView:
-    """All offers that were heard, and a tuple space of those that are free now. For any thread."""
+class _Providers:
+    """Offers by app and name, and by name alone. Whoever reads it needs no lock: the tuples in it never change."""
 
     def __init__(self) -> None:
-        self.free = TupleSpace()
-        self._offers: dict[str, tuple[Offer, Entry | None]] = {}
+        self._found: dict[Wanted, tuple[Offer, ...]] = {}
+
+    def get(self, wanted: Wanted) -> tuple[Offer, ...]:
+        return self._found.get(wanted, ())
+
+    def replace(self, old: Offer | None, new: Offer | None) -> None:
+        """Put an offer in the place of another one. The lock of the view is held."""
+        for offer in filter(None, (old, new)):
+            for wanted in ((offer.service.app, offer.service.service), (None, offer.service.service)):
+                kept = tuple(other for other in self.get(wanted) if other is not old)
+                if offer is new:
+                    kept += (offer,)
+                if kept:
+                    self._found[wanted] = kept
+                else:
+                    self._found.pop(wanted, None)
+
+
+class ServiceView:
+    """All offers that were heard, and those of them that are free now. For any thread; nothing of a user's is called
+    while the lock is held.
+    """
+
+    def __init__(self) -> None:
+        self._offers: dict[str, Offer] = {}
+        self._all, self._free = _Providers(), _Providers()
         self._watches: list[Watch] = []
+        self._news: deque[tuple[list[Watch], ServiceChange]] = deque()  # what watches are yet to be told
+        self._telling = False  # whether a thread does that
         self._closed = False
-        self._picks = count()
+        self._picks = count(random.randrange(1 << 16))  # a process that picks only once must not pick the first, too
         self._lock = threading.Lock()
+        self._freed = threading.Condition(self._lock)
 
     def put(self, offer: Offer) -> None:
         """Take in an offer that was heard, for the first time or again. One older than what is known is ignored."""
         with self._lock:
-            known, entry = self._offers.get(offer.name, (None, None))
+            known = self._offers.get(offer.name)
             if known is not None and (offer.revision < known.revision or offer == known):
                 return
-            if entry is not None:
-                entry.cancel()
-            self._offers[offer.name] = offer, None if offer.on_loan else self.free.write(offer.service)
-            self._tell("changed" if known else "added", offer)
+            self._offers[offer.name] = offer
+            self._note(known, offer)
+            self._news.append((self._watches, ServiceChange("changed" if known else "added", *_state(offer))))
+        self._tell()
 
-    def drop(self, name: str) -> None:
-        """Forget an offer that is there no more."""
+    def drop(self, name: str) -> Offer | None:
+        """Forget an offer that is there no more, and return it."""
         with self._lock:
-            offer, entry = self._offers.pop(name, (None, None))
-            if entry is not None:
-                entry.cancel()
+            offer = self._offers.pop(name, None)
             if offer is not None:
-                self._tell("removed", offer)
+                self._note(offer, None)
+                self._news.append((self._watches, ServiceChange("removed", *_state(offer))))
+        self._tell()
+        return offer
 
-    def pick(self, template: Fields, timeout: float | None) -> Service:
-        """Return a free service that matches, another one each time. Wait for one up to `timeout` seconds.
+    def pick(self, wanted: Wanted, timeout: float | None) -> Service:
+        """Return a free service of that name, another one each time. Wait for one up to `timeout` seconds.
 
         Raises:
             RequestExpired: there was none in time.
+            RequestCanceled: the view was closed meanwhile.
         """
-        found = self.free.read_all(template)
+        found = self._free.get(wanted)
         if not found:
-            service: Service = self.free.read(template, timeout)
-            return service
-        chosen: Service = found[next(self._picks) % len(found) if len(found) > 1 else 0]
-        return chosen
+            seconds = min(seconds_or_forever(timeout), threading.TIMEOUT_MAX)
+            with self._freed:
+                self._freed.wait_for(lambda: self._closed or self._free.get(wanted), seconds)
+                found = self._free.get(wanted)
+            if not found:
+                raise RequestCanceled("the registry was closed") if self._closed else RequestExpired(f"no {wanted}")
+        return found[next(self._picks) % len(found)].service
 
-    def offers(self, template: Fields) -> list[Offer]:
+    def providers(self, wanted: Wanted) -> tuple[Offer, ...]:
+        """Return all offers of that name, those on loan too."""
+        return self._all.get(wanted)
+
+    def offers(self, template: Fields = (None, None, None, None)) -> list[Offer]:
         """Return all offers that match, those on loan too."""
         wanted = Template(template)
         with self._lock:
-            return [offer for offer, _ in self._offers.values() if wanted.matches(offer.service)]
+            offers = list(self._offers.values())
+        return [offer for offer in offers if wanted.matches(offer.service)]
 
     def watch(self, template: Fields) -> Watch:
         """Return the changes from now on, after one `added` for each service that is known. See `Watch`."""
         watch = Watch(template, self._unwatch)
         with self._lock:
-            for offer, _ in self._offers.values():
-                watch.tell(ServiceChange("added", offer.service, offer.on_loan))
+            self._news.extend(([watch], ServiceChange("added", *_state(offer))) for offer in self._offers.values())
             if self._closed:
                 watch.end()
             else:
-                self._watches.append(watch)
+                self._watches = [*self._watches, watch]
+        self._tell()
         return watch
 
     def close(self) -> None:
         """End every watch and every lookup that waits."""
-        self.free.close()
         with self._lock:
             self._closed = True
             watches, self._watches = self._watches, []
+            self._freed.notify_all()
         for watch in watches:
             watch.end()
 
-    def missing(self, template: tuple[str | None, str, None, None], wanted: str, where: str) -> ServiceNotFound:
+    def missing(self, wanted: Wanted, asked: str, where: str) -> ServiceNotFound:
         """Return the error that says why nothing was found."""
-        if self.offers(template):
-            return ServiceOnLoan(f"{wanted} is on loan")
-        known = {f"distributed://{offer.service.app}/{offer.service.service}" for offer in self.offers((None,) * 4)}
-        names = {text.rpartition("/")[2] for text in known} if template[0] is None else known
-        near = difflib.get_close_matches(wanted, sorted(names), 3, 0.6)
-        near = near or difflib.get_close_matches(wanted, sorted(names), 3, 0.4)
+        if self.providers(wanted):
+            return ServiceOnLoan(f"{asked} is on loan")
+        offers = self.offers()
+        known = {(offer.service.app, offer.service.service) for offer in offers}
+        app, service = wanted
+        if app is None:
+            near = _similar(service, {name for _, name in known})
+        else:
+            near = [f"distributed://{text}" for text in _similar(f"{app}/{service}", {"/".join(one) for one in known})]
         hint = f"; did you mean {' or '.join(near)}?" if near else ""
-        return ServiceNotFound(f"no {wanted} among the {len(known)} services that were heard of on {where}{hint}")
+        return ServiceNotFound(f"no {asked} among the {len(known)} services that were heard of on {where}{hint}")
+
+    def _note(self, old: Offer | None, new: Offer | None) -> None:
+        """Note what has taken the place of what. The lock is held."""
+        self._all.replace(old, new)
+        free = new if new is not None and not new.on_loan else None
+        self._free.replace(old, free)
+        if free is not None:
+            self._freed.notify_all()
 
     def _unwatch(self, watch: Watch) -> None:
         with self._lock:
-            if watch in self._watches:
-                self._watches.remove(watch)
+            self._watches = [other for other in self._watches if other is not watch]
 
-    def _tell(self, kind: ChangeKind, offer: Offer) -> None:
-        """Tell every watch. One whose template raises is ended, so that nobody else misses the change."""
-        for watch in list(self._watches):
+    def _tell(self) -> None:
+        """Tell the watches what is new, on one thread at a time, so that each hears it in its order.
+
+        A watch whose template raises is ended, so that nobody else misses the change.
+        """
+        mine = False
+        while True:
+            with self._lock:
+                if (self._telling and not mine) or not self._news:
+                    self._telling = self._telling and not mine
+                    return
+                self._telling = mine = True
+                watches, change = self._news.popleft()
             try:
-                watch.tell(ServiceChange(kind, offer.service, offer.on_loan))
-            except BadTemplate as exc:
-                self._watches.remove(watch)
-                watch.end()
-                log.warning("%r is closed: %s", watch, exc)
+                for watch in watches:
+                    self._tell_one(watch, change)
+            except BaseException:  # Ctrl-C in a user's `matches`
+                with self._lock:
+                    self._telling = False
+                raise
+
+    def _tell_one(self, watch: Watch, change: ServiceChange) -> None:
+        try:
+            if not watch.closed:
+                watch.tell(change)
+        except BadTemplate as exc:
+            log.warning("%r is closed: %s", watch, exc)
+            watch.close()
+
+
+def _state(offer: Offer) -> tuple[Service, bool]:
+    return offer.service, offer.on_loan
+
+
+def _similar(asked: str, names: Iterable[str]) -> list[str]:
+    """Return at most three of the names that one may have meant. Linear in the names, with a small constant."""
+    pairs = {asked[i : i + 2] for i in range(len(asked) - 1)}
+    nearest = heapq.nlargest(SIMILAR, sorted(names), key=lambda name: sum(pair in name for pair in pairs))
+    return difflib.get_close_matches(asked, nearest, 3, 0.6) or difflib.get_close_matches(asked, nearest, 3, 0.4)

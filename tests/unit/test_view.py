@@ -1,11 +1,13 @@
 """What a registry's view knows, and what its watches hear of it."""
 
 import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import pytest
 
-from discovery.errors import RequestCanceled, RequestExpired
+from discovery.errors import RequestCanceled, RequestExpired, ServiceNotFound
 from discovery.registry import view as view_module
 from discovery.registry.offer import Offer, Service
 from discovery.registry.view import ServiceChange, ServiceView, Watch
@@ -128,7 +130,8 @@ def test_an_older_state_of_an_offer_is_ignored(view: ServiceView) -> None:
     view.put(new)
     view.put(replace(new, on_loan=False, revision=2))
     assert view.offers(ANY) == [new]
-    assert view.free.read_all(ANY) == []
+    with pytest.raises(RequestExpired):
+        view.pick(("app", "a"), 0)
 
 
 class Moody:
@@ -153,3 +156,91 @@ def test_a_watch_whose_template_raises_harms_no_other(view: ServiceView, caplog:
     with pytest.raises(RequestCanceled):
         bad.get(0)
     assert len([line for line in caplog.messages if "moody" in line]) == 1
+
+
+class Curious:
+    """A pattern that looks at the view itself."""
+
+    def __init__(self, view: ServiceView) -> None:
+        self.view = view
+
+    def matches(self, value: object) -> bool:
+        self.view.put(offer("found"))
+        return self.view.pick((None, "found"), 0).service == "found" and bool(self.view.offers())
+
+
+def test_a_pattern_may_use_the_view(view: ServiceView) -> None:
+    """No lock is held while a user's `matches` runs: it may look things up, and even cause changes."""
+    watch = view.watch((Curious(view), None, None, None))
+    view.put(offer("a"))
+    assert [watch.get(SOON).service.service for _ in range(2)] == ["a", "found"]
+
+
+def test_changes_by_many_threads_are_heard_in_their_order(view: ServiceView) -> None:
+    """What each watch hears of a service alternates between added and removed."""
+    watch = view.watch(ANY)
+
+    def work(name: str) -> None:
+        for _ in range(200):
+            view.put(offer(name))
+            view.drop(name)
+
+    threads = [threading.Thread(target=work, args=(name,)) for name in "abcd"]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    heard = [watch.get(SOON) for _ in range(1600)]
+    for name in "abcd":
+        assert [change.kind for change in heard if change.service.service == name] == ["added", "removed"] * 200
+
+
+def test_processes_that_pick_once_do_not_all_pick_the_same() -> None:
+    """Each process begins with another of the providers."""
+    picked = set()
+    for _ in range(100):
+        view = ServiceView()
+        for name in "ab":
+            view.put(Offer(name, Service("app", "shared", f"http://{name}", ""), ""))
+        picked.add(view.pick((None, "shared"), 0).url)
+    assert picked == {"http://a", "http://b"}
+
+
+def test_providers_are_picked_in_turn(view: ServiceView) -> None:
+    """Each as often as the others; one that is on loan is passed over, and one that is dropped."""
+    for name in "abcd":
+        view.put(Offer(name, Service("app", "shared", f"http://{name}", ""), "", on_loan=name == "c"))
+    view.drop("d")
+    assert sorted(view.pick(("app", "shared"), 0).url for _ in range(10)) == ["http://a"] * 5 + ["http://b"] * 5
+
+
+def test_ten_thousand_names_make_nothing_slow(view: ServiceView) -> None:
+    """Nobody walks over all of them to find one, and a name that is not found is compared with few."""
+    for number in range(10_000):
+        view.put(offer(f"{number:x}-{hash(str(number)):x}"))
+    view.put(offer("stock"))
+    begun = time.process_time()
+    for _ in range(1000):
+        assert view.providers(("app", "stock")) == (offer("stock"),)
+        assert view.pick((None, "stock"), 0).service == "stock"
+    error = view.missing((None, "stokc"), "stokc", "the network")
+    assert time.process_time() - begun < 0.3
+    assert isinstance(error, ServiceNotFound)
+    assert "did you mean stock?" in str(error)
+
+
+def test_a_lookup_that_waits_gets_what_comes(view: ServiceView) -> None:
+    """What is put, what comes back from a loan, and an error when the view is closed."""
+    lent = offer("a", on_loan=True)
+    view.put(lent)
+    steps = [("b", lambda: view.put(offer("b"))), ("a", lambda: view.put(lent.changed(on_loan=False)))]
+    for name, change in steps:
+        with ThreadPoolExecutor() as threads:
+            waiting = threads.submit(view.pick, ("app", name), None)
+            change()
+            assert waiting.result(SOON).service == name
+    with ThreadPoolExecutor() as threads:
+        waiting = threads.submit(view.pick, ("app", "c"), None)
+        view.close()
+        with pytest.raises(RequestCanceled):
+            waiting.result(SOON)
