@@ -3,28 +3,51 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import random
+import threading
 from collections.abc import Callable
 from dataclasses import replace
 from math import inf
 from typing import Any
 
 from discovery.clock import uptime
-from discovery.errors import BadMessage, ConnectionLost, DiscoveryError, NoSuchObject, RequestExpired, ServiceNotFound
+from discovery.errors import (
+    BadMessage,
+    ConnectionLost,
+    DiscoveryError,
+    NoSuchObject,
+    RequestCanceled,
+    RequestExpired,
+    ServiceNotFound,
+)
 from discovery.registry.loan import PATIENCE, Borrowed
 from discovery.registry.offer import Offer, remote_address
 from discovery.registry.transport import Transport
 from discovery.registry.view import ServiceView, Wanted
 from discovery.remote.address import Address
-from discovery.remote.client import Client
+from discovery.remote.client import Call, Client
 from discovery.remote.proxy import Proxy
+
+Server = tuple[str, int]
+log = logging.getLogger("discovery")
 
 
 class Finder:
-    """What a registry knows of others, and how it reaches them. For any thread."""
+    """What a registry knows of others, and how it reaches them. For any thread.
 
-    def __init__(self, view: ServiceView, transport: Transport, client: Client) -> None:
-        self.view, self.transport, self.client = view, transport, client
+    Args:
+        patience: Seconds in which a provider that is no longer heard must answer. Otherwise the calls that wait for
+            it end.
+    """
+
+    def __init__(self, view: ServiceView, transport: Transport, client: Client, patience: float) -> None:
+        self.view, self.transport, self.client, self.patience = view, transport, client, patience
+        # Calls and loans that wait for an answer: for which server, and what ends the wait. Each step on this
+        # dictionary is one that no other thread interrupts, so it needs no lock.
+        self._waiting: dict[object, tuple[Server, Callable[[], object]]] = {}
+        self._asked: set[Server] = set()  # servers that are being asked whether they are there
+        self._losses = 0
 
     def find(self, wanted: Wanted, asked: str, timeout: float | None) -> Any:
         """Return a proxy, or the text of a `url=` service; see `Registry.lookup`."""
@@ -41,7 +64,7 @@ class Finder:
         while True:
             address = proxy._address
             try:
-                return self.client.call(address, method, args, kwargs)
+                return self._answer(address, method, args, kwargs, proxy._within)
             except ConnectionLost as exc:
                 if exc.maybe_executed:
                     text = f"{exc}; {method} may have been executed there, so nobody else was asked"
@@ -73,8 +96,65 @@ class Finder:
     def _suspect(self, suspect: Callable[[Offer], bool]) -> None:
         for known in self.view.offers():
             if suspect(known):
-                self.view.drop(known.name)
+                self.gone(self.view.drop(known.name))
                 self.transport.suspect(known.name)
+
+    def _answer(self, address: Address, method: str, args: Any, kwargs: Any, within: float | None) -> Any:
+        losses = self._losses
+        call = Call(self.client, address, method, args, kwargs, within=within)
+        self._waiting[call] = address[1:], call.cancel
+        try:
+            if losses != self._losses:  # this server may be the one that was lost, before we waited
+                self._ask_if_there(address)
+            answer = call.result()
+            if call.held:
+                call.confirm()
+            return answer
+        except RequestCanceled:
+            if call in self._waiting:
+                raise  # the method's own
+            raise _silent(address) from None
+        finally:
+            self._waiting.pop(call, None)
+
+    def gone(self, offer: Offer | None) -> None:
+        """Take note of an offer that is there no more. Return at once.
+
+        Its provider may have withdrawn it, and still be at work on a call. So it is asked whether it is there, and if
+        it does not answer, all who wait for it are woken. The idle connections to it are closed: on such a connection
+        a process that was stopped would be sent a call that it never answers.
+        """
+        for text in (offer.service.url, offer.lender) if offer is not None else ():
+            if (address := remote_address(text)) is not None:
+                self._losses += 1
+                self.client.forget(address)
+                self._ask_if_there(address)
+
+    def _ask_if_there(self, address: Address) -> None:
+        server = address[1:]
+        if server in self._asked or not any(waited == server for waited, _ in list(self._waiting.values())):
+            return
+        self._asked.add(server)
+        try:
+            threading.Thread(
+                target=self._give_up_if_silent, args=(address,), name="registry probe", daemon=True
+            ).start()
+        except RuntimeError as exc:
+            self._asked.discard(server)
+            log.warning("cannot ask %s:%s whether it is there: %s", *server, exc)
+
+    def _give_up_if_silent(self, address: Address) -> None:
+        server = address[1:]
+        try:
+            self.client.call(Address("-", *server), "-", within=self.patience)  # there is no such object
+        except ConnectionLost:
+            for waiter, (waited, end) in list(self._waiting.items()):
+                if waited == server and self._waiting.pop(waiter, None) is not None:
+                    end()
+        except Exception as exc:  # noqa: BLE001 - any answer shows that it is there
+            log.debug("%s:%s is there: %s", *server, exc)
+        finally:
+            self._asked.discard(server)
 
     def borrow(self, wanted: Wanted, asked: str, ttl: float, timeout: float | None) -> Borrowed:
         """Borrow from the first provider that has one to lend; see `Registry.borrow`."""
@@ -107,8 +187,11 @@ class Finder:
         assert lender is not None
         patience = None if timeout is None else timeout + PATIENCE
         stream = self.client.stream(lender, "borrow", [known.service.service, ttl, timeout], within=PATIENCE)
+        self._waiting[stream] = lender[1:], stream.close
         try:
             given = stream.next_batch(patience)
+            if self._waiting.pop(stream, None) is None:
+                raise _silent(lender)
             if not isinstance(given, list) or [type(part) for part in given] != [str, int]:
                 raise BadMessage(f"no loan: {given!r:.100}")
             address, revision = given
@@ -123,6 +206,8 @@ class Finder:
         except BaseException:
             stream.drop()
             raise
+        finally:
+            self._waiting.pop(stream, None)
         self.view.put(replace(known, on_loan=True, revision=revision))
 
         def give_back() -> None:
@@ -154,3 +239,8 @@ class ServiceProxy(Proxy):
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         return self._finder.call(self, "__call__", args, kwargs)
+
+
+def _silent(address: Address) -> ConnectionLost:
+    text = f"{address.host}:{address.port} is heard no longer and does not answer"
+    return ConnectionLost(text, maybe_executed=True)

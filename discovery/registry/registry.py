@@ -18,7 +18,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from discovery import beacon
-from discovery.errors import DiscoveryError, ServiceNotFound
+from discovery.errors import BadTime, DiscoveryError, ServiceNotFound
 from discovery.fork import ForkGuard
 from discovery.registry import offer, url
 from discovery.registry.finder import Finder
@@ -55,11 +55,13 @@ class Registry:
         access: Who may call this process's services, see `Server`.
         tls: What both sides prove to each other, see `Server`.
         keep: Seconds for which an object that was sent by reference is kept after its last use.
+        timeout: Seconds that a call may take; None: as long as its provider is there. `within(proxy, seconds)` sets
+            it for one proxy.
         heartbeat: Seconds between two announcements of a service, 0.1 to 60. Others forget it three heartbeats after
             the last one.
 
     Raises:
-        BadTime: the heartbeat is out of range.
+        BadTime: the heartbeat is out of range, or the timeout is not more than 0 seconds.
     """
 
     def __init__(
@@ -72,15 +74,19 @@ class Registry:
         access: Access | None = None,
         tls: TLS | None = None,
         keep: float = 600.0,
+        timeout: float | None = None,
         heartbeat: float = 4.0,
     ) -> None:
         self.app = url.name(app or f"{socket.gethostname()}_{os.getpid()}", "an app")
         self.refused = 0
+        if timeout is not None and not timeout > 0:
+            raise BadTime(f"a call takes more than 0 seconds, so it cannot be done within {timeout!r}")
         self._secret = secret.encode() if isinstance(secret, str) else secret
         self._view = ServiceView()
         trusted = tls if tls is not None and tls.authority is not None else None
         self._client = Client(
             tls=trusted,
+            timeout=timeout,
             connect_timeout=2.0,
             server=lambda: self._server,
             lost=lambda address: self._finder.lost(address),
@@ -93,7 +99,7 @@ class Registry:
             if ring is None
             else RingTransport(ring, Client(tls=trusted, timeout=10.0), self._heard, heartbeat)
         )
-        self._finder = Finder(self._view, self._transport, self._client)
+        self._finder = Finder(self._view, self._transport, self._client, max(1.0, heartbeat))
         self._closed = threading.Event()
         self._offering = Offering(self._view, self._server, self._transport, self._secret, self._closed)
         self._starting = threading.Lock()  # held while the ring is looked for
@@ -264,7 +270,7 @@ class Registry:
     def _heard(self, name: str, properties: Properties | None) -> None:
         if properties is None:
             if name not in self._offering.announced:  # what is ours is known without a network
-                self._view.drop(name)
+                self._finder.gone(self._view.drop(name))
             return None
         try:
             heard = offer.parse(name, properties, self._secret, time.time())

@@ -18,7 +18,7 @@ from discovery.remote.client import Client, RemoteStream
 from discovery.remote.defaults import connect, default_client, default_server, serve
 from discovery.remote.encoding import Unknown, by_value
 from discovery.remote.objects import by_reference
-from discovery.remote.proxy import Proxy, address_of
+from discovery.remote.proxy import Proxy, address_of, within
 from discovery.remote.security import TLS, Access
 from discovery.remote.server import Server
 
@@ -40,4 +40,5 @@ __all__ = [
     "default_client",
     "default_server",
     "serve",
+    "within",
 ]

@@ -106,6 +106,10 @@ class Client:
             raise BadMessage(f"{method} of {address} answers with no stream")
         return answer
 
+    def forget(self, address: Address) -> None:
+        """Close the idle connections to a server, so that the next call must be greeted by it first."""
+        self._pool.forget(address)
+
     def close(self) -> None:
         """Close the connections that nobody is using. The client remains usable, and opens new ones."""
         self._pool.close()

@@ -68,6 +68,13 @@ class ConnectionPool:
                 return
         connection.close()
 
+    def forget(self, address: Address) -> None:
+        """Close the connections to one server that nobody is using."""
+        with self._lock:
+            idle = self._idle.pop(address[1:], [])
+        for connection in idle:
+            connection.close()
+
     def close(self) -> None:
         """Close the connections that nobody is using, and those in use when they come back. The pool remains usable."""
         with self._lock:

@@ -97,6 +97,16 @@ def call(
         list[str] | None, typer.Argument(metavar="ARG", help="An argument: JSON if it is valid JSON, else text.")
     ] = None,
     timeout: TimeoutOption = LISTEN,
+    within: Annotated[
+        float | None,
+        typer.Option(
+            "--within",
+            metavar="SECONDS",
+            help="How long the call may take.",
+            min=0.001,
+            show_default="as long as its provider is there",
+        ),
+    ] = None,
     ring: RingOption = None,
     secret: SecretOption = "",
     interface: InterfaceOption = None,
@@ -107,7 +117,7 @@ def call(
 
     Example: politics call distributed://shop/Stock count '"apples"' 3
     """
-    with Registry(ring=ring, secret=secret, interfaces=interface or interfaces()) as registry:
+    with Registry(ring=ring, secret=secret, interfaces=interface or interfaces(), timeout=within) as registry:
         found = find(registry, url, timeout)
         if not isinstance(found, Proxy):
             complain(f"{url} is {found}, which is an address and not an object that can be called")
