@@ -49,6 +49,9 @@ class ConnectionLost(DiscoveryError, ConnectionError):
     the take was being confirmed: it may still be in the space as well.
     """
 
+    maybe_executed = False
+    value: object = None
+
     def __init__(self, message: str, *, maybe_executed: bool = False, value: object = None) -> None:
         super().__init__(message)
         self.maybe_executed = maybe_executed
@@ -76,6 +79,9 @@ class RemoteError(DiscoveryError):
 
     `type_name` is the class's full name over there, `remote_traceback` where it was raised, as text.
     """
+
+    type_name = ""
+    remote_traceback = ""
 
     def __init__(self, type_name: str, message: str, remote_traceback: str = "") -> None:
         super().__init__(f"{type_name}: {message}")

@@ -5,6 +5,7 @@ from types import TracebackType
 from typing import Any
 
 from discovery.errors import BadMessage, CannotTravel, ConnectionLost, RequestCanceled, RequestExpired
+from discovery.patterns import ForeignPattern
 from discovery.remote.address import Address
 from discovery.remote.client import Call, Client, RemoteStream
 from discovery.remote.objects import by_reference
@@ -290,6 +291,6 @@ def _sendable(template: Fields) -> Stored:
     """Return a template that means the same on the other side. Raise `CannotTravel` where there is none."""
     pattern = Template(template).pattern
     for wanted in pattern.values() if isinstance(pattern, dict) else pattern:
-        if callable(getattr(type(wanted), "matches", None)):
+        if callable(getattr(type(wanted), "matches", None)) and not isinstance(wanted, ForeignPattern):
             raise CannotTravel(f"{wanted!r} cannot be sent: a pattern of one's own only matches where it is")
     return plain(pattern)

@@ -26,9 +26,10 @@ ROOMS = {  # each room, a folder or a file, and the rooms of its own package tha
     "discovery/signals": "discovery/clock discovery/fork",
     "discovery/beacon": "discovery/errors discovery/fork",
     "discovery/tuples": "discovery/errors discovery/clock",
-    "discovery/remote": "discovery/errors discovery/clock discovery/fork",
-    "discovery/rings": "discovery/errors discovery/clock discovery/retries discovery/beacon discovery/tuples "
-    "discovery/remote",
+    "discovery/patterns": "discovery/errors",
+    "discovery/remote": "discovery/errors discovery/clock discovery/fork discovery/patterns",
+    "discovery/rings": "discovery/errors discovery/clock discovery/retries discovery/patterns discovery/beacon "
+    "discovery/tuples discovery/remote",
     "discovery/registry": "discovery/errors discovery/clock discovery/fork discovery/retries discovery/signals "
     "discovery/beacon discovery/tuples discovery/remote discovery/rings",
     "politics/__init__": "politics/worker politics/group",
@@ -54,6 +55,7 @@ DOORS = {
     "pymemcache": "election/stores/memcached.py",
     "zeroconf": "discovery/beacon/engine.py",
     "prometheus_client": "politics/metrics.py",
+    "regex": "discovery/patterns.py",
 }
 FORBIDDEN = {"election": {"discovery", "politics"}, "discovery": {"election", "politics"}, "politics": set[str]()}
 

@@ -1,0 +1,98 @@
+"""Tuples and templates of strangers: they harm nobody's requests but their own."""
+
+import re
+import threading
+from typing import Any
+
+import pytest
+
+from discovery.errors import BadTemplate
+from discovery.patterns import BURST, ForeignPattern
+from discovery.remote import Address, Client
+from discovery.rings import RemoteSpace, RingServer
+from tests.security.budget import cpu
+from tests.waiting import DEADLINE
+
+ENDLESS = [
+    re.compile("(a|a)*$"),
+    re.compile("(?=(a+)+$)"),
+    re.compile(r"^(\w+\s?)*$"),
+    re.compile(b"(a|a)*$"),
+]
+
+
+def ring(server: RingServer, client: Client) -> RemoteSpace:
+    return RemoteSpace(client, Address("ring", "127.0.0.1", server.port))
+
+
+@pytest.mark.parametrize("pattern", ENDLESS, ids=repr)
+def test_a_pattern_that_backtracks_fails_its_request_alone(pattern: re.Pattern[Any]) -> None:
+    """It would search for years. Its request fails, in one read and as one that waits, and others go on."""
+    text: Any = "a" * 20_000 + "!"
+    if isinstance(pattern.pattern, bytes):
+        text = text.encode()
+    with RingServer(port=0, host="127.0.0.1", announce=False) as server, Client() as client, cpu(20 * BURST + 2.0):
+        space = ring(server, client)
+        waiting = space.taking((pattern, "later"), DEADLINE)
+        space.write((text, "now"))
+        with pytest.raises(BadTemplate, match="too long"):
+            space.read((pattern, "now"), 0)
+        space.write((text, "later"))
+        with pytest.raises(BadTemplate, match="too long"):
+            waiting.result()
+        assert space.take((None, "later"), DEADLINE)[1] == "later"
+
+
+def test_other_threads_run_while_a_pattern_searches() -> None:
+    """The interpreter is not locked: a thread counts on meanwhile."""
+    counted, stop = [0], threading.Event()
+
+    def count() -> None:
+        while not stop.wait(0.001):
+            counted[0] += 1
+
+    thread = threading.Thread(target=count)
+    thread.start()
+    with pytest.raises(BadTemplate, match="too long"):
+        ForeignPattern("(a|a)*$", 0).matches("a" * 40 + "!")
+    seen = counted[0]
+    stop.set()
+    thread.join(DEADLINE)
+    assert seen >= 2
+
+
+@pytest.mark.parametrize(
+    ("pattern", "text"),
+    [
+        (re.compile("^job-[0-9]{3}$"), "job-017"),
+        (re.compile("job", re.IGNORECASE), "a JOB"),
+        (re.compile("^b.c$", re.MULTILINE | re.DOTALL), "a\nb\nc\nd"),
+        (re.compile("a b # c", re.VERBOSE), "ab"),
+        (re.compile(r"\w", re.ASCII), "éa"),
+        (re.compile(r"^\w$"), "é"),
+        (re.compile(r"(\w)\1"), "hello"),
+        (re.compile(r"(?<=a)b(?!c)"), "abd"),
+        (re.compile(rb"a\x00"), b"a\x00"),
+        (re.compile(r"\{x\}"), "{x}"),
+    ],
+)  # fmt: skip
+def test_a_pattern_means_the_same_there(pattern: re.Pattern[Any], text: Any) -> None:
+    """Flags and syntax are those of `re`, and only texts of its own kind are searched."""
+    foreign = ForeignPattern(pattern.pattern, pattern.flags)
+    other = text.encode() if isinstance(text, str) else text.decode()
+    for value in (text, text[:-1], text * 2, other, 1, None):
+        assert foreign.matches(value) == (isinstance(value, type(text)) and pattern.search(value) is not None)
+
+
+@pytest.mark.parametrize("text", ["a{e}", "(?:abc){e<=2}", "[[:alpha:]]", "("])
+def test_what_means_something_else_there_is_refused(text: str) -> None:
+    """The other engine reads more into braces; one who means braces writes a backslash."""
+    with pytest.raises(Exception, match=r"backslash|missing"):
+        ForeignPattern(text, 0).matches("abc")
+
+
+def test_a_pattern_may_search_many_texts() -> None:
+    """Its time grows with each of them, so that one that is quick searches any number."""
+    foreign = ForeignPattern("x$", 0)
+    with cpu(10.0):
+        assert not any(foreign.matches("text") for _ in range(50_000))
