@@ -46,7 +46,7 @@ def hashable(value: Any) -> bool:
     """Return whether an index can find `value` by its hash."""
     try:
         hash(value)
-    except TypeError:
+    except Exception:  # noqa: BLE001 - whatever a class of somebody else's raises
         return False
     return True
 
@@ -129,4 +129,11 @@ def _description(wanted: Any) -> Callable[[Any], bool] | None:
 def _equality(wanted: Any) -> Callable[[Any], bool]:
     if isinstance(wanted, bool):
         return lambda value: value is wanted
-    return lambda value: bool(wanted == value) and not isinstance(value, bool)
+
+    def equal(value: Any) -> bool:
+        try:
+            return bool(wanted == value) and not isinstance(value, bool)
+        except Exception:  # noqa: BLE001 - the fault of whoever wrote the value; the template is well
+            return False
+
+    return equal

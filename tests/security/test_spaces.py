@@ -1,5 +1,6 @@
 """Tuples and templates of strangers: they harm nobody's requests but their own."""
 
+import decimal
 import re
 import threading
 from typing import Any
@@ -10,6 +11,7 @@ from discovery.errors import BadTemplate
 from discovery.patterns import BURST, ForeignPattern
 from discovery.remote import Address, Client
 from discovery.rings import RemoteSpace, RingServer
+from discovery.tuples.space import TupleSpace
 from tests.security.budget import cpu
 from tests.waiting import DEADLINE
 
@@ -96,3 +98,30 @@ def test_a_pattern_may_search_many_texts() -> None:
     foreign = ForeignPattern("x$", 0)
     with cpu(10.0):
         assert not any(foreign.matches("text") for _ in range(50_000))
+
+
+class Raises:
+    """What cannot be compared, nor hashed."""
+
+    def __eq__(self, other: object) -> bool:
+        raise ArithmeticError
+
+    def __hash__(self) -> int:
+        raise ArithmeticError
+
+
+@pytest.mark.parametrize("poison", [decimal.Decimal("sNaN"), Raises(), (1, decimal.Decimal("sNaN"))], ids=repr)
+@pytest.mark.parametrize("literal", [decimal.Decimal(1), 1, (1, decimal.Decimal(1)), [1]], ids=repr)
+def test_a_comparison_that_raises_is_no_match(poison: Any, literal: Any) -> None:
+    """A tuple that cannot be compared is passed over by all but those who ask for anything."""
+    with TupleSpace() as space:
+        space.write(("job", poison))
+        space.write(("job", literal))
+        assert space.read_all(("job", literal)) == [("job", literal)]
+        waiting = space.taking(("later", literal), DEADLINE)
+        events = space.notify("write", ("later", literal))
+        space.write(("later", poison))
+        space.write(("later", literal))
+        assert waiting.result() == ("later", literal)
+        assert events.get(DEADLINE).tuple == ("later", literal)
+        assert space.take(("job", None), 0)[1] is poison
