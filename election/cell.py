@@ -6,6 +6,7 @@ import os
 import socket
 import uuid
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from election.clock import wall_ms
@@ -52,6 +53,11 @@ class LeaseCell:
             note=note,
             unknown=unknown,
         )
+
+    def forgotten(self, fence: int) -> Record:
+        """Return a vacant record that replaces one that nobody can read; nothing is written."""
+        vacant = self.record(fence, State.VACANT, ttl=0.001, note={}, unknown={})
+        return replace(vacant, forgotten=True)
 
     def swap(self, record: Record, expected: Any) -> Any | None:
         """Write `record` over the version `expected`; return the new version, or None if somebody else was first.

@@ -14,7 +14,7 @@ class BadStoreURL(ElectionError, ValueError):
 
 
 class BadRecord(ElectionError):
-    """A cell holds something that is not a lease. It is never taken for a free one; delete it by hand."""
+    """A cell holds something that is not a lease. It is never taken for a free one; `politics forget` replaces it."""
 
 
 class StoreUnavailable(ElectionError):

@@ -2,6 +2,8 @@
 
 import enum
 import json
+import math
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -12,6 +14,12 @@ FORMAT = 1
 MAX_BYTES = 1024
 MAX_NAME_BYTES = 80
 MAX_TTL = 3600
+YEAR = 366 * 24 * 3600 * 1000
+MAX_HOST = 64
+MAX_DEPTH = 32
+REMEDY = "; `politics forget` replaces it"
+MAX_NUMBER = 2**53 - 1
+"""The largest number in a record: every JSON library reads it exactly, and no clock in milliseconds comes near it."""
 
 
 class State(enum.StrEnum):
@@ -31,7 +39,8 @@ class Record:
 
     `fence` grows with each leader, `seq` with each write of one holder: `(holder, fence, seq)` names the write. `note`
     belongs to the leader; `election` stores it and never reads it. `at_ms` is the writer's wall clock, for people; no
-    rule reads it. `unknown` keeps the fields that a later version has added.
+    rule reads it. `forgotten`: this vacant record replaced one that nobody could read, whose holder may still lead.
+    `unknown` keeps the fields that a later version has added, as long as there is room.
     """
 
     fence: int
@@ -43,6 +52,7 @@ class Record:
     pid: int = 0
     at_ms: int = 0
     asked: bool = False
+    forgotten: bool = False
     note: Mapping[str, Any] = field(default_factory=dict)
     unknown: Mapping[str, Any] = field(default_factory=dict)
 
@@ -66,8 +76,7 @@ class Record:
         Raises:
             BadPolicy: the note is not JSON, or makes the record longer than `MAX_BYTES`.
         """
-        fields = {
-            **self.unknown,
+        fields: dict[str, Any] = {
             "v": FORMAT,
             "fence": self.fence,
             "holder": self.holder,
@@ -80,21 +89,57 @@ class Record:
             # Always there, and `true` is shorter than `false`, so that any record has room for the request.
             "asked": self.asked,
         }
+        if self.forgotten:
+            fields["forgotten"] = True
         try:
-            data = _ENCODE({**fields, "note": dict(self.note)}).encode()
+            fields["note"] = dict(self.note)
+            data = _ENCODE({**self.unknown, **fields}).encode()
+            if self.unknown and self._too_long(data):
+                data = _ENCODE(fields).encode()
         except (TypeError, ValueError, RecursionError) as exc:
             raise BadPolicy(f"the note cannot be written as JSON: {exc}") from exc
-        # A record that fits in one state must fit in every other.
-        if len(data) - len(self.state) + max(map(len, State)) > MAX_BYTES:
+        if self._too_long(data):
             raise BadPolicy(f"the record would have {len(data)} bytes, {MAX_BYTES} at most: shorten the note")
+        if _is_deep(data, fields):
+            raise BadPolicy(f"the note is nested more than {MAX_DEPTH} deep")
         return data
 
+    def _too_long(self, data: bytes) -> bool:
+        # A record that fits in one state must fit in every other.
+        return len(data) - len(self.state) + max(map(len, State)) > MAX_BYTES
 
+
+def _is_deep(data: bytes, value: object) -> bool:
+    """Return whether `value`, which is `data` in JSON, is nested so deeply that a deep stack could not write it."""
+    return data.count(b"[") + data.count(b"{") > MAX_DEPTH and _deeper(value, MAX_DEPTH)
+
+
+def _deeper(value: object, levels: int) -> bool:
+    if isinstance(value, Mapping):
+        value = value.values()
+    elif not isinstance(value, list | tuple):
+        return False
+    return levels == 0 or any(_deeper(inner, levels - 1) for inner in value)
+
+
+def _finite(text: str) -> float:
+    number = float(text)
+    if math.isinf(number):
+        raise ValueError(f"{text} is too large")
+    return number
+
+
+def _refuse(text: str) -> None:
+    raise ValueError(f"{text} is not JSON")
+
+
+_DECODE = json.JSONDecoder(parse_float=_finite, parse_constant=_refuse).decode
 _ENCODE = json.JSONEncoder(separators=(",", ":"), allow_nan=False).encode
 
 _TYPES: dict[str, type] = {
     "fence": int, "holder": str, "seq": int, "ttl_ms": int, "state": str,
     "host": str, "pid": int, "at_ms": int, "note": dict, "asked": bool,
+    "forgotten": bool,
 }  # fmt: skip
 _REQUIRED = ("fence", "holder", "seq", "ttl_ms", "state")
 
@@ -102,33 +147,56 @@ _REQUIRED = ("fence", "holder", "seq", "ttl_ms", "state")
 def decode(name: str, data: bytes) -> Record:
     """Return the record in the cell `name`.
 
+    Whatever is returned can be written again by whoever holds the lease next.
+
     Raises:
         BadRecord: it is not one of ours; the message names the cell.
     """
     try:
-        fields = json.loads(data) if len(data) <= MAX_BYTES else None
+        fields = _DECODE(data.decode()) if len(data) <= MAX_BYTES else None
     except (ValueError, RecursionError):
         fields = None
+    if _is_deep(data, fields):
+        fields = None
     if not isinstance(fields, dict) or fields.pop("v", None) != FORMAT:
-        raise BadRecord(f"the cell {name!r} holds something that is not a lease of ours: {data[:40]!r}")
+        raise BadRecord(f"the cell {name!r} holds something that is not a lease of ours: {data[:40]!r}{REMEDY}")
     known = {key: fields.pop(key) for key in _TYPES if key in fields}
     wrong = [key for key in _REQUIRED if key not in known]
     wrong += [key for key, value in known.items() if type(value) is not _TYPES[key]]
     if not wrong and known["state"] not in list(State):
         wrong.append("state")
     # Refuse numbers that are too large to compute with, and leases that last for ever.
-    wrong += [key for key, value in known.items() if type(value) is int and not 0 <= value < 2**63]
+    wrong += [key for key, value in known.items() if type(value) is int and not 0 <= value <= MAX_NUMBER]
     if not wrong and not 0 < known["ttl_ms"] <= MAX_TTL * 1000:
         wrong.append("ttl_ms")
     if wrong:
-        raise BadRecord(f"the lease in the cell {name!r} has no usable {', '.join(wrong)}: {data[:200]!r}")
-    record = Record(**{**known, "state": State(known["state"])}, unknown=fields)
+        raise BadRecord(f"the lease in the cell {name!r} has no usable {', '.join(wrong)}: {data[:200]!r}{REMEDY}")
+    # For people, so it stops nobody, whatever it is; but neither a log nor a terminal must obey it.
+    known["host"] = "".join(each if each.isprintable() else "\ufffd" for each in known.get("host", "")[:MAX_HOST])
+    return Record(**{**known, "state": State(known["state"])}, unknown=fields)
+
+
+def no_room(name: str) -> BadRecord:
+    """Return the error that a lease has the largest fence that there is, so that nobody may follow its holder."""
+    return BadRecord(f"the lease in the cell {name!r} has a fence above which there is no room: {MAX_NUMBER}{REMEDY}")
+
+
+def is_usable(name: str, data: bytes) -> bool:
+    """Return whether the record in the cell `name` can be read, and can have a successor."""
     try:
-        # Later holders must be able to write it again: NaN, for instance, can be read but not written.
-        record.encode()
-    except BadPolicy as exc:
-        raise BadRecord(f"the lease in the cell {name!r} could not be written again: {exc}") from exc
-    return record
+        return decode(name, data).fence < MAX_NUMBER
+    except BadRecord:
+        return False
+
+
+def find_fence(data: bytes, wall_ms: int) -> int:
+    """Return the fence in a record that cannot be used, if one can be found there and is believed; else 0.
+
+    Fences begin at the wall clock in milliseconds. One that is more than a year ahead of ours, `wall_ms`, is none.
+    """
+    found = re.search(rb'"fence"\s*:\s*(\d{1,16})\s*[,}]', data[:MAX_BYTES])
+    fence = int(found[1]) if found else 0
+    return fence if fence <= wall_ms + YEAR else 0
 
 
 def check_name(name: str) -> str:

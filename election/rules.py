@@ -112,7 +112,8 @@ def next_step(view: View, me: str, policy: LeasePolicy, now: float, wall_ms: int
         if now < sent + policy.trusted and record.state is State.HELD:
             return Adopt(sent)
     free_at = view.free_at(policy)
-    vacant = record.state is State.VACANT
+    # A record that was overwritten was not lost, so what the store remembers says nothing of its holder.
+    vacant = record.state is State.VACANT and not record.forgotten
     if now >= free_at or (vacant and remembers):
         # The clock always counts, not only over an empty cell: what is there may have been put back late, after the
         # record of a later leader was lost before we saw it.

@@ -14,7 +14,7 @@
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from election.candidate import Candidate, ask_to_resign
+from election.candidate import Candidate, ask_to_resign, forget
 from election.clock import Clock
 from election.errors import BadRecord, StoreUnavailable
 from election.lease import LeasePolicy
@@ -72,7 +72,8 @@ class Scenario:
     pause N before swap for S · pause N after swap for S       once, around its next swap
     lose swap of N · lose answer of N · delay swap of N · spare swap of N       one each of the next swaps
     deliver                    what was delayed
-    restart store · flush store · evict · corrupt · delete      ("delete" is by an operator's hand)
+    restart store · flush store · evict · corrupt
+    forget · delete            by an operator: the command, and by hand
     leader? N|none · valid? N yes|no · asked? N yes|no · trouble? N yes|no · state? WORD|none
     fence grew? · fence kept?                                   since the last of these questions
     """
@@ -161,6 +162,8 @@ class Scenario:
                 self.store.evict(NAME)
             case ("corrupt",):
                 self.store.corrupt(NAME)
+            case ("forget",):
+                forget(self.store.link(), NAME, clock=self.clock)
             case ("delete",):
                 self.store.cells.pop(NAME, None)
             case _:

@@ -22,6 +22,7 @@ COMMANDS = {
     "run": ("run", "Run a TokenWorker until SIGTERM or Ctrl-C."),
     "status": ("status", "Show who leads each group, and who stands by."),
     "resign": ("resign", "Ask the leader of GROUP to hand over."),
+    "forget": ("forget", "Replace a record of GROUP that nobody can read."),
     "lock": ("lock", "Run COMMAND while holding the lease NAME."),
     "doctor": ("doctor", "Check the store, the clocks, the network and the workers."),
     "services": ("services", "List the services on the network."),

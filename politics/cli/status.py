@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import math
 import signal
 import time
 from collections.abc import Callable, Iterator
@@ -22,6 +23,7 @@ from politics.cli.common import ServersOption, StoreOption, complain, out, pause
 from politics.group.directory import listening
 from politics.group.peers import Peer, stores
 from politics.settings import default_store
+from politics.worker.slots import read_note
 
 
 def status(
@@ -140,6 +142,7 @@ def describe(register: Register, group: str, where: str, now: float) -> dict[str
         return {**row, "state": "unreadable", "trouble": str(exc)}
     if record is None:
         return row
+    slot = read_note(record.note, 0.0, math.inf)
     silent = max(0.0, now - record.at_ms / 1000)
     lease_left = max(0.0, record.ttl - silent) if record.state is State.HELD else 0.0
     return {
@@ -147,8 +150,8 @@ def describe(register: Register, group: str, where: str, now: float) -> dict[str
         "state": "led" if lease_left else "silent" if record.state is State.HELD else record.state.value,
         "leader": {"host": record.host, "pid": record.pid} if record.state is State.HELD else None,
         "fence": record.fence,
-        "slot": record.note.get("slot"),
-        "work": record.note.get("work"),
+        "slot": slot.number if slot else None,
+        "work": ("done" if slot.done else "running") if slot else None,
         "lease_left": round(lease_left, 3),
         "renewed": round(silent, 3),
     }

@@ -165,7 +165,7 @@ class Run:
 
     def _plan(self, view: View) -> Note | None:
         """Learn the present slot from the record; return what we would write if we took the lease now."""
-        self._slot = learn(self._slot, view, self._candidate.id)
+        self._slot = learn(self._slot, view, self._candidate.id, self._worker.iteration_length)
         if self._stop.is_set() or not self._may_lead():
             return None
         if self._turn is None or not is_own_takeover(view, self._candidate.id):

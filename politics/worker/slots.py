@@ -15,6 +15,10 @@ from election.record import State
 from election.rules import View, is_own_takeover
 
 RUNNING, DONE = "running", "done"
+MAX_NUMBER = 2**53 - 1
+"""The largest number of a slot. The one after it is 1 again, so that no leader writes a number that nobody reads."""
+FAR_MS = 2**42
+"""Milliseconds, more than a century: a slot that ended earlier than that counts as ended so long ago."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,14 +50,18 @@ class Turn:
     given_up: tuple[int, ...] = ()
 
 
-def read_note(note: Mapping[str, Any], received: float) -> Slot | None:
-    """Return the slot in a note that was received at `received`; None if there is none."""
+def read_note(note: Mapping[str, Any], received: float, length: float) -> Slot | None:
+    """Return the slot in a note that was received at `received`; None if there is none.
+
+    No more than its `length` (seconds) is left of any slot, whatever the note says. Otherwise somebody's one write
+    could make every leader wait for ever, and look healthy.
+    """
     number, work, left_ms = note.get("slot"), note.get("work"), note.get("left_ms")
     if type(number) is not int or type(left_ms) is not int or work not in (RUNNING, DONE):
         return None
-    if max(abs(number), abs(left_ms)) >= 2**53:  # no slot of ours, and too large to reckon with
+    if not 0 <= number <= MAX_NUMBER or abs(left_ms) > MAX_NUMBER:  # no slot of ours, and too large to reckon with
         return None
-    return Slot(number, received + left_ms / 1000, work == DONE)
+    return Slot(number, received + min(max(left_ms, -FAR_MS) / 1000, length), work == DONE)
 
 
 def merge(known: Slot | None, seen: Slot | None) -> Slot | None:
@@ -63,14 +71,14 @@ def merge(known: Slot | None, seen: Slot | None) -> Slot | None:
     return Slot(seen.number, min(known.ends, seen.ends), known.done or seen.done)
 
 
-def learn(known: Slot | None, view: View, me: str) -> Slot | None:
-    """Return what the candidate `me` knows of the present slot after it has seen `view`.
+def learn(known: Slot | None, view: View, me: str, length: float) -> Slot | None:
+    """Return what the candidate `me` knows of the present slot, of `length` seconds, after it has seen `view`.
 
     Its own takeover that the store did not answer says nothing: the work has not begun, and nobody was interrupted.
     """
     if view.record is None or is_own_takeover(view, me):
         return known
-    return merge(known, read_note(view.record.note, view.since))
+    return merge(known, read_note(view.record.note, view.since, length))
 
 
 def may_be_lost(known: Slot | None, view: View, policy: LeasePolicy, now: float) -> bool:
@@ -104,6 +112,8 @@ def next_turn(known: Slot | None, length: float, now: float, *, rerun: bool, los
         return Turn(known, run=False, given_up=given_up)
     skipped = int((now - known.ends) // length)
     slot = Slot(known.number + 1 + skipped, known.ends + (skipped + 1) * length)
+    if slot.number > MAX_NUMBER:
+        slot, skipped = replace(slot, number=1), 0
     if lost and not rerun:
         return Turn(replace(slot, done=True), run=False, skipped=skipped, given_up=(*given_up, slot.number))
     return Turn(slot, run=True, takeover=lost, skipped=skipped, given_up=given_up)

@@ -21,7 +21,7 @@ from election.rules import Lost, Post, Rewrite, Take, View, Wait
 from politics.worker.slots import Slot, Turn, next_turn
 from tests.simulation.store import Link, Store
 from tests.simulation.threads import Process, world
-from tests.simulation.world import KINDS, World
+from tests.simulation.world import EDITS, KINDS, World
 
 _next_step, _reconcile, _renewed = election.rules.next_step, election.rules.reconcile, election.rules.renewed
 _swap, _resign, _free_at, _see, _fork = Store.swap, LeaseTerm.resign, View.free_at, View.see, World.fork
@@ -105,6 +105,12 @@ def missing_is_free(view: View, *rest: Any) -> Any:
 
 def vacancy_is_free(self: View, policy: LeasePolicy) -> float:
     return self.since if self.record and self.record.state is State.VACANT else _free_at(self, policy)
+
+
+def forgotten_is_lost(view: View, *rest: Any) -> Any:
+    if view.record:
+        view = replace(view, record=replace(view.record, forgotten=False))
+    return _next_step(view, *rest)
 
 
 class WaitOverAbsence:
@@ -204,6 +210,13 @@ CAUGHT = (
         # A candidate that sees nothing for a while, during which the record is lost, put back and lost again.
         ("flush", "flush", "flush", "cut", "pause"),
         first=100,
+    ),
+    Breakage(
+        "5",
+        "a record that was overwritten counts as lost, so that the store is asked whether it remembers",
+        50_000,
+        ((_step, "next_step", forgotten_is_lost),),
+        EDITS,
     ),
     Breakage("6", "a lost record is not put back", 100_000, ((_term, "reconcile", never_put_back),)),
     Breakage("7", "a successor keeps the fence that it finds", 1_000, ((_step, "next_step", same_fence),)),

@@ -42,6 +42,23 @@ class Store:
             self.lossy = True
 
 
+class Hand:
+    """A Register: somebody's hand on the store, which nothing delays."""
+
+    def __init__(self, store: Store) -> None:
+        self.store = store
+
+    def shard(self, name: str) -> "Hand":
+        return self
+
+    def read(self, name: str) -> Cell | None:
+        found = self.store.cells.get(name)
+        return Cell(*found) if found else None
+
+    def swap(self, name: str, data: bytes, expected: int | None) -> int | None:
+        return self.store.swap(name, data, expected)
+
+
 class Link:
     """A Register: one process's connection to a store, as the memcached adapter makes it."""
 

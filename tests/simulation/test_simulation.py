@@ -7,7 +7,7 @@ import pytest
 
 from tests.simulation.attack import SECONDS, breaks, shrink, steps_until_caught, worlds
 from tests.simulation.breakages import CAUGHT, Breakage
-from tests.simulation.world import KINDS, Broken, World, random_faults
+from tests.simulation.world import EDITS, KINDS, Broken, World, random_faults
 
 SAFETY = Path(__file__).parents[2] / "docs" / "safety.md"
 
@@ -17,6 +17,13 @@ def test_there_are_never_two_leaders_and_somebody_leads_again_when_the_faults_st
     done = list(worlds(150_000))
     assert sum(world.terms for world in done) > 100, "hardly anybody was elected: this attacks nothing"
     assert sum(world.takeovers for world in done) > 10, "hardly any slot was interrupted: this attacks nothing"
+
+
+def test_nobody_leads_beside_a_holder_whose_record_was_spoilt_and_forgotten() -> None:
+    """Records that nobody can read, and `politics forget` at any moment, break nothing."""
+    done = list(worlds(60_000, kinds=EDITS))
+    assert sum(world.forgotten for world in done) > 30, "hardly anything was forgotten: this attacks nothing"
+    assert sum(world.terms for world in done) > 30, "hardly anybody was elected: this attacks nothing"
 
 
 @pytest.mark.parametrize("breakage", CAUGHT, ids=str)

@@ -27,10 +27,11 @@ import election.term
 import politics.worker.run
 import politics.worker.token_worker
 from election import Candidate, LeaseTerm
+from election.errors import BadRecord
 from election.renewer import LeaseRenewer
 from politics import TokenWorker
 from tests.simulation import threads
-from tests.simulation.store import DRIFT, TIMEOUT, TTL, Link, Store
+from tests.simulation.store import DRIFT, TIMEOUT, TTL, Hand, Link, Store
 from tests.simulation.threads import Process, SimClock, Thread, Threading
 
 ITERATION = 2.5
@@ -51,6 +52,21 @@ KINDS = (
     "twice",
 )
 LEADER = -1
+EDITS = (*KINDS, "spoil", "spoil", "spoil", "spoil")
+"""The same, and somebody who writes what nobody can read, and later forgets it."""
+
+
+# What `spoil` writes: a fence above which there is no room, and a field that leaves a record no room.
+SPOILT = b'{"v":1,"fence":9223372036854775807,"holder":"x","seq":1,"ttl_ms":1000,"state":"%b"}'
+LONG = b',"new":"' + b"x" * 840 + b'"'
+
+
+def readable(data: bytes) -> election.record.Record | None:
+    """The record; None if nobody can read it."""
+    try:
+        return election.record.decode("job", data)
+    except BadRecord:
+        return None
 
 
 class Broken(AssertionError):
@@ -115,7 +131,7 @@ class World:
         self.claims: list[tuple[Process, LeaseTerm]] = []
         self.highest_fence = 0
         self.started: dict[int, int] = {}
-        self.terms = self.takeovers = self.refused = 0
+        self.terms = self.takeovers = self.refused = self.forgotten = 0
         self.longest_gap = 0.0
         self.strikes = 0
         self.broken: Broken | None = None
@@ -280,6 +296,9 @@ class World:
                 self.fork(process)
             case "ask":
                 self.ask()
+            case "spoil":
+                self.spoil()
+                self.after(fault.seconds, self.forget_lease)
             case "stop":
                 with self.acting_for(process):
                     assert worker._run
@@ -317,10 +336,22 @@ class World:
         """Somebody asks the leader to hand over, in one moment."""
         found = self.store.cells.get("job")
         if found:
-            record = election.record.decode("job", found[0])
-            if record.state is election.record.State.HELD:
+            record = readable(found[0])
+            if record and record.state is election.record.State.HELD:
                 asked = election.candidate.replace(record, asked=True)
                 self.store.swap("job", asked.encode(), found[1])
+
+    def spoil(self) -> None:
+        """Somebody overwrites the record, in one moment, and is gone."""
+        data, version = self.store.cells.get("job", (b"", None))
+        spoilt = [b"", b"not a lease", data[:-1], SPOILT % b"open", SPOILT % b"held", data[:-1] + LONG + data[-1:]]
+        self.store.swap("job", self.rng.choice(spoilt), version)
+
+    def forget_lease(self) -> None:
+        """Somebody runs `politics forget`, in one moment."""
+        with self.acting_for(self.processes[0]):
+            election.candidate.forget(Hand(self.store), "job")
+        self.forgotten += 1
 
     # The verifier.
 
@@ -377,7 +408,8 @@ class World:
             self.broken = Broken(f"slot {term.iteration} was started twice without takeover, at {self.now:.3f}")
         self.takeovers += term.takeover
         cell = self.store.cells.get("job")
-        told = cell is not None and election.record.decode("job", cell[0]).fence == term.fence
+        record = readable(cell[0]) if cell else None
+        told = record is not None and record.fence == term.fence
         self.started[term.iteration] = self.store.losses if told else -1
 
     def effect(self, term: politics.Term) -> None:

@@ -1,5 +1,6 @@
 """Which slot is due, and whose it is: by example, and for whatever may happen."""
 
+import math
 from dataclasses import replace
 from typing import Any
 
@@ -93,11 +94,12 @@ def test_what_is_known_after_one_more_look(known: Slot | None, seen: Slot | None
         {"slot": 7, "work": "done", "left_ms": 10**400},
         {"slot": 7, "work": "done", "left_ms": -(10**400)},
         {"slot": 10**400, "work": "done", "left_ms": 10},
+        {"slot": -1, "work": "done", "left_ms": 10},
     ],
 )
 def test_a_note_that_tells_of_no_slot(note: dict[str, Any]) -> None:
     """Somebody else's note, or half of one of ours, is no news and no error."""
-    assert read_note(note, 50.0) is None
+    assert read_note(note, 50.0, LENGTH) is None
 
 
 NOTE = {"slot": 8, "work": "running", "left_ms": 10_000}
@@ -125,7 +127,7 @@ def test_what_is_learned_from_a_record(
 ) -> None:
     """Each record tells of its slot, except our own takeover that was not confirmed: nobody has begun that."""
     view = View(attempt=attempt).see(seen, "version", 100.0)
-    assert learn(known, view, "me") == learned
+    assert learn(known, view, "me", LENGTH) == learned
 
 
 @pytest.mark.parametrize(
@@ -156,7 +158,7 @@ lengths = st.floats(0.1, 1e5)
 @given(slots, times, times)
 def test_a_note_is_read_as_it_was_written(slot: Slot, written: float, received: float) -> None:
     """What is left of the slot is the same on both clocks, to the millisecond."""
-    read = read_note(slot.note(written), received)
+    read = read_note(slot.note(written), received, math.inf)
     assert read is not None
     assert (read.number, read.done) == (slot.number, slot.done)
     assert read.ends - received == pytest.approx(slot.ends - written, abs=0.001)
