@@ -146,7 +146,8 @@ class FenceGuard:
         """
         path = Path(folder) / f"{quote(self.name, safe='')}.fence"
         number = _number(fence)
-        file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+        # Who may only read the file can lock it.
+        file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             fcntl.flock(file, fcntl.LOCK_EX)
             self._admit(file, path, number)

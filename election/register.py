@@ -1,5 +1,7 @@
 """The port to a store: one compare-and-swap cell per name. All safety is built above it."""
 
+import hashlib
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -11,6 +13,15 @@ class Cell:
 
     data: bytes
     version: Any
+
+
+def identity_of(kind: str, raw: bytes) -> str:
+    """Return the name of a store that keeps `raw` as its random name; of what is no such name, a hash.
+
+    Whoever can write to a store can write anything there, and the name is announced, compared and shown.
+    """
+    name = raw if re.fullmatch(rb"[0-9a-f]{32}", raw) else hashlib.sha256(raw).hexdigest()[:32].encode()
+    return f"{kind}:{name.decode()}"
 
 
 class Register(Protocol):

@@ -15,7 +15,7 @@ from pymemcache.exceptions import MemcacheError
 
 from election.errors import StoreUnavailable
 from election.forks import fork_detector
-from election.register import Cell, Register
+from election.register import Cell, Register, identity_of
 
 DEFAULT_PORT = 11211
 # Only for tidiness: no rule relies on memcached's own expiry, whose ticks are a second long.
@@ -84,7 +84,7 @@ class MemcachedRegister:
         """Return a random name, kept in the server itself: two `localhost` differ, a restart makes a new one."""
         with self._open() as connection:
             connection.client.add("politics-identity", uuid.uuid4().hex, expire=0)
-            return f"memcached:{connection.client.get('politics-identity', b'').decode()}"
+            return identity_of("memcached", connection.client.get("politics-identity", b""))
 
     def shard(self, name: str) -> "MemcachedRegister":
         """Return itself."""

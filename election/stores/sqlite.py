@@ -1,19 +1,22 @@
 """Cells in an SQLite file: elects a leader of this machine."""
 
 import contextlib
+import math
 import os
 import secrets
 import sqlite3
 import threading
 import uuid
+import weakref
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 from election.clock import SystemClock
-from election.errors import StoreUnavailable
+from election.errors import BadPolicy, StoreUnavailable
 from election.forks import fork_detector
-from election.register import Cell
+from election.record import MAX_BYTES, check_name
+from election.register import Cell, identity_of
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS cells (name TEXT PRIMARY KEY, data BLOB NOT NULL, version TEXT NOT NULL);
@@ -30,6 +33,8 @@ class SQLiteRegister:
         self.path = Path(path).expanduser().absolute()
         self._left_behind: list[sqlite3.Connection | None] = []
         self._begin()
+        with _forks:
+            _registers.add(self)
 
     def _begin(self) -> None:
         self._forked = fork_detector()
@@ -40,7 +45,8 @@ class SQLiteRegister:
     @contextlib.contextmanager
     def _open(self) -> Iterator[sqlite3.Connection]:
         if self._forked():
-            # SQLite forbids a child even to close what it has inherited, and another thread may have held our lock.
+            # Where the fork was not announced to us, or nobody could wait for us: SQLite forbids a child even to close
+            # what it has inherited, and another thread may have held our lock.
             self._left_behind.append(self._db)
             self._begin()
         try:
@@ -53,8 +59,10 @@ class SQLiteRegister:
             raise StoreUnavailable(f"the store {self.path} cannot be used: {exc}") from exc
 
     def _connect(self) -> sqlite3.Connection:
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        self.path.touch()
+        for folder in reversed([each for each in self.path.parents if not each.exists()]):
+            folder.mkdir(0o700, exist_ok=True)
+        # Who may only read the file can lock it, and then nobody leads.
+        self.path.touch(0o600)
         self._file = self._found()
         self._db = sqlite3.connect(self.path, timeout=1.0, isolation_level=None, check_same_thread=False)
         try:
@@ -93,7 +101,8 @@ class SQLiteRegister:
 
     def identity(self) -> str:
         """Return the random name that the file got when it was made."""
-        return str(self._one("SELECT identity FROM store")[0])
+        raw: bytes = self._about("CAST(identity AS BLOB)")
+        return identity_of("sqlite", raw.removeprefix(b"sqlite:"))
 
     def shard(self, name: str) -> "SQLiteRegister":
         """Return itself."""
@@ -101,33 +110,81 @@ class SQLiteRegister:
 
     def read(self, name: str) -> Cell | None:
         """Return the row, or None."""
-        row = self._one("SELECT CAST(data AS BLOB), version FROM cells WHERE name = ?", name)
-        return Cell(bytes(row[0]), row[1]) if row else None
+        # What is longer than a record is none, so that its beginning is enough.
+        sql = "SELECT substr(CAST(data AS BLOB), 1, ?), CAST(version AS BLOB) FROM cells WHERE name = ?"
+        row = self._one(sql, MAX_BYTES + 1, name)
+        return Cell(row[0] or b"", row[1]) if row else None
 
-    def swap(self, name: str, data: bytes, expected: str | None) -> str | None:
+    def swap(self, name: str, data: bytes, expected: bytes | None) -> bytes | None:
         """Swap in one statement, so in one transaction. Versions are random: none is used twice, even in a new file."""
         version = secrets.token_hex(8)
         if expected is None:
             done = self._one("INSERT OR IGNORE INTO cells VALUES (?, ?, ?) RETURNING 1", name, data, version)
         else:
-            sql = "UPDATE cells SET data = ?, version = ? WHERE name = ? AND version = ? RETURNING 1"
+            sql = "UPDATE cells SET data = ?, version = ? WHERE name = ? AND CAST(version AS BLOB) = ? RETURNING 1"
             done = self._one(sql, data, version, name, expected)
-        return version if done else None
+        return version.encode() if done else None
 
     def remembers(self, seconds: float) -> bool:
         """Return whether the file is older than that. A younger one may have replaced one that was deleted."""
         # A restart of the machine sets its clock back to zero and ends all that may have held a lease, so that a file
         # from "the future" is old enough.
-        born = float(self._one("SELECT born FROM store")[0])
-        return abs(SystemClock().now() - born) > seconds
+        born = self._about("born")
+        # A file that somebody has edited is not believed.
+        return isinstance(born, float) and math.isfinite(born) and abs(SystemClock().now() - born) > seconds
+
+    def _about(self, column: str) -> Any:
+        """Return what the file says of itself."""
+        row = self._one(f"SELECT {column} FROM store")
+        if row is None:
+            self.close()  # the next call describes the file anew
+            raise StoreUnavailable(f"the store {self.path} cannot be used: somebody has emptied its table `store`")
+        return row[0]
 
     def names(self) -> Iterable[str]:
-        """Return all names, sorted."""
+        """Return all names, sorted. What cannot name a lease was not written here, and is left out."""
         with self._open() as db:
-            return [row[0] for row in db.execute("SELECT name FROM cells ORDER BY name")]
+            rows = db.execute("SELECT CAST(name AS BLOB) FROM cells ORDER BY name").fetchall()
+        return list(filter(None, map(_name, rows)))
 
     def close(self) -> None:
         """Close the file, if this process opened it."""
         if not self._forked():
             with self._lock:
                 self._close()
+
+
+def _name(row: tuple[bytes]) -> str | None:
+    with contextlib.suppress(UnicodeDecodeError, BadPolicy):
+        return check_name(row[0].decode())
+    return None
+
+
+# SQLite keeps in the process's memory who has locked which file. A child inherits that, but not the locks. It would
+# believe in locks of its own that the kernel does not know: another process could then take the file's log away under
+# it, with all that the child writes. Or it would wait for ever for one that another thread of its parent had. So no
+# file is open while a process forks. Both sides open it again when they need it.
+_registers: weakref.WeakSet[SQLiteRegister] = weakref.WeakSet()
+_forks = threading.RLock()
+_waiting: list[threading.Lock] = []
+LONGEST_WAIT = 5.0
+"""Seconds for which a fork waits for an answer of the file that another thread is waiting for."""
+
+
+def _before_fork() -> None:
+    _forks.acquire()
+    for register in _registers:
+        lock = register._lock
+        # Not for ever: this very thread may have it, and fork in a signal handler.
+        if not register._forked() and lock.acquire(timeout=LONGEST_WAIT):
+            _waiting.append(lock)
+            register._close()
+
+
+def _after_fork() -> None:
+    while _waiting:
+        _waiting.pop().release()
+    _forks.release()
+
+
+os.register_at_fork(before=_before_fork, after_in_parent=_after_fork, after_in_child=_after_fork)

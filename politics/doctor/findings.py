@@ -300,7 +300,8 @@ class File:
     """What was measured of an SQLite store.
 
     `error`: why it cannot be used. `filesystem`: the kind of file system, empty if unknown. `old_enough`: whether the
-    file is older than a lease. `leases`: how many it keeps. `round_trips`: seconds.
+    file is older than a lease. `leases`: how many it keeps. `round_trips`: seconds. `mode` and `folder_mode`: the
+    permissions of the file and of its folder.
     """
 
     path: str = field(kw_only=False)
@@ -309,6 +310,8 @@ class File:
     old_enough: bool = True
     leases: int = 0
     round_trips: tuple[float, ...] = ()
+    mode: int = 0o600
+    folder_mode: int = 0o700
 
 
 def of_file(file: File, ttl: float) -> Iterator[Finding]:
@@ -332,9 +335,28 @@ def of_file(file: File, ttl: float) -> Iterator[Finding]:
             "is in a container's own layer: each container has its own file, and so its own leader",
             "mount a volume that they share, or use memcached",
         )
+    yield from _permissions(file, subject)
     if not file.old_enough:
         yield advice(
             subject, f"is younger than a lease of {ttl:g} s, so a first election waits one", "nothing: it passes"
+        )
+
+
+def _permissions(file: File, subject: str) -> Iterator[Finding]:
+    """Yield what users other than the owner may do. A folder's sticky bit keeps its files from them."""
+    if file.mode & 0o002 or (file.folder_mode & 0o002 and not file.folder_mode & 0o1000):
+        yield danger(
+            subject,
+            f"or its folder can be written by everybody ({file.mode:04o} in {file.folder_mode:04o}), who can then end "
+            "any lease, or take it",
+            "chmod 600 the file, with -wal and -shm beside it, and chmod 700 its folder",
+        )
+    elif file.mode & 0o077:
+        what = "written" if file.mode & 0o022 else "read"
+        yield advice(
+            subject,
+            f"can be {what} by other users ({file.mode:04o}): who can read it can lock it, and nobody leads meanwhile",
+            "chmod 600 the file, with -wal and -shm beside it, unless those users share the leases",
         )
 
 

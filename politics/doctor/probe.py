@@ -4,6 +4,7 @@ import contextlib
 import os
 import secrets
 import socket
+import stat
 import struct
 import threading
 import time
@@ -83,14 +84,16 @@ def file(register: SQLiteRegister, ttl: float) -> File:
             old_enough=register.remembers(ttl),
             leases=leases,
             round_trips=trips,
+            mode=stat.S_IMODE(register.path.stat().st_mode),
+            folder_mode=stat.S_IMODE(register.path.parent.stat().st_mode),
         )
-    except StoreUnavailable as exc:
+    except (StoreUnavailable, OSError) as exc:
         return File(path, error=str(exc.__cause__ or exc))
 
 
 def _write(register: SQLiteRegister) -> None:
     # No cell has this version, so nothing changes. But it needs the permission to write.
-    register.swap("politics doctor", b"", "no version")
+    register.swap("politics doctor", b"", b"no version")
 
 
 def _filesystem(path: Path) -> str:
