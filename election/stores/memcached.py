@@ -4,9 +4,12 @@ import contextlib
 import functools
 import hashlib
 import itertools
+import socket
 import threading
+import time
 import uuid
 from collections.abc import Iterable, Iterator
+from types import SimpleNamespace
 from typing import Any
 from urllib.parse import quote
 
@@ -29,7 +32,32 @@ LOSSES = {"cmd_flush", "evictions", "store_no_memory", "store_too_large", "slab_
 # fall into the next second, and then counts one more than have passed.
 AHEAD = 3
 
+LONGEST = 1 << 21
+"""Bytes of an answer at most: an item of the largest size that memcached has by default, and what goes with it."""
+
 _connections = itertools.count(1)
+
+
+class _Socket(socket.socket):
+    """Limits an answer as a whole: one in many small pieces has no more time than one in a single piece."""
+
+    def __init__(self, *args: Any, seconds: float) -> None:
+        super().__init__(*args)
+        self.seconds, self.until, self.left = seconds, 0.0, 0
+
+    def sendall(self, *args: Any) -> None:
+        self.until, self.left = time.monotonic() + self.seconds, LONGEST
+        self.settimeout(self.seconds)
+        super().sendall(*args)
+
+    def recv(self, *args: Any) -> bytes:
+        data = super().recv(*args)
+        self.left -= len(data)
+        seconds = self.until - time.monotonic()
+        if seconds <= 0 or self.left < 0:
+            raise TimeoutError("its answer has no end")
+        self.settimeout(seconds)
+        return data
 
 
 class _Connection:
@@ -44,6 +72,7 @@ class _Connection:
             ("127.0.0.1" if host == "localhost" else host, port),
             connect_timeout=timeout,
             timeout=timeout,
+            socket_module=SimpleNamespace(**vars(socket) | {"socket": functools.partial(_Socket, seconds=timeout)}),
             no_delay=True,
             default_noreply=False,
         )

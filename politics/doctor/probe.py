@@ -21,6 +21,9 @@ from politics.group.peers import Peer
 ROUND_TRIPS = 21
 CONNECTIONS = 4
 MAX_LISTED = 20_000
+MAX_LINE = 65536
+LONGEST = 5.0
+"""Seconds for all lines that answer one command."""
 # Site-local, and sent with a time to live of 0: it never leaves the machine.
 MULTICAST = "239.255.71.71"
 IFF_UP, IFF_LOOPBACK, IFF_MULTICAST = 0x1, 0x8, 0x1000
@@ -113,10 +116,11 @@ class _Link:
     def __init__(self, register: MemcachedRegister) -> None:
         self.socket = socket.create_connection((register.host, register.port), register.timeout)
         self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        self._lines = self.socket.makefile("rb")
+        self._received, self._until = bytearray(), 0.0
 
     def ask(self, command: bytes) -> bytes:
-        """Send a command and return the one line that answers it."""
+        """Send a command and return the one line that answers it, or the first of several."""
+        self._until = now() + LONGEST
         self.socket.sendall(command + b"\r\n")
         return self._line()
 
@@ -136,9 +140,16 @@ class _Link:
         return dict(line.decode(errors="replace").partition(" ")[::2] for line in lines)
 
     def _line(self) -> bytes:
-        line = self._lines.readline(65536)
-        if not line.endswith(b"\n"):
-            raise ConnectionError("it closed the connection")
+        while (end := self._received.find(b"\n")) < 0:
+            if len(self._received) > MAX_LINE or now() > self._until:
+                raise ValueError("its answer has no end")
+            if not (more := self.socket.recv(MAX_LINE)):
+                raise ConnectionError("it closed the connection")
+            self._received += more
+        if now() > self._until:
+            raise ValueError("its answer has no end")
+        line = bytes(self._received[:end])
+        del self._received[: end + 1]
         return line.rstrip()
 
 
