@@ -11,13 +11,14 @@ from tenacity import RetryCallState, retry_if_exception_type
 
 from election import Candidate, Event, LeadershipLost, LeasePolicy, LeaseTerm, NotElected, StoreUnavailable
 from election.clock import Clock
-from election.errors import BadRecord
+from election.errors import BadPolicy, BadRecord, ElectionError
 from election.events import EventKind, tell
 from election.forks import fork_detector
 from election.retries import retrying
 from election.rules import View, is_own_takeover
 from election.term import Note
 from politics.group.peers import Peer
+from politics.worker.mistakes import never_ran
 from politics.worker.slots import Slot, Turn, learn, may_be_lost, next_turn
 from politics.worker.term import Term
 
@@ -54,6 +55,10 @@ class Announcer(Protocol):
     def tell(self, term: LeaseTerm | None) -> None: ...
 
     def peers(self) -> tuple[Peer, ...]: ...
+
+
+class WorkNeverRan(BadPolicy):
+    """The work returned something that had to be awaited or iterated. This ends the worker."""
 
 
 class Run:
@@ -133,7 +138,10 @@ class Run:
                 self._clock.wait(self._stop, min(1.2 * worker.policy.poll, worker.iteration_length / 4))
         except BaseException as exc:  # the work called sys.exit, say: the lease is given up, and process() passes it on
             self.failure = exc
-            log.critical("%s: the worker ends: %r", worker.group, exc, exc_info=not isinstance(exc, SystemExit))
+            # An error of ours says all in one sentence.
+            unexpected = not isinstance(exc, SystemExit | ElectionError)
+            trouble = exc if isinstance(exc, ElectionError) else repr(exc)
+            log.critical("%s: the worker ends: %s", worker.group, trouble, exc_info=unexpected)
         finally:
             self.lead = None
             if self.announcer:
@@ -231,13 +239,16 @@ class Run:
             term.check()
             started = self._happened(EventKind.SLOT_STARTED, term, takeover=term.takeover)
             log.info("%s: slot %d runs%s (fence %d)", *about, again, term.fence, extra=started)
-            self._work(term)
+            if trouble := never_ran(self._work(term)):
+                raise WorkNeverRan(trouble)
             done = self._happened(EventKind.SLOT_DONE, term, seconds=self._clock.now() - begun)
             log.debug("%s: slot %d is done", *about, extra=done)
         except LeadershipLost as exc:
             lost = self._happened(EventKind.SLOT_INTERRUPTED, term, seconds=self._clock.now() - begun, reason=str(exc))
             log.warning("%s: slot %d was interrupted: %s", *about, exc, extra=lost)
             return False
+        except WorkNeverRan:
+            raise  # in no slot would it be otherwise
         except Exception:
             failed = self._happened(EventKind.SLOT_FAILED, term, seconds=self._clock.now() - begun)
             log.exception("%s: the work of slot %d failed", *about, extra=failed)

@@ -13,6 +13,12 @@ from election.clock import Clock, SystemClock
 from election.events import OnEvent
 from politics.group.peers import Peer
 from politics.settings import choose_store, heartbeat, open_store
+from politics.worker.mistakes import (
+    METHODS,
+    refuse_event_loop,
+    refuse_misspellings,
+    refuse_what_a_call_does_not_run,
+)
 from politics.worker.run import Announcer, Run, Work
 from politics.worker.term import Term
 
@@ -54,6 +60,7 @@ class TokenWorker:
     on_failover: str = "rerun"
     grace: float = 10.0
     announce: bool = True
+    _run: Run | None = None
 
     def __init__(
         self,
@@ -79,6 +86,7 @@ class TokenWorker:
             "on_event": on_event,
             "announce": announce,
         }
+        refuse_misspellings(TokenWorker, type(self))
         for name, value in given.items():
             if value is not None:
                 setattr(self, name, value)
@@ -102,12 +110,11 @@ class TokenWorker:
         )
         self._clock: Clock = SystemClock()
         self._chance: Callable[[], float] = random.random
-        self._run: Run | None = None
 
     # What subclasses override; all of it is called on the worker's own thread.
 
     def perform(self, term: Term) -> None:
-        """Do the work of one slot; called on the leader, once per slot.
+        """Do the work of one slot; called on the leader, once per slot. Neither an async function nor a generator.
 
         Return: the slot is done. Raise `LeadershipLost` (`term.check()` does): it was interrupted. Raise anything
         else: it is logged, the slot counts as done, and the worker lives on.
@@ -147,10 +154,12 @@ class TokenWorker:
         The first signal sets `term.lost` and leaves the work `grace` seconds, the second ends the wait at once.
 
         Raises:
-            RuntimeError: the worker runs already.
-            BadPolicy: there is no work: `perform` is not overridden.
+            RuntimeError: the worker runs already, or this thread runs an event loop, which would stand still.
+            BadPolicy: there is no work, or calling it would run nothing; or the class's `__init__` forgot
+                `super().__init__()`. The message says which.
             SystemExit: the work raised it.
         """
+        refuse_event_loop("process()")
         from discovery.signals import SignalQueue  # here, so that importing politics imports no discovery
 
         with SignalQueue(signal.SIGTERM, signal.SIGINT) as signals:
@@ -192,8 +201,14 @@ class TokenWorker:
     def _begin(self, work: Work | None, finished: Callable[[], None]) -> Run:
         if self.running:
             raise RuntimeError(f"the worker of {self.group!r} runs already")
+        name = type(self).__name__
+        if not hasattr(self, "_candidate"):
+            raise BadPolicy(f"{name}.__init__ must call super().__init__(), with the arguments of a TokenWorker")
+        functions = [(method, getattr(self, method)) for method in METHODS if method != "perform"]
+        functions.append(("the work", work) if work else ("perform", self.perform))
+        refuse_what_a_call_does_not_run(name, functions)
         if work is None and type(self).perform is TokenWorker.perform:
-            raise BadPolicy(f"{type(self).__name__} has no work: override perform(term) or pass process(work)")
+            raise BadPolicy(f"{name} has no work: override perform(term) or pass process(work)")
 
         def close() -> None:
             if self._register is not self.store:  # otherwise it is the caller's, and may have other users

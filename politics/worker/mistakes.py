@@ -1,0 +1,89 @@
+"""Mistakes in a worker's class that would lose its work without a word. They are named when it is made or started."""
+
+import difflib
+import inspect
+import sys
+from collections.abc import Iterable
+from typing import Any
+
+from election import BadPolicy
+
+METHODS = ("perform", "eligible", "on_elected", "on_lost", "on_event")
+
+_WHAT = (
+    (inspect.iscoroutinefunction, "an async function, and a call would only make a coroutine that never runs"),
+    (inspect.isasyncgenfunction, "an async generator, and a call would run none of it"),
+    (inspect.isgeneratorfunction, "a generator, and a call would run none of it"),
+)
+
+
+def refuse_misspellings(base: type, kind: type) -> None:
+    """Refuse a class with an attribute that is spelled almost like one that `base` reads, and would be ignored.
+
+    An attribute is in nobody's way if the one that it resembles is set as well, or if its name begins with `_`.
+
+    Args:
+        base: the class that has all settings, with annotations, and all methods.
+        kind: a class derived from it.
+
+    Raises:
+        BadPolicy: the message names both attributes.
+    """
+    settings = [name for name in base.__annotations__ if not name.startswith("_")]
+    own: dict[str, Any] = {}
+    for part in kind.__mro__[: kind.__mro__.index(base)]:
+        own |= {name: value for name, value in vars(part).items() if name not in own}
+    for name, value in own.items():
+        meant = None
+        if not name.startswith("_") and not hasattr(base, name):
+            meant = _nearest(name, METHODS if callable(value) else settings)
+        if meant and meant not in own:
+            what = "method" if callable(value) else "setting"
+            raise BadPolicy(
+                f"{kind.__name__}.{name} is no {what} of a {base.__name__}: did you mean {meant}? "
+                f"If it is something of your own, begin its name with an underscore"
+            )
+
+
+def refuse_what_a_call_does_not_run(owner: str, functions: Iterable[tuple[str, object]]) -> None:
+    """Refuse functions whose call returns at once and runs nothing.
+
+    Raises:
+        BadPolicy: the message names the function, and says what it is and what to do.
+    """
+    for name, function in functions:
+        for asked in (function, getattr(type(function), "__call__", None)):  # noqa: B004 (an object may be async, too)
+            for is_so, what in _WHAT:
+                if is_so(asked):
+                    raise BadPolicy(
+                        f"{name} of {owner} is {what}: write `def`, without `yield`; "
+                        f"for async code call asyncio.run(...) in it"
+                    )
+
+
+def never_ran(result: object) -> str:
+    """Return what is wrong with the result of the work: something that had to be awaited or iterated; else ""."""
+    if inspect.iscoroutine(result) or inspect.isgenerator(result) or inspect.isasyncgen(result):
+        if inspect.iscoroutine(result):
+            result.close()  # otherwise Python would warn of it, in the middle of something else
+        return f"the work returned a {type(result).__name__}, which nobody runs: return after the work is done"
+    return ""
+
+
+def refuse_event_loop(what: str) -> None:
+    """Refuse to wait where an event loop runs in this thread, since nothing else would run in it.
+
+    Raises:
+        RuntimeError: it does.
+    """
+    asyncio = sys.modules.get("asyncio.events")  # a loop that runs has imported it
+    if asyncio and asyncio._get_running_loop():
+        raise RuntimeError(
+            f"{what} waits until the worker ends, and would freeze this thread's event loop: "
+            f"use `await asyncio.to_thread(worker.process)`, or start() and stop()"
+        )
+
+
+def _nearest(name: str, known: Iterable[str]) -> str | None:
+    """Return the known name that `name` is meant to be, if it is only a slip away from one."""
+    return next(iter(difflib.get_close_matches(name.lower(), known, n=1, cutoff=0.8)), None)
