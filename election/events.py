@@ -33,7 +33,7 @@ class EventKind(enum.StrEnum):
     SLOT_DONE = "slot_done"
     """The work returned, after `seconds`."""
     SLOT_FAILED = "slot_failed"
-    """The work raised, after `seconds`."""
+    """The work raised, after `seconds`; `reason` is what it raised."""
     SLOT_INTERRUPTED = "slot_interrupted"
     """Leadership was lost, or the work was asked to stop, after `seconds`, for this `reason`."""
     SLOTS_SKIPPED = "slots_skipped"

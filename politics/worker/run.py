@@ -4,6 +4,7 @@ import contextlib
 import logging
 import os
 import threading
+import traceback
 from collections.abc import Callable
 from typing import Any, Protocol
 
@@ -14,15 +15,18 @@ from election.clock import Clock
 from election.errors import BadPolicy, BadRecord, ElectionError
 from election.events import EventKind, tell
 from election.forks import fork_detector
-from election.retries import retrying
+from election.retries import backoff, retrying
 from election.rules import View, is_own_takeover
 from election.term import Note
 from politics.group.peers import Peer
 from politics.worker.mistakes import never_ran
-from politics.worker.slots import Slot, Turn, learn, may_be_lost, next_turn
+from politics.worker.slots import Slot, Turn, is_done, learn, may_be_lost, next_turn
 from politics.worker.term import Term
 
 log = logging.getLogger("politics")
+
+LONGEST_PAUSE = 60.0
+"""Seconds after a failed slot that is to be run again, at most; less where slots are shorter."""
 
 Work = Callable[[Term], object]
 
@@ -34,6 +38,7 @@ class Worker(Protocol):
     iteration_length: float
     sticky: bool
     on_failover: str
+    on_error: str
     policy: LeasePolicy
 
     def eligible(self) -> bool: ...
@@ -96,6 +101,8 @@ class Run:
         self._slot: Slot | None = None
         self._turn: Turn | None = None
         self._bad_record = self._not_eligible = ""
+        self._failures = 0
+        """How many slots in a row this worker has failed and left to be run again."""
         self._forked = fork_detector()
         self.thread = threading.Thread(target=self._run, name=f"politics-{worker.group}", daemon=True)
 
@@ -136,6 +143,8 @@ class Run:
                     self._govern(lead)
                 # Each slot is a new race: let those who have not led look first.
                 self._clock.wait(self._stop, min(1.2 * worker.policy.poll, worker.iteration_length / 4))
+                if self._failures:
+                    self._clock.wait(self._stop, self._pause())
         except BaseException as exc:  # the work called sys.exit, say: the lease is given up, and process() passes it on
             self.failure = exc
             # An error of ours says all in one sentence.
@@ -148,6 +157,11 @@ class Run:
                 self.announcer.leave()
             log.info("%s: stopped", worker.group)
             self._finished()
+
+    def _pause(self) -> float:
+        """Return the seconds to leave a slot that we failed to the others, who may be able to run it."""
+        longest = max(self._worker.policy.poll, min(LONGEST_PAUSE, self._worker.iteration_length))
+        return backoff(self._failures, self._chance(), first=2 * self._worker.policy.poll, longest=longest)
 
     def _campaign(self) -> LeaseTerm:
         """Wait until we lead, also while the cell holds something that is not ours."""
@@ -187,7 +201,7 @@ class Run:
 
     def _govern(self, lead: LeaseTerm) -> None:
         """Lead: one slot, or as many as there are if we are sticky, until leadership ends."""
-        worker, turn, since = self._worker, self._turn, self._clock.now()
+        worker, turn, since, failures = self._worker, self._turn, self._clock.now(), self._failures
         assert turn is not None
         self.lead = lead
         if self._stop.is_set():
@@ -201,7 +215,7 @@ class Run:
             turn = self._next_turn()
             if not self._tell(lead, turn.slot):
                 break
-        reason = lead.reason or "the slot is over"
+        reason = lead.reason or ("the work failed" if self._failures > failures else "the slot is over")
         lead.resign()
         self.lead = None
         self._announce(None)
@@ -241,20 +255,26 @@ class Run:
             log.info("%s: slot %d runs%s (fence %d)", *about, again, term.fence, extra=started)
             if trouble := never_ran(self._work(term)):
                 raise WorkNeverRan(trouble)
-            done = self._happened(EventKind.SLOT_DONE, term, seconds=self._clock.now() - begun)
-            log.debug("%s: slot %d is done", *about, extra=done)
+            ended = self._happened(EventKind.SLOT_DONE, term, seconds=self._clock.now() - begun)
+            log.debug("%s: slot %d is done", *about, extra=ended)
         except LeadershipLost as exc:
             lost = self._happened(EventKind.SLOT_INTERRUPTED, term, seconds=self._clock.now() - begun, reason=str(exc))
             log.warning("%s: slot %d was interrupted: %s", *about, exc, extra=lost)
             return False
         except WorkNeverRan:
             raise  # in no slot would it be otherwise
-        except Exception:
-            failed = self._happened(EventKind.SLOT_FAILED, term, seconds=self._clock.now() - begun)
-            log.exception("%s: the work of slot %d failed", *about, extra=failed)
+        except Exception as exc:
+            reason = "".join(traceback.format_exception_only(exc)).strip()  # also if its own str or repr raises
+            failed = self._happened(EventKind.SLOT_FAILED, term, seconds=self._clock.now() - begun, reason=reason)
+            done = is_done(failed=True, retry=self._worker.on_error == "retry")
+            self._failures = 0 if done else self._failures + 1
+            what = "failed" if done else "failed, and the next leader runs it again"
+            log.exception("%s: the work of slot %d %s", *about, what, extra=failed)
+            return done
         finally:
             if self._forked():
                 os._exit(0)  # a child that the work forked and did not end: everything from here on is its parent's
+        self._failures = 0
         return True
 
     def _happened(self, kind: EventKind, term: Term, **more: Any) -> dict[str, Any]:

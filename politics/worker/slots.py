@@ -93,6 +93,15 @@ def may_be_lost(known: Slot | None, view: View, policy: LeasePolicy, now: float)
     return waited or known is not None
 
 
+def is_done(*, failed: bool, retry: bool) -> bool:
+    """Return whether a slot is done once its work has ended by itself.
+
+    Work that `failed`, so raised an error, is done all the same, unless it is to be tried again (`retry`). Then its
+    slot stays as the takeover recorded it, begun and not done, so that whoever leads next runs it as a takeover.
+    """
+    return not (failed and retry)
+
+
 def next_turn(known: Slot | None, length: float, now: float, *, rerun: bool, lost: bool = False) -> Turn:
     """Return what to do as the new leader at `now`, or as the old one when the slot has ended.
 

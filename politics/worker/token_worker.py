@@ -43,6 +43,9 @@ class TokenWorker:
         lease_ttl: seconds after which a silent leader is replaced (10); the same for the whole group.
         sticky: keep a healthy leader from slot to slot, instead of a new race for each (False).
         on_failover: what to do with a slot that a leader left unfinished: "rerun" (default) or "skip".
+        on_error: what to do with a slot whose work raises an error: it is "done" (default), or "retry": it counts as
+            interrupted, this worker hands over, and whoever leads next runs the slot again. The worker that failed
+            pauses before it campaigns again, longer with each failure.
         grace: seconds that the work may take to return once it is asked to stop, still renewed (10).
         on_event: called instead of the method of this name.
         announce: tell the other members on this network of this one, and hear them (True).
@@ -58,6 +61,7 @@ class TokenWorker:
     lease_ttl: float = 10.0
     sticky: bool = False
     on_failover: str = "rerun"
+    on_error: str = "done"
     grace: float = 10.0
     announce: bool = True
     _run: Run | None = None
@@ -72,6 +76,7 @@ class TokenWorker:
         lease_ttl: float | None = None,
         sticky: bool | None = None,
         on_failover: str | None = None,
+        on_error: str | None = None,
         grace: float | None = None,
         on_event: OnEvent | None = None,
         announce: bool | None = None,
@@ -82,6 +87,7 @@ class TokenWorker:
             "lease_ttl": lease_ttl,
             "sticky": sticky,
             "on_failover": on_failover,
+            "on_error": on_error,
             "grace": grace,
             "on_event": on_event,
             "announce": announce,
@@ -98,6 +104,10 @@ class TokenWorker:
                 raise BadPolicy(f"{what} must be a positive number of seconds, a year at most, not {seconds!r}")
         if self.on_failover not in ("rerun", "skip"):
             raise BadPolicy(f"on_failover must be 'rerun' or 'skip', not {self.on_failover!r}")
+        if self.on_error not in ("done", "retry"):
+            raise BadPolicy(f"on_error must be 'done' or 'retry', not {self.on_error!r}")
+        if (self.on_error, self.on_failover) == ("retry", "skip"):
+            raise BadPolicy("on_error='retry' runs a slot again, and on_failover='skip' forbids that: change one")
         if not self.group:
             raise BadPolicy(f"{type(self).__name__} needs a group: set it on the class or pass group=")
         if self.announce:
@@ -117,7 +127,7 @@ class TokenWorker:
         """Do the work of one slot; called on the leader, once per slot. Neither an async function nor a generator.
 
         Return: the slot is done. Raise `LeadershipLost` (`term.check()` does): it was interrupted. Raise anything
-        else: it is logged, the slot counts as done, and the worker lives on.
+        else: it is logged, `on_error` says what the slot counts as, and the worker lives on.
         """
 
     def eligible(self) -> bool:

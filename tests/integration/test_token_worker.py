@@ -1,6 +1,9 @@
 """What becomes of a leader whose work forks, raises, overruns, ends the process or does not listen."""
 
+import contextlib
+import errno
 import logging
+import os
 import signal
 import subprocess
 import sys
@@ -9,8 +12,9 @@ from itertools import pairwise
 
 import pytest
 
-from election import look, open_register
+from election import Event, look, open_register
 from election.clock import SystemClock
+from election.events import EventKind
 from election.testing import Fault, FaultyStore
 from politics import Term, TokenWorker
 from tests.integration.conftest import MakeStage
@@ -65,6 +69,54 @@ def test_a_worker_whose_work_raises_lives_on(stage: Stage, caplog: pytest.LogCap
     assert "the work of slot 1 failed" in failures[0].getMessage()
     assert failures[0].exc_info is not None
     assert "the pork is off" in str(failures[0].exc_info[1])
+
+
+def test_a_slot_that_failed_is_run_again_by_somebody_else(old_store: str, caplog: pytest.LogCaptureFixture) -> None:
+    """With `on_error="retry"` a worker out of descriptors hands its slot over: it is run as a takeover, and is done."""
+    options = {"group": "retry", "store": old_store, "on_error": "retry", "announce": False, "iteration_length": 3600.0}
+    failed: list[Event] = []
+
+    def work_without_descriptors(_term: Term) -> None:
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    ill = TokenWorker(**options, on_event=lambda event: event.kind is EventKind.SLOT_FAILED and failed.append(event))
+    ill.start(work_without_descriptors)
+    until(lambda: failed, "the first failure")
+    done: list[Term] = []
+    healthy = TokenWorker(**options)
+    healthy.start(done.append)
+    until(lambda: done, "the healthy worker's turn")
+    with contextlib.closing(open_register(old_store)) as register:
+        until(lambda: (record := look(register, "retry")) and record.note["work"] == "done", "the record of that")
+    ill.stop()
+    healthy.stop()
+    assert (done[0].iteration, done[0].takeover) == (1, True)
+    assert failed[0].reason == "OSError: [Errno 24] Too many open files"
+    assert "the work of slot 1 failed, and the next leader runs it again" in caplog.text
+
+
+def test_one_that_fails_again_and_again_pauses_longer_and_longer(old_store: str) -> None:
+    """Up to a slot's length: it neither spins nor loses the slot, which it runs again when it is alone."""
+    pauses: list[float] = []
+    slots: list[tuple[int, bool]] = []
+
+    class Clock(SystemClock):
+        def wait(self, event: threading.Event, seconds: float) -> bool:
+            pauses.append(round(seconds, 3))
+            return super().wait(event, min(seconds, 0.01))
+
+    def fail(term: Term) -> None:
+        slots.append((term.iteration, term.takeover))
+        raise MemoryError
+
+    options = {"group": "poor", "store": old_store, "on_error": "retry", "announce": False, "lease_ttl": 1.0}
+    worker = TokenWorker(**options, iteration_length=3.0)
+    worker._clock, worker._chance = Clock(), lambda: 0.0
+    worker.start(fail)
+    until(lambda: len(slots) == 9, "nine failures")
+    worker.stop()
+    assert slots == [(1, False)] + [(1, True)] * 8
+    assert [pause for pause in pauses if pause > 0.06][:7] == [0.1, 0.2, 0.4, 0.8, 1.5, 1.5, 1.5]
 
 
 def test_work_that_overruns_by_three_slots_loses_nothing(stage: Stage, caplog: pytest.LogCaptureFixture) -> None:

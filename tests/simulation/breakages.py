@@ -171,6 +171,8 @@ def rerun_unmarked(*args: Any, **kwargs: Any) -> Turn:
     return replace(next_turn(*args, **kwargs), takeover=False)
 
 
+FAILURES = ("fail", "fail", "fail", "fail", "kill", "pause", "cut", "flush", "restart", "stop", "ask")
+
 _step, _term = election.candidate, election.term
 
 CAUGHT = (
@@ -230,6 +232,13 @@ CAUGHT = (
         "a rerun is not marked as a takeover",
         100_000,
         ((politics.worker.run, "next_turn", rerun_unmarked),),
+    ),
+    Breakage(
+        "slots",
+        "a slot that failed and is to be run again counts as done",
+        50_000,
+        ((politics.worker.run, "is_done", lambda failed, retry: True),),
+        FAILURES,
     ),
 )
 

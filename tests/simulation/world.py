@@ -106,6 +106,8 @@ class Worker(TokenWorker):
     def perform(self, term: politics.Term) -> None:
         world = threads.world()
         world.slot_started(term)
+        if world.must_fail(term, again=self.on_error == "retry"):
+            raise ValueError("the work failed")
         for _ in range(world.rng.randrange(6)):
             term.check()
             term.remaining()  # looks at the clock, and may be where we are paused: between the check and the effect
@@ -131,6 +133,8 @@ class World:
         self.claims: list[tuple[Process, LeaseTerm]] = []
         self.highest_fence = 0
         self.started: dict[int, int] = {}
+        self.failing: set[Process] = set()
+        self.failed: dict[int, int] = {}
         self.terms = self.takeovers = self.refused = self.forgotten = 0
         self.longest_gap = 0.0
         self.strikes = 0
@@ -238,6 +242,7 @@ class World:
         clock, link = SimClock(process), Link(process)
         with self.acting_for(process):
             worker = Worker(store=link, sticky=self.rng.random() < 0.3)
+            worker.on_error = "retry" if process.pid % 2 else "done"
             worker.policy = election.LeasePolicy(ttl=TTL, drift=DRIFT, poll_every=TTL / 5)
             renewer, chance = LeaseRenewer(clock), self.jitter.random
 
@@ -286,6 +291,8 @@ class World:
                 self.twice_until = end
             case "restart" | "flush" | "evict":
                 self.lose(fault)
+            case "fail":
+                self.failing.add(process)
             case "down":
                 self.store.down_until = end
             case "kill":
@@ -407,10 +414,25 @@ class World:
         if before is not None and not term.takeover and before == self.store.losses:
             self.broken = Broken(f"slot {term.iteration} was started twice without takeover, at {self.now:.3f}")
         self.takeovers += term.takeover
+        self.failed.pop(term.iteration, None)
+        if any(slot < term.iteration and losses == self.store.losses for slot, losses in self.failed.items()):
+            self.broken = Broken(
+                f"slot {term.iteration} was started before an earlier one that failed, at {self.now:.3f}"
+            )
         cell = self.store.cells.get("job")
         record = readable(cell[0]) if cell else None
         told = record is not None and record.fence == term.fence
         self.started[term.iteration] = self.store.losses if told else -1
+
+    def must_fail(self, term: politics.Term, again: bool) -> bool:
+        """Whether the work fails now. If it is to be run `again`, no later slot may be started before this one."""
+        process = self.current_process()
+        if process not in self.failing:
+            return False
+        self.failing.discard(process)
+        if again and self.valid(process, term._lead) and self.started.get(term.iteration) != -1:
+            self.failed[term.iteration] = self.store.losses
+        return True
 
     def effect(self, term: politics.Term) -> None:
         """A fenced effect: one with an old fence is refused."""

@@ -146,3 +146,16 @@ def test_process_does_not_freeze_an_event_loop() -> None:
 
     asyncio.run(main(), debug=False)
     assert not worker.running
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        ({"on_error": "again"}, "on_error must be 'done' or 'retry', not 'again'"),
+        ({"on_error": "retry", "on_failover": "skip"}, "on_error='retry' runs a slot again, and on_failover='skip'"),
+    ],
+)
+def test_what_cannot_be_wanted_together_is_refused(options: dict[str, Any], sentence: str) -> None:
+    """And what does not exist is."""
+    with pytest.raises(BadPolicy, match=sentence):
+        TokenWorker(**OPTIONS, **options)

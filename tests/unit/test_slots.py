@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from election import LeasePolicy
 from election.record import Record, State
 from election.rules import View
-from politics.worker.slots import Slot, Turn, learn, may_be_lost, merge, next_turn, read_note
+from politics.worker.slots import Slot, Turn, is_done, learn, may_be_lost, merge, next_turn, read_note
 
 LENGTH = 10.0
 RUNNING, DONE = Slot(7, 100.0), Slot(7, 100.0, done=True)
@@ -148,6 +148,14 @@ def test_whether_a_slot_may_be_lost(known: Slot | None, state: State | None, now
     record = None if state is None else replace(SEEN, state=state)
     view = View().see(record, "version", 100.0)
     assert may_be_lost(known, view, LeasePolicy(10.0, drift=0.01), now) is lost
+
+
+@pytest.mark.parametrize(
+    ("failed", "retry", "done"), [(False, False, True), (False, True, True), (True, False, True), (True, True, False)]
+)
+def test_whether_a_slot_is_done(failed: bool, retry: bool, done: bool) -> None:
+    """Only one that failed and is to be run again is not."""
+    assert is_done(failed=failed, retry=retry) is done
 
 
 slots = st.builds(Slot, st.integers(1, 1000), st.floats(0, 1e6), st.booleans())
