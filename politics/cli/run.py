@@ -49,6 +49,9 @@ def run(
             show_default="none",
         ),
     ] = None,
+    metrics_host: Annotated[
+        str, typer.Option(help="Serve them on this address. 0.0.0.0 means every interface.", metavar="ADDRESS")
+    ] = "127.0.0.1",
 ) -> None:
     """Run a TokenWorker until SIGTERM or Ctrl-C.
 
@@ -70,12 +73,12 @@ def run(
         "lease_ttl": lease_ttl,
     }
     made = worker(**{key: value for key, value in given.items() if value is not None})  # type: ignore[arg-type]
-    with contextlib.nullcontext() if metrics_port is None else _serve(made, metrics_port):
+    with contextlib.nullcontext() if metrics_port is None else _serve(made, metrics_host, metrics_port):
         made.process()
 
 
 @contextlib.contextmanager
-def _serve(worker: TokenWorker, port: int) -> Iterator[None]:
+def _serve(worker: TokenWorker, host: str, port: int) -> Iterator[None]:
     """Serve metrics of the worker inside the block."""
     try:
         from politics.metrics import Metrics, serve
@@ -90,10 +93,11 @@ def _serve(worker: TokenWorker, port: int) -> Iterator[None]:
     worker.on_event = see  # type: ignore[method-assign]
     with contextlib.ExitStack() as stack:
         try:
-            found = stack.enter_context(serve(metrics, port, lambda: worker.running))
+            found = stack.enter_context(serve([metrics], host, port, lambda: worker.running))
         except OSError as exc:
-            raise typer.BadParameter(f"--metrics-port {port} cannot be used: {exc.strerror}") from exc
-        log.info("%s: metrics on port %d", worker.group, found)
+            where = f"--metrics-port {port} of --metrics-host {host}"
+            raise typer.BadParameter(f"{where} cannot be used: {exc.strerror}") from exc
+        log.info("%s: metrics on port %d of %s", worker.group, found, host)
         yield
 
 

@@ -112,7 +112,9 @@ def test_a_port_that_is_taken_is_named(tmp_path: Path) -> None:
     """And so is one that cannot be."""
     with socket.create_server(("", 0)) as taken:
         port = taken.getsockname()[1]
-        assert f"--metrics-port {port} cannot be used: Address already in use" in refused(tmp_path, port)
+        assert f"--metrics-port {port} of --metrics-host 127.0.0.1 cannot be used: Address already in use" in refused(
+            tmp_path, port
+        )
     assert "--metrics-port" in refused(tmp_path, 65536)
 
 

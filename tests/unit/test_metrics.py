@@ -6,7 +6,7 @@ import pytest
 
 from election import Event
 from election.events import EventKind
-from politics.metrics import Metrics
+from politics.metrics import Families, Metrics
 
 
 class Scene:
@@ -14,7 +14,7 @@ class Scene:
 
     def __init__(self) -> None:
         self.time = 1000.0
-        self.metrics = Metrics("pork", lambda: self.time)
+        self.metrics = Metrics("pork", now=lambda: self.time, wall=lambda: self.time + 1e9)
 
     def see(self, kind: EventKind, **fields: Any) -> None:
         """One event."""
@@ -83,3 +83,27 @@ def test_slots_and_failures_are_counted(scene: Scene) -> None:
     found = {result: scene[f"slots_total:{result}"] for result in ("done", "failed", "interrupted", "skipped")}
     assert found == {"done": 2, "failed": 1, "interrupted": 1, "skipped": 7}
     assert scene["renewals_failed_total"] == 1
+
+
+def test_when_the_last_slot_was_done_and_how_long_work_takes(scene: Scene) -> None:
+    """The time of day of the last one that was done, 0 before; and the durations, by result."""
+    assert scene["last_slot_done_timestamp_seconds"] == 0
+    scene.see(EventKind.SLOT_DONE, slot=1, seconds=2.0)
+    scene.time = 1100.0
+    scene.see(EventKind.SLOT_FAILED, slot=2, seconds=70.0)
+    scene.see(EventKind.SLOT_DONE, slot=3, seconds=4.0)
+    scene.time = 1200.0
+    scene.see(EventKind.SLOT_INTERRUPTED, slot=4, seconds=1.0)
+    assert scene["last_slot_done_timestamp_seconds"] == 1e9 + 1100.0
+    assert (scene["slot_seconds_count:done"], scene["slot_seconds_sum:done"]) == (2, 6.0)
+    assert (scene["slot_seconds_sum:failed"], scene["slot_seconds_sum:interrupted"]) == (70.0, 1.0)
+
+
+def test_several_groups_share_one_registry() -> None:
+    """Each metric is there once, with a sample for each group."""
+    families = Families()
+    first, second = Metrics("pork", families), Metrics("beans", families)
+    first.see(Event(EventKind.ELECTED, "pork", fence=7, until=1e12))
+    assert first.registry is second.registry
+    values = [families.registry.get_sample_value("politics_is_leader", {"group": g}) for g in ("pork", "beans")]
+    assert values == [1, 0]
