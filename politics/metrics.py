@@ -134,7 +134,7 @@ class Metrics:
             self._fence.set(event.fence)
 
 
-class Server(socketserver.ThreadingMixIn, HTTPServer):
+class MetricsServer(socketserver.ThreadingMixIn, HTTPServer):
     """Answers a few requests at once, and spends a bounded number of threads and descriptors on it.
 
     A connection that is one too many ends the oldest, and one that is silent ends by itself.
@@ -224,7 +224,7 @@ def serve(metrics: list[Metrics], host: str, port: int, healthy: Callable[[], bo
         def log_message(self, *_: object) -> None:
             """Log nothing: a line for each request would hide the other lines."""
 
-    with Server(host, port, Handler) as server:
+    with MetricsServer(host, port, Handler) as server:
         threading.Thread(target=server.serve_forever, name="politics-metrics", daemon=True).start()
         try:
             yield server.server_address[1]

@@ -42,6 +42,17 @@ def interfaces() -> list[str] | None:
     return [part.strip() for part in os.environ.get("POLITICS_INTERFACES", "").split(",") if part.strip()] or None
 
 
+def service_manager() -> tuple[str, float, int]:
+    """Return what a service manager that started this process wants, as systemd says it.
+
+    The address of its socket ("": there is none), the seconds within which it wants a sign of life (0: it wants none),
+    and which process it means (0: any).
+    """
+    numbers = [os.environ.get("WATCHDOG_USEC", ""), os.environ.get("WATCHDOG_PID", "")]
+    microseconds, pid = (int(text) if text.isdecimal() and len(text) < 20 else 0 for text in numbers)
+    return os.environ.get("NOTIFY_SOCKET", ""), microseconds / 1e6, pid
+
+
 def choose_store(store: str | Register | None = None, servers: Sequence[str] | None = None) -> str | Register:
     """Return the store to use, as a URL or a `Register`: the one given, or that of the servers, or the default.
 

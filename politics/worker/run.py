@@ -3,6 +3,7 @@
 import contextlib
 import logging
 import os
+import sys
 import threading
 import traceback
 from collections.abc import Callable
@@ -37,6 +38,7 @@ class Worker(Protocol):
     group: str
     iteration_length: float
     sticky: bool
+    grace: float
     on_failover: str
     on_error: str
     policy: LeasePolicy
@@ -77,6 +79,7 @@ class Run:
         announcer: tells the others of us; None: nobody does.
         finished: called at the end, on the run's thread.
         chance: returns a random number, at least 0 and less than 1, for the jitter of retries.
+        aloud: say on standard error that it was elected, once, if nobody has configured a log.
     """
 
     def __init__(
@@ -89,14 +92,16 @@ class Run:
         announcer: Announcer | None,
         finished: Callable[[], None],
         chance: Callable[[], float],
+        aloud: bool = False,
     ) -> None:
+        self.group, self.grace = worker.group, worker.grace
         self.announcer = announcer
         self.failure: BaseException | None = None
         """What the work raised that ended the run, as `sys.exit` does; None if nothing did."""
         self.lead: LeaseTerm | None = None
         """The lease's term, while we lead."""
         self._worker, self._work, self._candidate = worker, work, candidate
-        self._clock, self._finished, self._chance = clock, finished, chance
+        self._clock, self._finished, self._chance, self._aloud = clock, finished, chance, aloud
         self._stop, self._stop_reason = threading.Event(), ""
         self._slot: Slot | None = None
         self._turn: Turn | None = None
@@ -119,12 +124,14 @@ class Run:
         if lead := self.lead:
             lead.ask_to_stop(reason)
 
-    def give_up(self) -> None:
-        """Hand the lease over although the work still runs."""
-        if lead := self.lead:
-            log.warning("%s: the work did not stop in time: its lease is given up", self._worker.group)
+    def give_up(self) -> bool:
+        """Hand the lease over although the work still runs; return False if it does not, because we do not lead."""
+        lead = self.lead
+        if lead:
+            log.warning("%s: the work did not stop in time: its lease is given up", self.group)
             lead.resign()
             self._announce(None)
+        return lead is not None
 
     # What follows is called on the run's own thread.
 
@@ -209,6 +216,10 @@ class Run:
         self._announce(lead)
         about = Event(EventKind.ELECTED, worker.group, lead.fence, turn.slot.number)
         log.info("%s: elected leader (fence %d, slot %d)", worker.group, lead.fence, about.slot, extra=about.fields)
+        if self._aloud and not log.hasHandlers() and sys.stderr:
+            hint = "For more, call logging.basicConfig(level=logging.INFO)"
+            print(f"{worker.group}: elected leader (fence {lead.fence}, slot {about.slot}). {hint}", file=sys.stderr)
+        self._aloud = False
         first = Term(lead, turn)
         self._call(worker.on_elected, first)
         while self._serve(lead, turn) and worker.sticky and self._may_lead():

@@ -1,18 +1,17 @@
 """`TokenWorker`: of many identical daemons, one does the work. The idea is from the Ruby gem Politics."""
 
-import contextlib
+import functools
 import logging
-import queue
 import random
-import signal
-import threading
 from collections.abc import Callable, Sequence
+from typing import Self
 
 from election import BadPolicy, Candidate, Event, LeasePolicy, Register
 from election.clock import Clock, SystemClock
 from election.events import OnEvent
 from politics.group.peers import Peer
 from politics.settings import choose_store, heartbeat, open_store
+from politics.worker.daemon import begin, end, process
 from politics.worker.mistakes import (
     METHODS,
     refuse_event_loop,
@@ -161,30 +160,22 @@ class TokenWorker:
     def process(self, work: Work | None = None) -> None:
         """Campaign and work until `stop`, SIGTERM or SIGINT; call it on the main thread to have signals handled.
 
-        The first signal sets `term.lost` and leaves the work `grace` seconds, the second ends the wait at once.
+        The first signal sets `term.lost` and leaves the work `grace` seconds, the second ends the wait at once. If no
+        log is configured, one line on standard error says when this worker is elected for the first time.
 
         Raises:
             RuntimeError: the worker runs already, or this thread runs an event loop, which would stand still.
             BadPolicy: there is no work, or calling it would run nothing; or the class's `__init__` forgot
                 `super().__init__()`. The message says which.
-            SystemExit: the work raised it.
+            SystemExit: the work raised it, or has not returned within `grace` (status 124), and ends with the process.
         """
         refuse_event_loop("process()")
-        from discovery.signals import SignalQueue  # here, so that importing politics imports no discovery
-
-        with SignalQueue(signal.SIGTERM, signal.SIGINT) as signals:
-            run = self._begin(work, lambda: signals.put(0))
-            if number := signals.get():
-                log.info("%s: %s: stopping", self.group, signal.Signals(number).name)
-                run.ask_to_stop(f"asked to stop by {signal.Signals(number).name}")
-                with contextlib.suppress(queue.Empty):
-                    signals.get(self.grace)
-            self.stop(grace=0.1)
-        if run.failure:
-            raise run.failure
+        process([lambda finished: self._begin(work, finished, aloud=True)])
 
     def start(self, work: Work | None = None) -> None:
-        """Campaign and work in a thread, and return at once.
+        """Campaign and work in a thread, and return at once. `with worker:` starts it, and stops it at the end.
+
+        When the interpreter exits, a worker that still runs is stopped as by `stop()`.
 
         Raises:
             RuntimeError, BadPolicy: as for `process`.
@@ -199,16 +190,17 @@ class TokenWorker:
         Args:
             grace: seconds to wait for the work at most; None: the worker's own `grace`.
         """
-        run = self._run
-        if run is None or not run.alive:
-            return
-        run.ask_to_stop("asked to stop")
-        if run.thread is not threading.current_thread():
-            run.thread.join(self.grace if grace is None else grace)
-            if run.alive:
-                run.give_up()
+        if self._run is not None:
+            end([self._run], "asked to stop", grace)
 
-    def _begin(self, work: Work | None, finished: Callable[[], None]) -> Run:
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    def _begin(self, work: Work | None, finished: Callable[[], None], aloud: bool = False) -> Run:
         if self.running:
             raise RuntimeError(f"the worker of {self.group!r} runs already")
         name = type(self).__name__
@@ -233,8 +225,9 @@ class TokenWorker:
             announcer=self._announcer() if self.announce else None,
             finished=close,
             chance=self._chance,
+            aloud=aloud,
         )
-        self._run.thread.start()
+        begin(self._run)
         return self._run
 
     def _announcer(self) -> Announcer:
@@ -244,3 +237,15 @@ class TokenWorker:
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} group={self.group!r} iteration_length={self.iteration_length:g}>"
+
+
+def process_all(workers: Sequence[TokenWorker]) -> None:
+    """Campaign and work with several workers in one process, as `TokenWorker.process` does with one.
+
+    A signal stops all of them, and so does one that fails.
+
+    Raises:
+        RuntimeError, BadPolicy, SystemExit: as for `TokenWorker.process`.
+    """
+    refuse_event_loop("process_all()")
+    process([functools.partial(worker._begin, None, aloud=True) for worker in workers])

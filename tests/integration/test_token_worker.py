@@ -17,6 +17,7 @@ from election.clock import SystemClock
 from election.events import EventKind
 from election.testing import Fault, FaultyStore
 from politics import Term, TokenWorker
+from politics.worker.daemon import OUTLASTED
 from tests.integration.conftest import MakeStage
 from tests.integration.harness import Stage
 from tests.integration.worker import Diarist
@@ -219,7 +220,7 @@ def test_work_that_is_asked_to_stop_is_still_led_until_it_returns(stage: Stage) 
 
 @pytest.mark.parametrize("then", ["a second signal", "the end of the grace period"])
 def test_work_that_does_not_listen_is_not_waited_for(make_stage: MakeStage, old_store: str, then: str) -> None:
-    """The process ends and hands over, with status 0, while the work still runs, and long before the lease ends."""
+    """The process ends with a status of its own and hands over, long before the lease ends; the work ends with it."""
     stage = make_stage(old_store, work="ignore", lease_ttl=600.0, grace=600.0 if then == "a second signal" else 0.3)
     stage.start(2)
     leader, _ = stage.elected()
@@ -228,9 +229,10 @@ def test_work_that_does_not_listen_is_not_waited_for(make_stage: MakeStage, old_
     stage.log(leader.name, "SIGTERM: stopping")
     if then == "a second signal":
         stopped = leader.send(signal.SIGINT)
-    assert leader.wait() == 0
+    assert leader.wait() == OUTLASTED == 124
     stage.elected(after=stopped)
     stage.log(leader.name, "the work did not stop in time")
+    stage.log(leader.name, "the process ends with status 124, and with it the work that has not returned")
     assert not stage.events("done", who=leader.name)
 
 

@@ -25,7 +25,6 @@ import election.record
 import election.renewer
 import election.term
 import politics.worker.run
-import politics.worker.token_worker
 from election import Candidate, LeaseTerm
 from election.errors import BadRecord
 from election.renewer import LeaseRenewer
@@ -185,7 +184,7 @@ class World:
         logging.disable(logging.CRITICAL)
         with contextlib.ExitStack() as stack:
             product = (election.term, election.candidate, election.renewer)
-            for module in (*product, politics.worker.run, politics.worker.token_worker):
+            for module in (*product, politics.worker.run):
                 stack.enter_context(patch.object(module, "threading", Threading))
             for module in (election.candidate, election.cell):
                 stack.enter_context(patch.object(module, "wall_ms", wall_ms))
