@@ -10,7 +10,7 @@ import re
 from pathlib import Path
 
 from politics.cli import app
-from politics.cli.common import out
+from politics.cli.common import out, styled
 
 WIDTH = 108  # columns; the longest line of the demo fits
 
@@ -18,7 +18,7 @@ WIDTH = 108  # columns; the longest line of the demo fits
 def main() -> None:
     """Run the demo, and write what it printed."""
     out.record, out.width, out.file = True, WIDTH, io.StringIO()
-    out.print("[bold]$ politics demo[/bold]")
+    out.print(styled(("$ politics demo", "bold")))
     app(["demo"], standalone_mode=False)
     svg = out.export_svg(title="politics demo", font_aspect_ratio=0.61, unique_id="demo")
     svg = re.sub(r"@font-face \{.*?\}", "", svg, flags=re.DOTALL)

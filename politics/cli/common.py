@@ -18,17 +18,35 @@ from election.clock import SystemClock
 from politics.settings import find_store
 
 
+def printable(text: str) -> str:
+    """Return a text as one line that a terminal does not obey: any white space is a space, any control sign is a �."""
+    return "".join(
+        char if char.isprintable() else " " if char.isspace() else "\N{REPLACEMENT CHARACTER}" for char in text
+    )
+
+
+def styled(*parts: str | tuple[str, str]) -> Text:
+    """Return a line of texts, each of which may have a style: `("danger", "red")`."""
+    pairs = [(part, "") if isinstance(part, str) else part for part in parts]
+    return Text.assemble(*((printable(text), style) for text, style in pairs))
+
+
 class _Console(Console):
-    """Replaces control characters: names and descriptions come from strangers, and a terminal would obey them."""
+    """Shows every text as it is: names come from strangers, and nothing in them is markup, an emoji or a command.
+
+    This is the only place where that is done. What is printed is plain text, or made by `styled`.
+    """
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(markup=False, emoji=False, highlight=False, soft_wrap=True, **options)
 
     def render_str(self, text: str, **options: Any) -> Text:
-        shown = "".join(char if char.isprintable() or char in "\n\t" else "\N{REPLACEMENT CHARACTER}" for char in text)
-        return super().render_str(shown, **options)
+        return super().render_str(printable(text), **options)
 
 
-# A table that is piped is not cut to a terminal's width.
-out = _Console(soft_wrap=True, highlight=False, width=None if sys.stdout.isatty() else 240)
-err = _Console(soft_wrap=True, highlight=False, stderr=True)
+# What is piped is not cut to a terminal's width.
+out = _Console(width=None if sys.stdout.isatty() else 240)
+err = _Console(stderr=True)
 
 StoreOption = Annotated[
     str | None,
@@ -107,4 +125,4 @@ def when_the_store_answers(
 
 def complain(trouble: object) -> None:
     """Print one line on standard error."""
-    err.print(f"[red]politics:[/red] {str(trouble).replace('[', chr(92) + '[')}")
+    err.print(styled(("politics:", "red"), f" {trouble}"))

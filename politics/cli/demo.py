@@ -18,7 +18,7 @@ from rich.live import Live
 from rich.table import Table
 
 from discovery.signals import SignalQueue
-from politics.cli.common import complain, out, pause
+from politics.cli.common import complain, out, pause, styled
 from politics.cli.demo_worker import Spender
 
 PIECES = 30
@@ -68,27 +68,27 @@ class Play:
         self.listeners.append(threading.Thread(target=listen, daemon=True))
         self.listeners[-1].start()
 
-    def say(self, text: str) -> None:
+    def say(self, text: str, style: str = "") -> None:
         """Print one line, with the time since the beginning."""
-        out.print(f"{time.monotonic() - self.begun:5.1f} s  {text}")
+        out.print(styled(f"{time.monotonic() - self.begun:5.1f} s  ", (text, style)))
 
     def strike(self, worker: DemoWorker, number: signal.Signals, how: str) -> None:
         """Send the leader a signal in the middle of its slot."""
         self.struck = (worker, time.monotonic())
         worker.state = how
-        self.say(f"[bold]{worker.name} gets {number.name}[/bold] in the middle of its slot")
+        self.say(f"{worker.name} gets {number.name} in the middle of its slot", "bold")
         worker.process.send_signal(number)
 
     def see(self, worker: DemoWorker, event: dict[str, Any]) -> None:
         """Process one event."""
         kind = event["event"]
         if kind == "elected":
-            worker.state = "[green]leading[/green]"
-            self.say(f"[green]{worker.name} is elected[/green] (fence {event['fence']})")
+            worker.state = "leading"
+            self.say(f"{worker.name} is elected (fence {event['fence']})", "green")
             if self.struck and self.struck[0] is not worker:
                 took = time.monotonic() - self.struck[1]
                 self.handovers.append(f"after {self.struck[0].name} was {self.struck[0].state}: {took:.2f} s")
-                self.say(f"[bold]taken over {took:.2f} s[/bold] after {self.struck[0].name} was {self.struck[0].state}")
+                self.say(f"taken over {took:.2f} s after {self.struck[0].name} was {self.struck[0].state}", "bold")
                 self.struck = None
         elif kind == "slot":
             again = ", again: its first leader was interrupted" if event["slot"] in self.slots else ""
@@ -108,7 +108,8 @@ class Play:
         """Return a table of the workers."""
         table = Table("worker", "pid", "state", "spent", box=None)
         for worker in self.workers:
-            table.add_row(worker.name, str(worker.process.pid), worker.state, str(worker.spent))
+            style = "green" if worker.state == "leading" else ""
+            table.add_row(worker.name, str(worker.process.pid), worker.state, str(worker.spent), style=style)
         table.caption = f"{self.left()} of {PIECES} pieces left"
         return table
 
@@ -186,7 +187,7 @@ def _sum_up(play: Play) -> bool:
     # The one that was killed may have spent a piece that it could not report any more.
     well = spent == PIECES and len(names) >= PIECES - 1 and once and in_turn and len(play.handovers) == 2
     if well:
-        play.say(f"[green]all {PIECES} pieces were spent, each once, and only ever by the leader[/green]")
+        play.say(f"all {PIECES} pieces were spent, each once, and only ever by the leader", "green")
     else:
         complain(
             f"{spent} of {PIECES} pieces were spent, {len(fences)} reports of {len(names)} pieces, "

@@ -15,7 +15,7 @@ from discovery.errors import MulticastUnavailable
 from election import LeasePolicy, Register
 from election.stores.memcached import MemcachedRegister, ShardedRegister
 from election.stores.sqlite import SQLiteRegister
-from politics.cli.common import ServersOption, StoreOption, out, register_of
+from politics.cli.common import ServersOption, StoreOption, out, register_of, styled
 from politics.doctor import findings, probe
 from politics.doctor.findings import Finding, Level
 from politics.group.directory import listening
@@ -45,7 +45,7 @@ def doctor(
         peers, trouble = network()
         found += findings.of_peers(peers, probe.identities(register, peers), trouble)
     if as_json:
-        out.print(json.dumps([dataclasses.asdict(each) for each in found]), markup=False)
+        out.print(json.dumps([dataclasses.asdict(each) for each in found]))
     else:
         for each in found:
             show(each)
@@ -84,6 +84,5 @@ def _of_store(register: Register, named: bool, ttl: float) -> Iterator[Finding]:
 
 def show(finding: Finding) -> None:
     """Print one line."""
-    mark = f"[{COLOURS[finding.level]}]{finding.level:<6}[/]"
     text = f"{finding.subject}: {finding.text}" + (f" -> {finding.remedy}" if finding.remedy else "")
-    out.print(f"{mark}  {text.replace('[', chr(92) + '[')}")
+    out.print(styled((f"{finding.level:<6}", COLOURS[finding.level]), f"  {text}"))

@@ -75,11 +75,11 @@ def serve(server: RingServer, verbose: bool) -> None:
     """Serve until a signal arrives."""
     with SignalQueue(signal.SIGTERM, signal.SIGINT) as signals, server:
         events = server.space.notify(None, ANY_SERVICE) if verbose else None
-        out.print(f"ring on port {server.port}", markup=False)
+        out.print(f"ring on port {server.port}")
         if events:
             threading.Thread(target=report, args=(events,), name="report", daemon=True).start()
         signals.get()
-    out.print("ring closed", markup=False)
+    out.print("ring closed")
 
 
 def report(events: EventStream) -> None:
@@ -87,9 +87,9 @@ def report(events: EventStream) -> None:
     words = {"write": "registered", "take": "taken", "delete": "expired"}
     for event in events:
         if event.missed:
-            out.print(f"({event.missed} more came and went)", markup=False)
+            out.print(f"({event.missed} more came and went)")
         if event.kind in words:
-            out.print(f"{words[event.kind]} {'  '.join(describe(event.tuple).values())}", markup=False)
+            out.print(f"{words[event.kind]} {'  '.join(describe(event.tuple).values())}")
 
 
 def describe(service: ServiceTuple) -> dict[str, str]:
@@ -103,11 +103,11 @@ def show(by_host: dict[str, list[ServiceTuple]], as_json: bool) -> None:
     """Print the services, grouped by host."""
     described = {host: [describe(service) for service in found] for host, found in sorted(by_host.items())}
     if as_json:
-        out.print(json.dumps(described), markup=False)
+        out.print(json.dumps(described))
         return
     for host, found in described.items():
-        out.print(host, markup=False)
+        out.print(host)
         for service in found:
-            out.print(f"  {'  '.join(service.values())}", markup=False)
+            out.print(f"  {'  '.join(service.values())}")
     if not described:
-        out.print("no services", markup=False)
+        out.print("no services")

@@ -67,11 +67,11 @@ def services(
                 if change.missed:
                     complain(f"({change.missed} changes before the next one were dropped)")
                 row = {"change": change.kind, **described(change.service, change.on_loan)}
-                out.print(json.dumps(row) if as_json else "  ".join(str(cell) for cell in row.values()), markup=False)
+                out.print(json.dumps(row) if as_json else "  ".join(str(cell) for cell in row.values()))
             return
         threading.Event().wait(LISTEN)
         rows = [described(service, registry.on_loan(service)) for service in registry.services()]
-    out.print(json.dumps(rows) if as_json else table(rows) if rows else "no services", markup=False)
+    out.print(json.dumps(rows) if as_json else table(rows) if rows else "no services")
 
 
 def lookup(
@@ -87,7 +87,7 @@ def lookup(
     """
     with Registry(ring=ring, secret=secret, interfaces=interface or interfaces()) as registry:
         found = find(registry, url, timeout)
-    out.print(str(address_of(found)) if isinstance(found, Proxy) else found, markup=False)
+    out.print(str(address_of(found)) if isinstance(found, Proxy) else found)
 
 
 def call(
@@ -127,7 +127,7 @@ def call(
         except Exception as exc:  # whatever the method raises
             complain(f"{type(exc).__name__}: {exc}")
             raise typer.Exit(1) from exc
-    out.print(json.dumps(answer, default=repr), markup=False)
+    out.print(json.dumps(answer, default=repr))
 
 
 def borrow(

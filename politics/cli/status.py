@@ -9,17 +9,15 @@ from collections.abc import Callable, Iterator
 from typing import Annotated, Any
 
 import typer
-from rich.console import Group
 from rich.live import Live
-from rich.table import Table
 from rich.text import Text
 
 from discovery.errors import MulticastUnavailable
 from discovery.signals import SignalQueue
-from election import Register, StoreUnavailable, look
+from election import BadPolicy, Register, StoreUnavailable, look
 from election.errors import BadRecord
-from election.record import State
-from politics.cli.common import ServersOption, StoreOption, complain, out, pause, register_of
+from election.record import State, check_name
+from politics.cli.common import ServersOption, StoreOption, complain, out, pause, register_of, styled
 from politics.group.directory import listening
 from politics.group.peers import Peer, stores
 from politics.settings import default_store
@@ -34,14 +32,17 @@ def status(
     store: StoreOption = None,
     servers: ServersOption = None,
     watch: Annotated[bool, typer.Option("--watch", help="Look again every second, until Ctrl-C.")] = False,
+    wide: Annotated[
+        bool, typer.Option("--wide", help="Show fences, when the lease was renewed, and the store of each member too.")
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON array per look.")] = False,
 ) -> None:
     """Show who leads each group, and who stands by.
 
-    The store says who leads: host and process, fence, slot and its state, and how much of the lease is left.
+    The store says who leads: host and process, how much of the lease is left, the slot and its state.
 
-    The network says who else is there. The command listens for a second. It shows each member, whether it leads, and
-    the identity of its store; SPLIT means that two members of a group use different stores.
+    The network says who else is there. The command listens for a second at most. It shows each member below its group,
+    and whether it leads; SPLIT means that two members of a group use different stores.
 
     The times compare the wall clock of this machine with that of the leader. The election itself compares no clocks.
     """
@@ -49,23 +50,23 @@ def status(
         where = store or (",".join(servers) if servers else default_store())
         rows = Rows(register, where, groups or [], heard)
 
-        def show() -> Group | str:
+        def show() -> Text | str:
             found = rows.look()
-            return json.dumps(found) if as_json else table(found)
+            return json.dumps(found) if as_json else picture(found, wide)
 
         first = show()
         if rows.trouble:
             complain(rows.trouble)
         if not watch:
-            out.print(first, markup=False)
+            out.print(first)
             raise typer.Exit(rows.status)
         # Ctrl-C interrupts a look at once. SIGTERM is waited for, so that a terminal gets its cursor back.
         with SignalQueue(signal.SIGTERM) as signals:
             if as_json or not out.is_terminal:
-                out.print(first, markup=False)
+                out.print(first)
                 while True:
                     pause(signals, 1.0)
-                    out.print(show(), markup=False)
+                    out.print(show())
             with Live(first, console=out, auto_refresh=False) as live:
                 while True:
                     pause(signals, 1.0)
@@ -88,7 +89,7 @@ class Rows:
     """The groups, as the store and the network know them, and as `--json` prints them."""
 
     def __init__(self, register: Register, where: str, groups: list[str], heard: Callable[[], list[Peer]]) -> None:
-        self._register, self._where, self._groups, self._heard = register, where, groups, heard
+        self._register, self._where, self._groups, self._heard = register, where, [*map(check_name, groups)], heard
         self.trouble, self.status = "", 0
 
     def look(self) -> list[dict[str, Any]]:
@@ -98,17 +99,21 @@ class Rows:
         for peer in self._heard():
             members.setdefault(peer.group, []).append(peer)
         groups = self._groups or sorted({*members, *self._listed(bool(members))})
-        return [self._row(group, members.get(group, [])) for group in groups]
+        rows = [self._row(group, members.get(group, [])) for group in groups]
+        if self.status and not rows:
+            rows = [{"group": None, **self._unreachable(), "split": False, "members": [], "elsewhere": False}]
+        return rows
 
     def _listed(self, heard: bool) -> list[str]:
         """Return the groups that the store can list."""
         try:
             names = self._register.names()
+            if names is None and not heard:
+                self.trouble = f"{self._where} cannot list its groups, and no member is heard: name the groups"
+                self._register.remembers(0.0)  # to learn whether it answers at all
         except StoreUnavailable as exc:
             self._fail(exc, heard)
             return []
-        if names is None and not heard:
-            self.trouble = f"{self._where} cannot list its groups, and no member is heard: name the groups"
         return list(names or [])
 
     def _row(self, group: str, members: list[Peer]) -> dict[str, Any]:
@@ -124,13 +129,15 @@ class Rows:
             identity = self._register.shard(group).identity() if members else ""
         except StoreUnavailable as exc:
             self._fail(exc, bool(members))
-            unreachable = {"group": group, "state": "unreachable", "leader": None, "store": self._where}
-            return {**unreachable, **told, "elsewhere": False}
+            return {"group": group, **self._unreachable(), **told, "elsewhere": False}
         return {**row, **told, "elsewhere": bool(stores(members)) and identity not in stores(members)}
 
     def _fail(self, exc: StoreUnavailable, heard: bool) -> None:
         """Note what failed. That is no failure of the command if peers are heard, for there is something to show."""
         self.trouble, self.status = str(exc), int(not heard)
+
+    def _unreachable(self) -> dict[str, Any]:
+        return {"state": "unreachable", "leader": None, "store": self._where, "trouble": self.trouble}
 
 
 def describe(register: Register, group: str, where: str, now: float) -> dict[str, Any]:
@@ -138,7 +145,7 @@ def describe(register: Register, group: str, where: str, now: float) -> dict[str
     row: dict[str, Any] = {"group": group, "state": "unknown", "leader": None, "store": where}
     try:
         record = look(register, group)
-    except BadRecord as exc:
+    except (BadRecord, BadPolicy) as exc:  # the store may list what is no name of a group
         return {**row, "state": "unreadable", "trouble": str(exc)}
     if record is None:
         return row
@@ -157,41 +164,53 @@ def describe(register: Register, group: str, where: str, now: float) -> dict[str
     }
 
 
-def table(rows: list[dict[str, Any]]) -> Group:
-    """Return the rows for people: a table of the groups, and below it the store and a line for each member.
+ALIGNED = 30
+"""Columns that a cell may have for the others of its column to be aligned with it. A longer one is shown whole."""
+
+
+def picture(rows: list[dict[str, Any]], wide: bool = False) -> Text:
+    """Return the rows for people: a line for each group, its members below it, and the store in the last line.
 
     Nothing is cut off, however narrow the terminal is.
     """
-    shown = Table(box=None, pad_edge=False)
-    for column in ("group", "state", "leader", "fence", "slot", "work", "lease left", "renewed"):
-        shown.add_column(column, overflow="fold", no_wrap=column == "fence")
-    for row in rows:
-        leader = row["leader"]
-        cells = (
-            row["group"],
-            row.get("trouble") or row["state"],
-            f"{leader['host']}:{leader['pid']}" if leader else "-",
-            *(str(row.get(key) or "-") for key in ("fence", "slot", "work")),
-            f"{row['lease_left']:.1f} s" if leader else "-",
-            f"{row['renewed']:.1f} s ago" if "renewed" in row else "-",
-        )
-        shown.add_row(*map(plain, cells))
-    places = dict.fromkeys(row["store"] for row in rows)
-    below = [f"store: {place}" for place in places] + [f"{row['group']}: {line}" for row in rows for line in lines(row)]
-    return Group(shown, *(plain(line) for line in below))
+    header = ("group", "state", "left", "slot", *(("fence", "renewed") if wide else ()), "leader")
+    table = [header, *(cells(row, wide) for row in rows)]
+    widths = [min(ALIGNED, max(map(len, column))) for column in zip(*table, strict=True)]
+    lines = ["  ".join(map(str.ljust, line, widths)).rstrip() for line in table]
+    shown = [styled((lines[0], "bold"))] if rows else []
+    for row, line in zip(rows, lines[1:], strict=True):
+        shown.append(styled(line))
+        shown += [styled(f"  {line}") for line in remarks(row, wide)]
+    shown += [styled(f"store: {place}") for place in dict.fromkeys(row["store"] for row in rows)]
+    return Text("\n").join(shown)
 
 
-def plain(text: str) -> Text:
-    """Return a text in which nothing is markup: names come from strangers."""
-    return out.render_str(text, markup=False)
+def cells(row: dict[str, Any], wide: bool) -> tuple[str, ...]:
+    """Return the cells of a group's own line; the leader is the last, since it may be long."""
+    leader, slot = row["leader"], [str(row[key]) for key in ("slot", "work") if row.get(key)]
+    renewed = f"{row['renewed']:.1f} s ago" if "renewed" in row else "-"
+    return (
+        row["group"] or "-",
+        row["state"],
+        f"{row['lease_left']:.1f} s" if leader else "-",
+        " ".join(slot) or "-",
+        *((str(row.get("fence") or "-"), renewed) if wide else ()),
+        f"{leader['host']}:{leader['pid']}" if leader else "-",
+    )
 
 
-def lines(row: dict[str, Any]) -> Iterator[str]:
-    """Yield what there is to say of the members of one group, and a line for each."""
+def remarks(row: dict[str, Any], wide: bool) -> Iterator[str]:
+    """Yield what there is to say of one group and its members: a line for each member."""
+    if row.get("trouble"):
+        yield row["trouble"]
     if row["split"]:
         yield "SPLIT: each store has a leader of its own"
     elif row["elsewhere"]:
         yield "they use another store than the one looked at"
     for member in row["members"]:
-        leads = " leads" if member["leads"] else ""
-        yield f"{member['host']}:{member['pid']}{leads}, {member['store'][:18] or 'store unknown'}"
+        says = "leads" if member["leads"] else "stands by"
+        if wide and member["leads"]:
+            says += f" (fence {member['fence']})"
+        if wide or row["split"] or row["elsewhere"]:
+            says += f", {member['store'] or 'store unknown'}"
+        yield f"{member['host']}:{member['pid']} {says}"

@@ -5,10 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
+from election.errors import BadPolicy
+from election.record import check_name
+
 KIND = "peer"
 """The kind of announcement by which a beacon knows a member."""
 LISTEN = 1.0
 """Seconds in which every member answers a new listener. They answer at once, whatever the heartbeat is."""
+MAX_HOST = 64
+"""Characters of a host's name that a worker announces at most."""
 MAX_REPORTED = 100
 """Peers that one worker reports at most, so that a flood of forged ones does not fill its log."""
 
@@ -40,11 +45,15 @@ class Peer:
 
 
 def parse(properties: Mapping[str, str]) -> Peer | None:
-    """Return the peer that these properties announce; None if they are invalid or not printable."""
+    """Return the peer that these properties announce; None if one of them is what no worker announces of itself."""
     texts = [properties.get(key, "") for key in ("group", "id", "host", "pid", "store", "fence")]
     group, id_, host, pid, store, fence = texts
     numbers = all(number.isascii() and number.isdecimal() for number in (pid, fence or "0"))
-    if not all((group, id_, host, numbers)) or not all(map(str.isprintable, texts)):
+    if not all((id_, host, numbers)) or not all(map(str.isprintable, texts)) or len(host) > MAX_HOST:
+        return None
+    try:
+        check_name(group)
+    except BadPolicy:
         return None
     return Peer(group, id_, host, int(pid), store, int(fence) if fence else None)
 

@@ -19,7 +19,7 @@ import election
 from election import Candidate, LeasePolicy, StoreUnavailable, open_register
 from politics.cli import resign
 from politics.cli.common import out
-from politics.cli.status import Rows, table
+from politics.cli.status import Rows, picture
 from tests import commands
 from tests.integration.conftest import MakeStage
 from tests.integration.harness import Stage
@@ -225,7 +225,7 @@ def test_status_shows_who_leads(stage: Stage, old_memcached: Memcached) -> None:
     assert (unknown["group"], unknown["state"], unknown["leader"]) == ("nobody's", "unknown", None)
     status, said = call("status", group, *where)
     assert status == 0
-    assert re.search(rf"{group} led {os.uname().nodename}:{process.pid} {election['fence']} 1 running [01]\.\d s", said)
+    assert re.search(rf"{group} led [01]\.\d s 1 running {os.uname().nodename}:{process.pid}", said)
     process.send(signal.SIGKILL)
 
     def silent() -> list[dict[str, object]]:
@@ -264,28 +264,63 @@ def test_ctrl_c_ends_a_look(monkeypatch: pytest.MonkeyPatch) -> None:
     assert call("status", "--watch", "--store", "memory://")[0] == 130
 
 
+LEADER = {"host": "db-replica-17.example.org", "pid": 4194304}
+LED = {
+    "group": "nightly-mail", "state": "led", "leader": LEADER, "fence": 1795516686474, "slot": 12, "work": "running",
+    "lease_left": 9.5, "renewed": 0.5, "store": "memcached://10.0.0.5:11211", "split": False, "elsewhere": False,
+    "members": [
+        {**LEADER, "leads": True, "fence": 1795516686474, "store": "memcached:" + "a" * 32},
+        {"host": "web-1", "pid": 812, "leads": False, "fence": None, "store": "memcached:" + "a" * 32},
+    ],
+}  # fmt: skip
+UNKNOWN = {**LED, "group": "mailer", "state": "unknown", "leader": None, "members": []}
+for _absent in ("fence", "slot", "work", "lease_left", "renewed"):
+    del UNKNOWN[_absent]
+
+
 def test_status_fits_a_narrow_terminal() -> None:
-    """In 80 columns nothing is cut off, and a name is shown as it is, also if it looks like markup."""
-    member = {"host": "a-host-with-a-name", "pid": 12345, "leads": True, "fence": 1, "store": "sqlite:0123456789a"}
-    row = {
-        "group": "[/mailer]",
-        "state": "led",
-        "leader": {"host": "web-1", "pid": 12345},
-        "fence": 1795516686474,
-        "lease_left": 9.5,
-        "renewed": 0.5,
-        "store": "memcached://10.0.0.5:11211",
-        "split": False,
-        "elsewhere": False,
-        "members": [member],
-    }
+    """In 80 columns each group has one line, its leader whole, its members below it, and the store once at the end."""
     with out.capture() as captured:
-        out.print(table([row]), width=80)
-    shown = captured.get()
-    assert max(map(len, shown.splitlines())) <= 80
-    for text in ("[/mailer]", "web-1:12345", "1795516686474", "store: memcached://10.0.0.5:11211"):
-        assert text in shown
-    assert "[/mailer]: a-host-with-a-name:12345 leads, sqlite:0123456789a" in shown
+        out.print(picture([LED, UNKNOWN]))
+    assert captured.get().splitlines() == [
+        "group         state    left   slot        leader",
+        "nightly-mail  led      9.5 s  12 running  db-replica-17.example.org:4194304",
+        "  db-replica-17.example.org:4194304 leads",
+        "  web-1:812 stands by",
+        "mailer        unknown  -      -           -",
+        "store: memcached://10.0.0.5:11211",
+    ]
+    assert max(map(len, captured.get().splitlines())) <= 80
+
+
+def test_status_shows_more_in_a_wide_terminal() -> None:
+    """With --wide the fence, the last renewal, and the store of each member as well."""
+    wide = picture([LED], wide=True).plain.splitlines()
+    assert wide[0].split() == ["group", "state", "left", "slot", "fence", "renewed", "leader"]
+    assert "12 running  1795516686474  0.5 s ago  db-replica-17" in wide[1]
+    assert wide[2].endswith(f"leads (fence 1795516686474), memcached:{'a' * 32}")
+
+
+def test_status_names_the_stores_of_a_split() -> None:
+    """Then it matters which member uses which."""
+    split = picture([{**LED, "split": True}]).plain.splitlines()
+    assert "  SPLIT: each store has a leader of its own" in split
+    assert f"  web-1:812 stands by, memcached:{'a' * 32}" in split
+
+
+@pytest.mark.parametrize("groups", [[], ["pork"]])
+def test_status_of_a_store_that_is_down(groups: list[str]) -> None:
+    """Where nobody is heard either, status 1: the line on standard error says why, and so does the JSON."""
+    ended = commands.politics("status", *groups, "--store", "memcached://127.0.0.1:1", "--json")
+    (row,) = json.loads(ended.out)
+    assert (ended.status, row["group"], row["state"]) == (1, groups[0] if groups else None, "unreachable")
+    assert "memcached at 127.0.0.1:1 did not answer" in row["trouble"]
+    assert ended.err == f"politics: {row['trouble']}\n"
+
+
+def test_status_refuses_a_name_that_is_none() -> None:
+    """A group that nobody can have, named by hand, is wrong usage."""
+    assert call("status", " ", "--store", "memory://")[0] == 2
 
 
 def test_status_watches(command: Start, stage: Stage, old_memcached: Memcached) -> None:
