@@ -4,6 +4,7 @@ import contextlib
 import os
 import queue
 import random
+import re
 import signal
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Protocol
@@ -11,19 +12,36 @@ from typing import Annotated, Protocol
 import typer
 
 from discovery.signals import SignalQueue
-from election import Candidate, LeasePolicy, LeaseTerm, NotElected, StoreUnavailable
+from election import Candidate, LeadershipLost, LeasePolicy, LeaseTerm, NotElected, StoreUnavailable
 from election.clock import SystemClock, wall_ms
-from election.record import State
 from election.rules import View
 from politics.cli.common import ServersOption, StoreOption, complain, pause, register_of, when_the_store_answers
 from politics.command.job import Job
+from politics.command.leases import RAN, carried, held, ran_within
 
-# As in sysexits.h, and as timeout(1), env(1) and shells have it.
-STORE_UNAVAILABLE, NOT_ACQUIRED, LEASE_LOST, NOT_EXECUTABLE, NOT_FOUND = 69, 75, 124, 126, 127
+# As in sysexits.h, and as timeout(1), env(1) and shells have it; 77 is how a test says that it was skipped.
+STORE_UNAVAILABLE, NOT_ACQUIRED, SKIPPED, LEASE_LOST, NOT_EXECUTABLE, NOT_FOUND = 69, 75, 77, 124, 126, 127
 PASSED_ON = (
     signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2, signal.SIGWINCH,
 )  # fmt: skip
 MAX_PERMITS = 1000
+UNITS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86_400}
+LONGEST = 28 * 86_400
+"""Seconds that `--once-per` and `--hold` may be long. memcached forgets a record that nobody writes for 30 days."""
+
+
+class Skipped(Exception):
+    """The command has run well already."""
+
+
+def seconds(text: str) -> float:
+    """Return the seconds of `90`, `90s`, `15m`, `12h` or `1d`."""
+    found = re.fullmatch(r"([0-9]{1,9}(?:\.[0-9]{1,9})?)([smhd]?)", text)
+    result = float(found[1]) * UNITS[found[2]] if found else 0.0
+    if not 0 < result <= LONGEST:
+        raise typer.BadParameter(f"{text!r} is not a time such as 90s, 15m, 12h or 1d, of 28 days at most")
+    return result
+
 
 WaitOption = Annotated[
     float | None,
@@ -75,6 +93,24 @@ def lock(
         typer.Option(help="A silent holder is replaced after this time. The same for all.", metavar="SECONDS"),
     ] = 10.0,
     wait: WaitOption = None,
+    hold: Annotated[
+        float | None,
+        typer.Option(
+            parser=seconds,
+            help="Keep the lease for this long from the start, also when COMMAND has ended earlier.",
+            metavar="TIME",
+            show_default="no longer than COMMAND runs",
+        ),
+    ] = None,
+    once_per: Annotated[
+        float | None,
+        typer.Option(
+            parser=seconds,
+            help="Do not run COMMAND if a run that ended well began within this time, less a tenth.",
+            metavar="TIME",
+            show_default="run it each time",
+        ),
+    ] = None,
     permits: PermitsOption = None,
 ) -> None:
     """Run COMMAND while holding the lease NAME.
@@ -82,25 +118,33 @@ def lock(
     On all machines together, one COMMAND runs at a time. It finds the fence of the lease in $POLITICS_FENCE, and its
     name in $POLITICS_LOCK.
 
+    For a job that cron starts on several machines use --once-per, with the period of the job: 90s, 15m, 12h, 1d. With
+    --wait 0 alone, a short job runs once on each machine, one after the other.
+
     COMMAND never outlives the lease. If the lease cannot be renewed, COMMAND and all that it started get SIGTERM while
     a third of the lease is left, and SIGKILL while a sixth is left. When COMMAND ends, what it left running in its
     process group is ended too.
 
-    The exit status is COMMAND's own, or 128 + n if signal n ended it. Other values: 75 not acquired in time; 69 the
-    store did not answer; 124 the lease was lost or asked for, and COMMAND was stopped; 126 COMMAND cannot be run;
-    127 COMMAND was not found.
+    The exit status is COMMAND's own, or 128 + n if signal n ended it. Other values: 75 not acquired in time; 77 not run
+    because of --once-per; 69 the store did not answer; 124 the lease was lost or asked for, and COMMAND was stopped;
+    126 COMMAND cannot be run; 127 COMMAND was not found.
 
-    Example: politics lock nightly-backup --wait 0 --servers 10.0.0.5:11211 -- rsync -a /srv /backup
+    Example: politics lock nightly-backup --once-per 1d --servers 10.0.0.5:11211 -- rsync -a /srv /backup
     """
     if wait is not None and not 0 <= wait < float("inf"):
         raise typer.BadParameter(f"must be a number of seconds, not {wait!r}", param_hint="--wait")
+    if once_per is not None and permits is not None:
+        raise typer.BadParameter("cannot be combined with --permits", param_hint="--once-per")
     policy = LeasePolicy(ttl=ttl)
     names = [name] if permits is None else [f"{name}/{number}" for number in range(permits)]
     random.shuffle(names)
     with register_of(store, servers) as register, SignalQueue(*collected()) as signals:
         candidates = [Candidate(register, each, policy) for each in names]
         try:
-            term = acquire(name, candidates, wait, signals)
+            term = acquire(name, candidates, wait, signals, once_per)
+        except Skipped as exc:
+            complain(exc)
+            raise typer.Exit(SKIPPED) from exc
         except NotElected as exc:
             complain(exc)
             raise typer.Exit(NOT_ACQUIRED) from exc
@@ -109,7 +153,12 @@ def lock(
             raise typer.Exit(STORE_UNAVAILABLE) from exc
         with term:
             variables = {"POLITICS_FENCE": str(term.fence), "POLITICS_LOCK": term.name}
-            raise typer.Exit(run_while(term, policy.ttl, command, variables, signals))
+            began, began_ms = SystemClock().now(), wall_ms()
+            status = run_while(term, policy.ttl, command, variables, signals)
+            if status == 0:
+                record_success(term, began_ms)
+            keep(term, began + (hold or 0.0), signals)
+        raise typer.Exit(status)
 
 
 def collected() -> Sequence[int]:
@@ -117,13 +166,20 @@ def collected() -> Sequence[int]:
     return [*(n for n in PASSED_ON if signal.getsignal(n) is not signal.SIG_IGN), signal.SIGCHLD]
 
 
-def acquire(name: str, candidates: Sequence[Candidate], wait: float | None, signals: SignalQueue) -> LeaseTerm:
+def acquire(
+    name: str,
+    candidates: Sequence[Candidate],
+    wait: float | None,
+    signals: SignalQueue,
+    once_per: float | None = None,
+) -> LeaseTerm:
     """Return the term of the first of these leases that is free.
 
     It waits `wait` seconds (None: for ever) for holders that are alive. If a holder may have died, it waits until that
     is certain, one lease at most.
 
     Raises:
+        Skipped: a run that began within `once_per` seconds has ended well.
         NotElected: all of them are held.
         StoreUnavailable: the store did not answer in time.
         typer.Exit: a signal arrived.
@@ -136,11 +192,16 @@ def acquire(name: str, candidates: Sequence[Candidate], wait: float | None, sign
             complain(news)
             told.append(news)
 
+    def plan(view: View) -> dict[str, int]:
+        if age := ran_within(view.record, once_per, wall_ms()):
+            raise Skipped(f"{name} is not run: a run that began {age} has ended well")
+        return carried(view.record)
+
     def look_at_each() -> LeaseTerm | None:
         trouble: StoreUnavailable | None = None
         for candidate in candidates:
             try:
-                if term := candidate.attempt():
+                if term := candidate.attempt(plan):
                     return term
                 first.setdefault(candidate.name, candidate.view)
             except StoreUnavailable as exc:
@@ -158,22 +219,22 @@ def acquire(name: str, candidates: Sequence[Candidate], wait: float | None, sign
     return term
 
 
-def held(first: View, view: View, wall_ms: int) -> bool:
-    """Return whether the holder of a lease seems to be alive: its record has changed, or its date is recent.
+def record_success(term: LeaseTerm, began_ms: int) -> None:
+    """Write into the record that a run which began at that moment has ended well; it stays there for later holders."""
+    try:
+        term.proclaim({RAN: began_ms})
+    except LeadershipLost as exc:
+        complain(f"it is not recorded that the command ended well, so it may run again: {exc}")
+    except StoreUnavailable:
+        pass  # it is written with the next renewal, or when the lease is handed over
 
-    This decides only whether to wait. The lease is taken by the rules of the election, which read no date. Without
-    this, a command that is started again and again, and never waits, would never replace a holder that has died.
 
-    Args:
-        first: our first look at the lease.
-        view: our last look.
-        wall_ms: the wall clock, in milliseconds.
-    """
-    record = view.record
-    if record is None or record.state is not State.HELD:
-        return False
-    changed = first.record is not None and first.record.key != record.key
-    return changed or abs(wall_ms - record.at_ms) < record.ttl_ms
+def keep(term: LeaseTerm, until: float, signals: SignalQueue) -> None:
+    """Hold the lease until then, on the system's clock, while it is ours and nobody asks for it; a signal ends it."""
+    clock = SystemClock()
+    with contextlib.suppress(typer.Exit):
+        while not term.lost.is_set() and (left := until - clock.now()) > 0:
+            pause(signals, min(left, 0.25))
 
 
 def run_while(
@@ -195,7 +256,8 @@ def run_while(
         return LEASE_LOST
     except OSError as exc:
         complain(f"cannot run {command[0]}: {exc.strerror}")
-        return NOT_FOUND if isinstance(exc, FileNotFoundError) else NOT_EXECUTABLE
+        # Nothing has run, so nothing is held: another machine may have the command.
+        raise typer.Exit(NOT_FOUND if isinstance(exc, FileNotFoundError) else NOT_EXECUTABLE) from exc
     try:
         return _supervise(job, held, ttl, signals)
     finally:

@@ -9,8 +9,10 @@ import signal
 import sqlite3
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -43,6 +45,12 @@ def alive(pid: int) -> bool:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     except FileNotFoundError:
         return False
+
+
+def children(pid: int) -> set[int]:
+    """The processes that this one has started, and that run."""
+    listed = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    return set(filter(alive, map(int, listed)))
 
 
 class Locks:
@@ -143,6 +151,95 @@ def test_one_at_a_time_and_the_next_one_when_it_ends(locks: Locks) -> None:
     holder.communicate("\n")
     assert patient.communicate(timeout=DEADLINE)[0] == "at last\n"
     assert (holder.returncode, patient.returncode) == (0, 0)
+
+
+CRON = ("--wait", "0"), ("--wait", "0", "--hold", "60"), ("--wait", "0", "--once-per", "1d"), ("--once-per", "1d")
+
+
+@pytest.mark.parametrize("options", CRON[1:], ids=" ".join)
+def test_a_short_job_that_four_machines_start_within_a_second_runs_once(locks: Locks, options: tuple[str, ...]) -> None:
+    """With a minimum hold, or once per day; whoever comes second finds the lease held, or that it has run well."""
+    log, go = locks.folder / "log", threading.Barrier(4)
+    log.touch()
+
+    def machine(number: int) -> subprocess.Popen[str]:
+        go.wait(DEADLINE)
+        threading.Event().wait(number * 0.3)  # as crons do: this is the fault, not a wait for something
+        return locks.start("sh", "-c", f"echo {number} >> {log}", options=options, ready=False)
+
+    with ThreadPoolExecutor(4) as pool:
+        runs = list(pool.map(machine, range(4)))
+    if "--hold" in options:
+        until(lambda: sum(run.poll() is None for run in runs) == 1, "the end of all but the one that holds")
+        until(log.read_text, "the job")
+        next(run for run in runs if run.poll() is None).terminate()  # ends the hold
+    statuses = sorted(run.wait(DEADLINE) for run in runs)
+    assert len(log.read_text().split()) == 1
+    assert statuses[0] == 0
+    assert set(statuses[1:]) <= {75, 77}
+    assert "--hold" not in options or set(statuses[1:]) == {75}
+    assert "--wait" in options or set(statuses[1:]) == {77}
+
+
+def test_without_a_hold_a_short_job_runs_on_each_machine(locks: Locks) -> None:
+    """What `--wait 0` alone does: they do not overlap, and each of them runs."""
+    assert [locks.run("true", options=CRON[0]).status for _ in range(3)] == [0, 0, 0]
+
+
+def test_a_lease_is_held_for_the_minimum_time(locks: Locks) -> None:
+    """Longer than the ttl, and after the command has ended; the status is the command's."""
+    holder = locks.start("sh", "-c", "echo ready; exit 3", options=("--hold", f"{2 * TTL:g}"))
+    begun = time.monotonic()
+    statuses = set()
+    while holder.poll() is None:
+        statuses.add(locks.run("true", options=("--wait", "0")).status)
+    assert holder.returncode == 3
+    assert time.monotonic() - begun > 1.9 * TTL - 1
+    assert 75 in statuses
+    assert locks.run("true", options=("--wait", "0")).status == 0
+
+
+@pytest.mark.parametrize("how", ["SIGTERM", "resign"])
+def test_a_hold_ends_when_somebody_wants_it(locks: Locks, how: str) -> None:
+    """A signal, or a request to hand over; the status is the command's all the same."""
+    holder = locks.start("sh", "-c", "echo ready", options=("--hold", "1h"))
+    until(lambda: not children(holder.pid), "the end of the command")
+    if how == "resign":
+        assert politics("resign", "x", "--store", locks.url).status == 0
+    else:
+        holder.terminate()
+    assert holder.wait(DEADLINE) == 0
+    assert locks.run("true", options=("--wait", "0")).status == 0
+
+
+def test_what_could_not_be_started_is_not_held(locks: Locks) -> None:
+    """Another machine may have the program."""
+    assert locks.run("no-such-program", options=("--hold", "1h")).status == 127
+    assert locks.run("true", options=("--wait", "0")).status == 0
+
+
+def test_once_per_skips_after_success_only(locks: Locks) -> None:
+    """A run that failed is tried again; one that ended well is not, until the time is over; others carry its date."""
+    once = ("--once-per", "1d")
+    assert locks.run("false", options=once).status == 1
+    assert locks.run("true", options=once).status == 0
+    skipped = locks.run("touch", str(locks.folder / "never"), options=once)
+    assert (skipped.status, (locks.folder / "never").exists()) == (77, False)
+    assert re.search(r"x is not run: a run that began \d+ s ago has ended well", skipped.err)
+    assert locks.run("false").status == 1
+    assert locks.run("true", options=once).status == 77
+    record = look(locks.register, "x")
+    assert record is not None
+    assert 0 <= time.time() * 1000 - record.note["ran_ms"] < DEADLINE * 1000
+    until(lambda: locks.run("true", options=("--once-per", "0.1s")).status == 0, "a run after the time")
+
+
+def test_a_run_that_was_stopped_has_not_ended_well(locks: Locks) -> None:
+    """Although its command made the best of it."""
+    run = locks.start("sh", "-c", "trap 'exit 0' TERM; echo ready; while :; do sleep 0.01; done")
+    politics("resign", "x", "--store", locks.url)
+    assert run.wait(DEADLINE) == 124
+    assert locks.run("true", options=("--once-per", "1d")).status == 0
 
 
 def test_as_many_at_once_as_there_are_permits(locks: Locks) -> None:
@@ -253,7 +350,9 @@ def test_a_store_that_comes_back_is_used(locks: Locks) -> None:
     assert complaints.count("waiting for the store") == 0
 
 
-@pytest.mark.parametrize("option", ["--wait=-1", "--wait=nan", "--permits=0", "--ttl=0", "--ttl=x"])
+@pytest.mark.parametrize(
+    "option", ["--wait=-1", "--wait=nan", "--permits=0", "--ttl=0", "--ttl=x", "--hold=x", "--once-per=0"]
+)
 def test_numbers_that_make_no_sense_are_wrong_usage(locks: Locks, option: str) -> None:
     """Exit status 2, and the message names what it is about."""
     run = locks.run("true", options=(option,))

@@ -45,10 +45,10 @@ ROOMS = {  # each room, a folder or a file, and the rooms of its own package tha
 PURE = {
     Path(name)
     for name in ("election/lease.py", "election/record.py", "election/rules.py", "politics/worker/slots.py",
-                 "politics/doctor/findings.py", "politics/group/peers.py", "discovery/tuples/template.py",
-                 "discovery/tuples/index.py", "discovery/tuples/deadlines.py", "discovery/tuples/state.py",
-                 "discovery/registry/url.py", "discovery/beacon/format.py", "discovery/remote/address.py",
-                 "discovery/remote/protocol.py")
+                 "politics/doctor/findings.py", "politics/group/peers.py", "politics/command/leases.py",
+                 "discovery/tuples/template.py", "discovery/tuples/index.py", "discovery/tuples/deadlines.py",
+                 "discovery/tuples/state.py", "discovery/registry/url.py", "discovery/beacon/format.py",
+                 "discovery/remote/address.py", "discovery/remote/protocol.py")
 }  # fmt: skip
 ERRORS = {Path(f"{package}/errors.py") for package in PACKAGES}
 DOORS = {

@@ -13,7 +13,8 @@ from election.clock import SystemClock
 from election.record import Record, State
 from election.rules import View
 from politics.cli import common
-from politics.cli.lock import LEASE_LOST, held, run_while
+from politics.cli.lock import LEASE_LOST, LONGEST, run_while, seconds
+from politics.command.leases import RAN, carried, held, ran_within
 
 NOW = 1_000_000
 
@@ -40,6 +41,54 @@ def view(state: State = State.HELD, seq: int = 1, age_ms: int = 0) -> View:
 def test_a_holder_seems_to_be_alive(first: View, now: View, expected: bool, why: str) -> None:
     """One that seems to be is not waited for; where it may have died, the lease's time is worth waiting."""
     assert held(first, now, NOW) is expected, why
+
+
+DAY = 86_400
+HOUR_MS = 3_600_000
+TODAY = 1_800_000_000_000
+
+
+@pytest.mark.parametrize(
+    ("hours", "once_per", "skipped", "why"),
+    [
+        (0.0, DAY, True, "it has just begun"),
+        (21.5, DAY, True, "it is less than nine tenths of a day ago"),
+        (21.7, DAY, False, "it is more"),
+        (23.0, DAY, False, "the next day may begin after 23 hours"),
+        (0.9, None, False, "nobody asks for it"),
+        (-12.0, DAY, True, "a clock is ahead"),
+        (-22.0, DAY, False, "a clock that is far ahead does not keep everybody out"),
+    ],
+)
+def test_a_run_is_skipped_after_one_that_ended_well(
+    hours: float, once_per: float | None, skipped: bool, why: str
+) -> None:
+    """If that began within the time, less a tenth, by the wall clocks of the two machines."""
+    record = Record(7, "holder", 1, 10_000, State.OPEN, note={RAN: TODAY - int(hours * HOUR_MS)})
+    assert bool(ran_within(record, once_per, TODAY)) is skipped, why
+
+
+@pytest.mark.parametrize("note", [{}, {RAN: "yesterday"}, {RAN: True}, {RAN: -1}, {RAN: 2**60}, {"slot": 7}])
+def test_a_note_of_somebody_else_skips_nothing(note: dict[str, object]) -> None:
+    """Whatever is in a record, only a sensible moment counts, and only that is written again."""
+    record = Record(7, "holder", 1, 10_000, State.OPEN, note=note)
+    assert carried(record) == carried(None) == {}
+    assert ran_within(record, DAY, TODAY) == ran_within(None, DAY, TODAY) == ""
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"), [("90", 90), ("1.5s", 1.5), ("15m", 900), ("12h", 43_200), ("28d", LONGEST)]
+)
+def test_a_time_has_a_unit(text: str, expected: float) -> None:
+    """Seconds, minutes, hours or days."""
+    assert seconds(text) == expected
+
+
+@pytest.mark.parametrize("text", ["", "0", "-1", "1w", "nan", "inf", "1e9", "29d", "d", "1 d", "9" * 5000, "\u0661d"])
+def test_a_time_that_makes_no_sense_is_refused(text: str) -> None:
+    """The message shows the forms."""
+    with pytest.raises(typer.BadParameter, match="such as 90s, 15m, 12h or 1d"):
+        seconds(text)
 
 
 class Late:
