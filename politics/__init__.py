@@ -12,18 +12,56 @@
 The package `election` says what is promised of the leader, and what is not.
 """
 
-from election import BadPolicy, BadStoreURL, ElectionError, LeadershipLost, StoreUnavailable
-from politics.group.peers import Peer
-from politics.worker.term import Term
-from politics.worker.token_worker import TokenWorker
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from election import BadPolicy, BadStoreURL, ElectionError, Event, LeadershipLost, StoreUnavailable
+    from politics.group.peers import Peer
+    from politics.worker.term import Term
+    from politics.worker.token_worker import TokenWorker
 
 __all__ = [
     "BadPolicy",
     "BadStoreURL",
     "ElectionError",
+    "Event",
     "LeadershipLost",
     "Peer",
     "StoreUnavailable",
     "Term",
     "TokenWorker",
 ]
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "BadPolicy": "election",
+    "BadStoreURL": "election",
+    "ElectionError": "election",
+    "Event": "election",
+    "LeadershipLost": "election",
+    "Peer": "politics.group.peers",
+    "StoreUnavailable": "election",
+    "Term": "politics.worker.term",
+    "TokenWorker": "politics.worker.token_worker",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Import a name from the module that defines it, and keep it.
+
+    Raises:
+        ImportError: something else is imported in the place of one of our packages; the message says what.
+    """
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from politics.neighbours import check_neighbours
+
+    check_neighbours()
+    value = globals()[name] = getattr(importlib.import_module(_HOMES[name]), name)
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -6,14 +6,11 @@ command runs. So `politics --help` and every command start quickly.
 
 import importlib
 import sys
-from typing import Any
+from typing import Annotated, Any
 
 import typer
-from typer.core import TyperGroup
 
-from discovery.errors import BadAnnouncement, BadTime, BadURL, DiscoveryError
-from election import BadPolicy, BadStoreURL, ElectionError
-from politics.cli.common import complain
+from politics.cli.usage import Command, Group, help_of
 
 __all__ = ["COMMANDS", "app", "load", "main"]
 
@@ -33,10 +30,10 @@ COMMANDS = {
 }
 """Each command with the module that defines it, and the first sentence of its help."""
 
-SETTINGS: dict[str, Any] = {"add_completion": False, "pretty_exceptions_enable": False}
+SETTINGS: dict[str, Any] = {"pretty_exceptions_enable": False, "rich_markup_mode": None}
 
 
-class _Commands(TyperGroup):
+class _Commands(Group):
     """Lists the commands without importing them, and imports the one that is used."""
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
@@ -47,32 +44,44 @@ class _Commands(TyperGroup):
 def load(name: str) -> Any:
     """Import a command and return it, as click knows it."""
     function = getattr(importlib.import_module(f"politics.cli.{COMMANDS[name][0]}"), name)
-    # typer keeps the line breaks of a docstring, which do not fit every terminal.
-    paragraphs = [" ".join(text.split()) for text in function.__doc__.split("\n\n")]
-    alone = typer.Typer(**SETTINGS)
-    alone.command(name, help="\n\n".join(paragraphs))(function)
+    alone = typer.Typer(add_completion=False, **SETTINGS)
+    alone.command(name, cls=Command, help=help_of(function.__doc__))(function)
     return typer.main.get_command(alone)
 
 
-app = typer.Typer(
-    name="politics",
-    cls=_Commands,
-    help="Of many identical daemons, let one do the work: leader election and coordination for a cluster.",
-    epilog="Start with: politics demo",
-    no_args_is_help=True,
-    **SETTINGS,
-)
+app = typer.Typer(name="politics", cls=_Commands, epilog="Start with: politics demo", no_args_is_help=True, **SETTINGS)
 for _name, (_, _help) in COMMANDS.items():
     app.command(_name, help=_help)(lambda: None)
 
 
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        from politics import __version__
+
+        print(f"politics {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _politics(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+) -> None:
+    """Of many identical daemons, let one do the work: leader election and coordination for a cluster."""
+
+
 def main() -> None:
-    """Run the command line (the console script `politics`): exit 0 done, 1 failed, 2 wrong usage."""
+    """Run the command line: exit 0 done, 1 failed, 2 wrong usage. `politics.__main__` is the console script."""
     try:
-        app()
-    except (BadStoreURL, BadPolicy, BadAnnouncement, BadTime, BadURL) as exc:
+        app(prog_name="politics")
+    except Exception as exc:
+        # Imported here, so that --help needs none of it.
+        from discovery.errors import BadAnnouncement, BadTime, BadURL, DiscoveryError
+        from election import BadPolicy, BadStoreURL, ElectionError
+        from politics.cli.common import complain
+
+        if not isinstance(exc, DiscoveryError | ElectionError):
+            raise
         complain(exc)
-        sys.exit(2)
-    except (DiscoveryError, ElectionError) as exc:
-        complain(exc)
-        sys.exit(1)
+        sys.exit(2 if isinstance(exc, BadStoreURL | BadPolicy | BadAnnouncement | BadTime | BadURL) else 1)

@@ -129,7 +129,7 @@ def lock(
     because of --once-per; 69 the store did not answer; 124 the lease was lost or asked for, and COMMAND was stopped;
     126 COMMAND cannot be run; 127 COMMAND was not found.
 
-    Example: politics lock nightly-backup --once-per 1d --servers 10.0.0.5:11211 -- rsync -a /srv /backup
+    Example: politics lock backup --once-per 1d -- rsync -a /srv /backup
     """
     if wait is not None and not 0 <= wait < float("inf"):
         raise typer.BadParameter(f"must be a number of seconds, not {wait!r}", param_hint="--wait")

@@ -61,7 +61,7 @@ def run(
 
     The first signal asks the work to stop, waits for it, and hands the lease over. A second signal ends the wait.
 
-    Example: politics run pork_spending.py:PorkSpendingTokenWorker --servers 10.0.0.5:11211
+    Example: politics run mailer.py:Mailer --servers 10.0.0.5:11211
     """
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(process)d %(message)s")
     worker = load(target)
@@ -135,6 +135,8 @@ def _import_file(path: Path) -> ModuleType:
 
 
 def _import_module(name: str) -> ModuleType:
+    if name.partition(".")[0] in sys.stdlib_module_names:
+        raise typer.BadParameter(f"{name} is a module of Python's standard library; rename yours")
     sys.path.insert(0, str(Path.cwd()))
     try:
         return importlib.import_module(name)

@@ -32,7 +32,9 @@ ROOMS = {  # each room, a folder or a file, and the rooms of its own package tha
     "discovery/tuples discovery/remote",
     "discovery/registry": "discovery/errors discovery/clock discovery/fork discovery/retries discovery/signals "
     "discovery/beacon discovery/tuples discovery/remote discovery/rings",
-    "politics/__init__": "politics/worker politics/group",
+    "politics/__init__": "politics/neighbours politics/worker politics/group",
+    "politics/__main__": "politics/cli",
+    "politics/neighbours": "",
     "politics/settings": "",
     "politics/metrics": "",
     "politics/command": "politics/settings",

@@ -13,6 +13,7 @@ from types import ModuleType
 import pytest
 
 import discovery
+import politics
 
 ROOT = Path(__file__).parents[2]
 PACKAGES = [
@@ -65,21 +66,22 @@ def imports(tree: ast.Module) -> Iterator[ast.stmt]:
         yield from node.body if isinstance(node, ast.If) and checking else [node]
 
 
-def test_lazy_names_are_those_that_type_checkers_see() -> None:
-    """`discovery` finds each name where its block for type checkers says, keeps it, and lists it."""
-    tree = ast.parse(Path(discovery.__file__ or "").read_text())
+@pytest.mark.parametrize(("lazy", "prefix"), [(discovery, "discovery."), (politics, "")], ids=["discovery", "politics"])
+def test_lazy_names_are_those_that_type_checkers_see(lazy: ModuleType, prefix: str) -> None:
+    """The package finds each name where its block for type checkers says, keeps it, and lists it."""
+    tree = ast.parse(Path(lazy.__file__ or "").read_text())
     seen = {
         alias.name: node.module
         for node in imports(tree)
-        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("discovery.")
+        if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] in PACKAGES
         for alias in node.names
     }
-    assert {name: f"discovery.{home}" for name, home in discovery._HOMES.items()} == seen
+    assert {name: f"{prefix}{home}" for name, home in lazy._HOMES.items()} == seen
     for name, home in seen.items():
-        assert getattr(discovery, name) is getattr(importlib.import_module(home or ""), name)
-    assert set(discovery.__all__) <= set(dir(discovery))
+        assert getattr(lazy, name) is getattr(importlib.import_module(home or ""), name)
+    assert set(lazy.__all__) <= set(dir(lazy))
     with pytest.raises(AttributeError, match="no attribute 'nothing'"):
-        _ = discovery.nothing
+        _ = lazy.nothing
 
 
 HEAVY = ["discovery.beacon", "discovery.registry", "zeroconf", "rich", "typer", "platformdirs", "pymemcache", "sqlite3"]
@@ -88,11 +90,12 @@ HEAVY = ["discovery.beacon", "discovery.registry", "zeroconf", "rich", "typer", 
 @pytest.mark.parametrize(
     ("code", "unwanted"),
     [
-        ("import politics, election", ["discovery", *HEAVY]),
+        ("import politics", ["election", "discovery", "logging", "tenacity", *HEAVY]),
+        ("from politics import TokenWorker; import election", ["discovery", *HEAVY]),
         ("import discovery, discovery.signals, discovery.errors", ["discovery.tuples", "discovery.remote", *HEAVY]),
         (
             "import politics.cli; politics.cli.app(['--help'], standalone_mode=False)",
-            ["discovery.beacon", "discovery.remote", "zeroconf", "politics.cli.run", "politics.command", "sqlite3"],
+            ["election", "discovery", "rich", "politics.cli.common", *HEAVY[:3], "sqlite3"],
         ),
     ],
 )

@@ -1,0 +1,111 @@
+"""How the command line presents itself: help, version, completion, and what a wrong word gets."""
+
+import os
+import re
+import subprocess
+import sys
+from importlib.metadata import version
+from pathlib import Path
+
+import pytest
+
+import politics as package
+from politics.cli import COMMANDS
+from tests.commands import politics
+from tests.waiting import DEADLINE
+
+POLITICS = str(Path(sys.executable).with_name("politics"))
+
+every_help = pytest.mark.parametrize("words", [[], *([name] for name in COMMANDS)], ids=" ".join)
+
+
+@every_help
+@pytest.mark.parametrize("columns", ["80", "200"])
+def test_help_fits_a_terminal(words: list[str], columns: str) -> None:
+    """At most 80 columns, also in a wide terminal, without types and brackets that nobody types."""
+    shown = politics(*words, "--help", COLUMNS=columns).out
+    assert max(map(len, shown.splitlines())) <= 80
+    assert shown.startswith(f"Usage: politics {' '.join([*words, '[OPTIONS]'])}")
+    assert not re.search(
+        r"[{}<>]|\]\.\.\.|\(.*\)\]$|\.\.\.$(?<!COMMAND\.\.\.)", shown.partition("\n\n")[2], re.MULTILINE
+    )
+
+
+@pytest.mark.parametrize(
+    ("command", "usage"),
+    [
+        ("lock", "NAME -- COMMAND..."), ("borrow", "URL -- COMMAND..."), ("status", "[GROUP...]"),
+        ("call", "URL METHOD [ARG...]"), ("run", "TARGET"),
+    ],
+)  # fmt: skip
+def test_the_usage_is_what_is_typed(command: str, usage: str) -> None:
+    """With brackets around what may be left out, and nothing else."""
+    assert politics(command, "--help").out.splitlines()[0] == f"Usage: politics {command} [OPTIONS] {usage}"
+
+
+def test_help_tells_defaults() -> None:
+    """Numbers as they are typed, words where there is no number, and variables of the environment."""
+    said = politics("lock", "--help").said
+    assert "[default: 10]" in said
+    assert "[default: as long as it takes]" in said
+    assert "[$POLITICS_SECRET]" in politics("lookup", "--help").said
+
+
+@pytest.mark.parametrize("words", [["lock", "x", "sh", "-c", "true"], ["borrow", "Printer", "lp", "-n", "2"]])
+def test_dashes_that_were_forgotten_are_named(words: list[str]) -> None:
+    """An option of the command is not one of ours; the message says what is missing."""
+    ended = politics(*words)
+    assert ended.status == 2
+    assert f"No such option: {words[3]}" in ended.err
+    assert "If this is an option of COMMAND, write -- before COMMAND." in ended.err
+
+
+def test_an_option_that_does_not_exist_needs_no_dashes() -> None:
+    """The hint is for those who forgot them."""
+    assert "write --" not in politics("lock", "--nonsense", "x", "--", "true").err
+    assert "write --" not in politics("status", "--nonsense").err
+
+
+def test_the_version_is_told() -> None:
+    """By the command, by the package and by its metadata."""
+    assert politics("--version").out == f"politics {package.__version__}\n"
+    assert version("politics") == package.__version__
+
+
+def test_the_module_is_the_command() -> None:
+    """`python -m politics` does what `politics` does."""
+    run = subprocess.run(
+        [sys.executable, "-m", "politics", "--version"], capture_output=True, text=True, timeout=DEADLINE
+    )
+    assert (run.returncode, run.stdout) == (0, f"politics {package.__version__}\n")
+
+
+@pytest.mark.parametrize(("typed", "offered"), [("politics st", "status"), ("politics status --wi", "--wide")])
+def test_a_shell_completes(typed: str, offered: str) -> None:
+    """Commands, and the options of a command."""
+    variables = {"_POLITICS_COMPLETE": "complete_bash", "COMP_WORDS": typed, "COMP_CWORD": str(typed.count(" "))}
+    run = subprocess.run([POLITICS], env=os.environ | variables, capture_output=True, text=True, timeout=DEADLINE)
+    assert run.stdout.split() == [offered]
+    assert "_POLITICS_COMPLETE=complete_bash" in politics("--show-completion", "bash", SHELL="/bin/bash").out
+
+
+@pytest.mark.parametrize("module", ["typer", "rich.console"])
+def test_ctrl_c_while_modules_are_imported_is_quiet(tmp_path: Path, module: str) -> None:
+    """Status 130 and no traceback, whatever is being imported: here a module that presses Ctrl-C."""
+    file = tmp_path.joinpath(*module.split(".")).with_suffix(".py")
+    file.parent.mkdir(exist_ok=True)
+    (file.parent / "__init__.py").touch()
+    file.write_text("import os, signal; os.kill(os.getpid(), signal.SIGINT)")
+    words = ["status", "--store", "memory://"]
+    variables = os.environ | {"PYTHONPATH": str(tmp_path)}
+    run = subprocess.run([POLITICS, *words], env=variables, capture_output=True, text=True, timeout=DEADLINE)
+    assert (run.returncode, run.stdout, run.stderr) == (130, "", "")
+
+
+@pytest.mark.parametrize("target", ["queue:Q", "json.decoder:Worker"])
+def test_a_module_of_the_standard_library_is_not_run(target: str, tmp_path: Path) -> None:
+    """Python finds its own before yours; the message says so."""
+    (tmp_path / "queue.py").write_text("class Q: pass")
+    ended = politics("run", target, cwd=tmp_path)
+    assert ended.status == 2
+    assert f"{target.split(':')[0]} is a module of Python's standard library; rename yours" in ended.said
