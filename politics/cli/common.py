@@ -4,7 +4,7 @@ import contextlib
 import queue
 import signal
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Annotated, Any
 
 import tenacity
@@ -38,15 +38,25 @@ class _Console(Console):
     """
 
     def __init__(self, **options: Any) -> None:
-        super().__init__(markup=False, emoji=False, highlight=False, soft_wrap=True, **options)
+        super().__init__(markup=False, emoji=False, highlight=False, **options)
 
     def render_str(self, text: str, **options: Any) -> Text:
         return super().render_str(printable(text), **options)
 
 
-# What is piped is not cut to a terminal's width.
-out = _Console(width=None if sys.stdout.isatty() else 240)
-err = _Console(stderr=True)
+# What is piped is not cut to a terminal's width. On a terminal messages are wrapped between words.
+out = _Console(soft_wrap=True, width=None if sys.stdout.isatty() else 240)
+err = _Console(soft_wrap=not sys.stderr.isatty(), stderr=True)
+
+ALIGNED = 30
+"""Columns that a cell may have for the others of its column to be aligned with it. A longer one is shown whole."""
+
+
+def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
+    """Return a line for each row, with the cells of a column below each other. Nothing is cut off."""
+    widths = [min(ALIGNED, max(map(len, column))) for column in zip(*rows, strict=True)]
+    return ["  ".join(map(str.ljust, row, widths)).rstrip() for row in rows]
+
 
 StoreOption = Annotated[
     str | None,

@@ -10,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Annotated
 
 import typer
+from rich.table import Table
 
 from discovery.errors import MulticastUnavailable
 from election import LeasePolicy, Register
@@ -83,6 +84,12 @@ def _of_store(register: Register, named: bool, ttl: float) -> Iterator[Finding]:
 
 
 def show(finding: Finding) -> None:
-    """Print one line."""
+    """Print one line. A terminal gets it wrapped between words, with the text below the text."""
+    level = (f"{finding.level:<6}", COLOURS[finding.level])
     text = f"{finding.subject}: {finding.text}" + (f" -> {finding.remedy}" if finding.remedy else "")
-    out.print(styled((f"{finding.level:<6}", COLOURS[finding.level]), f"  {text}"))
+    if not out.is_terminal:
+        out.print(styled(level, f"  {text}"))
+        return
+    line = Table.grid(padding=(0, 2))
+    line.add_row(styled(level), styled(text))
+    out.print(line, soft_wrap=False)

@@ -6,7 +6,6 @@ import threading
 from typing import Annotated, Any
 
 import typer
-from rich.table import Table
 
 from discovery import Registry
 from discovery.errors import LoanLost, ServiceOnLoan
@@ -67,11 +66,19 @@ def services(
                 if change.missed:
                     complain(f"({change.missed} changes before the next one were dropped)")
                 row = {"change": change.kind, **described(change.service, change.on_loan)}
-                out.print(json.dumps(row) if as_json else "  ".join(str(cell) for cell in row.values()))
+                out.print(json.dumps(row) if as_json else "  ".join([change.kind, *cells(row)]))
             return
         threading.Event().wait(LISTEN)
         rows = [described(service, registry.on_loan(service)) for service in registry.services()]
-    out.print(json.dumps(rows) if as_json else table(rows) if rows else "no services")
+    if as_json:
+        out.print(json.dumps(rows))
+    else:
+        for row in rows:
+            url, *rest = cells(row)
+            out.print(url)
+            out.print(f"  {'  '.join(rest)}")
+        if not rows:
+            out.print("no services")
 
 
 def lookup(
@@ -190,9 +197,6 @@ def described(service: Service, on_loan: bool) -> dict[str, Any]:
     return {"url": url, "address": service.url, "description": service.description, "on_loan": on_loan}
 
 
-def table(rows: list[dict[str, Any]]) -> Table:
-    """Return a table of services for people."""
-    shown = Table("service", "address", "description", "", box=None)
-    for row in rows:
-        shown.add_row(row["url"], row["address"], row["description"], "on loan" if row["on_loan"] else "")
-    return shown
+def cells(row: dict[str, Any]) -> list[str]:
+    """Return what people are told of a service; its description is the last, since it may be long."""
+    return [row["url"], row["address"], *(["on loan"] if row["on_loan"] else []), row["description"]]

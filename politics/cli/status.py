@@ -17,7 +17,7 @@ from discovery.signals import SignalQueue
 from election import BadPolicy, Register, StoreUnavailable, look
 from election.errors import BadRecord
 from election.record import State, check_name
-from politics.cli.common import ServersOption, StoreOption, complain, out, pause, register_of, styled
+from politics.cli.common import ServersOption, StoreOption, aligned, complain, out, pause, register_of, styled
 from politics.group.directory import listening
 from politics.group.peers import Peer, stores
 from politics.settings import default_store
@@ -164,20 +164,14 @@ def describe(register: Register, group: str, where: str, now: float) -> dict[str
     }
 
 
-ALIGNED = 30
-"""Columns that a cell may have for the others of its column to be aligned with it. A longer one is shown whole."""
-
-
 def picture(rows: list[dict[str, Any]], wide: bool = False) -> Text:
     """Return the rows for people: a line for each group, its members below it, and the store in the last line.
 
     Nothing is cut off, however narrow the terminal is.
     """
     header = ("group", "state", "left", "slot", *(("fence", "renewed") if wide else ()), "leader")
-    table = [header, *(cells(row, wide) for row in rows)]
-    widths = [min(ALIGNED, max(map(len, column))) for column in zip(*table, strict=True)]
-    lines = ["  ".join(map(str.ljust, line, widths)).rstrip() for line in table]
-    shown = [styled((lines[0], "bold"))] if rows else []
+    lines = aligned([header, *(cells(row, wide) for row in rows)])
+    shown = [styled((lines[0], "bold")) if rows else styled("no groups")]
     for row, line in zip(rows, lines[1:], strict=True):
         shown.append(styled(line))
         shown += [styled(f"  {line}") for line in remarks(row, wide)]

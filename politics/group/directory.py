@@ -16,7 +16,7 @@ from discovery.beacon import Announcement, Beacon, Change, Sighting
 from discovery.errors import MulticastUnavailable
 from election.clock import SystemClock
 from election.forks import fork_detector
-from politics.group.peers import KIND, LISTEN, Peer, parse
+from politics.group.peers import KIND, Peer, heard_all_at, parse
 from politics.settings import heartbeat, interfaces
 
 log = logging.getLogger("politics")
@@ -173,19 +173,34 @@ def record(heard: Heard, change: Change, sighting: Sighting) -> tuple[Peer | Non
 def listening() -> Iterator[Callable[[], list[Peer]]]:
     """Hear the members of all groups inside the block.
 
-    Yields a function that returns them. Its first call waits until all have had the time to answer, `LISTEN` seconds
-    after the block began.
+    Yields a function that returns them. Its first call waits until all have had the time to answer, at most `LISTEN`
+    seconds after the block began; less if some have answered and the others are silent.
 
     Raises:
         MulticastUnavailable: this machine has no multicast.
     """
     heard: Heard = {}
+    news, clock = threading.Event(), SystemClock()
+    last: float | None = None
+
+    def hear(change: Change, sighting: Sighting) -> None:
+        nonlocal last
+        record(heard, change, sighting)
+        last = now() if heard else None
+        news.set()
+
     with Beacon(interfaces(), period=heartbeat()) as beacon:
-        beacon.browse(KIND, partial(record, heard))
         begun = now()  # the members cannot answer while the sockets are being opened
+        beacon.browse(KIND, hear)
+        waited = False
 
         def peers() -> list[Peer]:
-            SystemClock().wait(threading.Event(), max(0.0, begun + LISTEN - now()))
+            nonlocal waited
+            while not waited:
+                left = heard_all_at(begun, last, beacon.period) - now()
+                waited = left <= 0
+                clock.wait(news, max(0.0, left))
+                news.clear()
             return sorted(heard.values(), key=lambda peer: (peer.group, peer.host, peer.pid))
 
         yield peers

@@ -12,6 +12,10 @@ KIND = "peer"
 """The kind of announcement by which a beacon knows a member."""
 LISTEN = 1.0
 """Seconds in which every member answers a new listener. They answer at once, whatever the heartbeat is."""
+QUIET = 0.2
+"""Seconds without an answer after which a listener who has heard somebody takes it that all have answered."""
+ASKED_AGAIN = 1 / 16
+"""Part of a heartbeat after which a listener asks once more, in case that its first question was lost."""
 MAX_HOST = 64
 """Characters of a host's name that a worker announces at most."""
 MAX_REPORTED = 100
@@ -56,6 +60,19 @@ def parse(properties: Mapping[str, str]) -> Peer | None:
     except BadPolicy:
         return None
     return Peer(group, id_, host, int(pid), store, int(fence) if fence else None)
+
+
+def heard_all_at(begun: float, last: float | None, heartbeat: float) -> float:
+    """Return when a listener has heard all members, unless another one answers before.
+
+    Args:
+        begun: when it asked, in seconds.
+        last: when it last heard of a member, on the same clock; None if it has heard of none.
+        heartbeat: seconds between two announcements of a member.
+    """
+    if last is None:
+        return begun + LISTEN
+    return min(begun + LISTEN, max(last, begun + ASKED_AGAIN * heartbeat) + QUIET)
 
 
 def stores(peers: Iterable[Peer]) -> set[str]:

@@ -10,9 +10,9 @@ from election import BadPolicy, Candidate, LeasePolicy, Register, StoreUnavailab
 from election.stores.memory import MemoryRegister
 from politics import Peer, TokenWorker
 from politics.doctor.findings import Level, of_peers
-from politics.group.directory import _directories, record
+from politics.group.directory import _directories, listening, record
 from politics.group.membership import CONFIRM, Membership
-from politics.group.peers import MAX_REPORTED, SplitDetector, parse
+from politics.group.peers import KIND, MAX_REPORTED, SplitDetector, heard_all_at, parse
 from politics.settings import heartbeat
 
 CONFIRMED = 16.0
@@ -222,3 +222,30 @@ def test_the_doctor_on_peers() -> None:
     assert worst([], {}, "no network")[0] is Level.ADVICE
     many = [Peer(f"group {number:02}", "x", "h", 1) for number in range(12)]
     assert worst(many, {})[1].endswith("group 09 (1) and 2 more groups")
+
+
+@pytest.mark.parametrize(
+    ("last", "heartbeat", "expected", "why"),
+    [
+        (None, 4.0, 101.0, "nobody has answered"),
+        (100.05, 4.0, 100.45, "the second question has had its answers too"),
+        (100.4, 4.0, 100.6, "somebody has just answered"),
+        (100.95, 4.0, 101.0, "it listens for a second at most"),
+        (100.05, 60.0, 101.0, "the second question comes late"),
+        (100.05, 0.4, 100.25, "the second question comes early"),
+    ],
+)
+def test_who_listens_ends_when_all_have_answered(
+    last: float | None, heartbeat: float, expected: float, why: str
+) -> None:
+    """After a second if nobody does, and sooner if some have answered and then nobody else does."""
+    assert heard_all_at(100.0, last, heartbeat) == pytest.approx(expected), why
+
+
+def test_all_that_answer_are_heard() -> None:
+    """Twenty members of other processes' beacons, by the first call; later calls wait for nothing."""
+    with Beacon(["127.0.0.1"]) as beacon:
+        for number in range(20):
+            beacon.announce(KIND, Peer("pork", f"id{number}", "alice", number + 1).properties())
+        with listening() as peers:
+            assert {peer.pid for peer in peers() if peer.id.startswith("id")} == set(range(1, 21))
