@@ -10,6 +10,8 @@ This is multicast DNS service discovery (RFC 6762, 6763) with these differences:
   may come a second late.
 - A change is sent three times: at once, after a sixteenth and after a quarter of a period. Packets get lost.
 - A goodbye is a text of its own, and not the last text with a lifetime of 0.
+- A heartbeat is the text alone. The other records are sent when an announcement is new, when it is withdrawn, and to
+  those who ask for them. So the browsers of others list what is announced, with its host and port.
 
 Each announcement says its period, so beacons with different periods hear each other: each is believed for three of its
 own periods. A beacon sends many announcements a few at a time.
@@ -76,7 +78,7 @@ class Announcement:
         Raises:
             BadAnnouncement: the properties cannot be sent.
         """
-        text, addresses = self._beacon._text(properties)
+        text, addresses = self._beacon._text(self.name, properties)
         self._beacon._on_loop(lambda engine: engine.update(self.name, text, addresses))
 
     def withdraw(self) -> None:
@@ -130,13 +132,17 @@ class Beacon:
         if engine is not None and not self._guard.forked:
             engine.close()
 
-    def announce(self, kind: str, properties: Properties, name: str = "") -> Announcement:
+    def announce(
+        self, kind: str, properties: Properties, name: str = "", *, subject: str = "", port: int = 0
+    ) -> Announcement:
         """Announce something, from a few milliseconds from now until it is withdrawn or this process ends.
 
         Args:
             kind: a word in small letters.
             properties: a mapping, or what `pack` returned.
             name: what `new_name(kind)` returned, if you must know the name before; default: a new one.
+            subject: what people see in the browsers of others, before `on HOST (PID)`; default: the kind.
+            port: where the announced thing listens; 0: nowhere.
 
         Raises:
             BadAnnouncement: the kind or the properties cannot be sent.
@@ -146,8 +152,8 @@ class Beacon:
             raise BadAnnouncement(f"a kind is a word of at most 40 small letters, not {kind!r}")
         self._refuse_unless_started()
         announcement = Announcement(self, name or new_name(kind))
-        text, addresses = self._text(properties)
-        self._on_loop(lambda engine: engine.add(announcement.name, text, addresses))
+        text, addresses = self._text(announcement.name, properties)
+        self._on_loop(lambda engine: engine.add(announcement.name, subject or kind, port, text, addresses))
         return announcement
 
     def browse(self, kind: str, callback: Callable[[Change, Sighting], object]) -> Callable[[], None]:
@@ -164,7 +170,7 @@ class Beacon:
         """
         self._refuse_unless_started()
         key, question = object(), new_name(ASK)
-        text, _ = self._text({})
+        text, _ = self._text(question, {})
         self._on_loop(lambda engine: engine.watch(key, kind, callback, question, text))
         return lambda: self._on_loop(lambda engine: engine.watchers.pop(key, None))
 
@@ -192,10 +198,10 @@ class Beacon:
             with contextlib.suppress(RuntimeError):
                 engine.loop.call_soon_threadsafe(work, engine)
 
-    def _text(self, properties: Properties) -> tuple[bytes, Sequence[str]]:
+    def _text(self, name: str, properties: Properties) -> tuple[bytes, Sequence[str]]:
         packed = properties if isinstance(properties, bytes) else pack(properties)
         addresses = own_addresses() if self.interfaces is None else list(self.interfaces)
-        return head(addresses, self.period, next(self._revisions)) + packed, addresses
+        return head(name, addresses, self.period, next(self._revisions)) + packed, addresses
 
 
 def new_name(kind: str) -> str:

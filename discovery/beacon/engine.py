@@ -4,6 +4,9 @@ Two facts about zeroconf shape this file. It passes a goodbye (a record with lif
 same text is in its cache, so the goodbye for an update that was lost, or was still waiting to be sent, is lost as well.
 A withdrawn announcement is therefore sent as a text of its own. And zeroconf ignores a packet that it received less
 than 0.8 seconds ago, so every update has a number, which makes its text differ from those before it.
+
+The host in our records has a name that no other process has. Two processes, or one and the system's own responder, may
+announce different addresses for the same machine. Each would flush the other's, and that responder would rename itself.
 """
 
 from __future__ import annotations
@@ -12,15 +15,29 @@ import asyncio
 import itertools
 import logging
 import math
+import os
 import random
+import re
+import secrets
 import socket
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 
 from zeroconf import Error, InterfaceChoice, RecordUpdate, RecordUpdateListener, ServiceInfo, Zeroconf, const
-from zeroconf._dns import DNSText
+from zeroconf._dns import DNSRecord, DNSText
 from zeroconf._protocol.outgoing import DNSOutgoing
 
-from discovery.beacon.format import GOODBYE, PERIODS, TYPE, Change, Sighting, parse, seconds_to_live, short
+from discovery.beacon.format import (
+    PERIODS,
+    TYPE,
+    Change,
+    Sighting,
+    goodbye,
+    instance,
+    name_in,
+    parse,
+    seconds_to_live,
+)
 from discovery.errors import MulticastUnavailable
 
 MAX_HEARD = 10_000
@@ -42,6 +59,21 @@ Callback = Callable[[Change, Sighting], object]
 log = logging.getLogger("discovery")
 
 
+@dataclass(slots=True)
+class Own:
+    """An announcement of ours.
+
+    Attributes:
+        info: its records, in the form in which zeroconf keeps them to answer the questions of others.
+        whole: how many more times to send all of them, and not the text alone.
+        gone: whether it was withdrawn.
+    """
+
+    info: ServiceInfo
+    whole: int = 1 + len(AGAIN)
+    gone: bool = False
+
+
 class Engine(RecordUpdateListener):
     """Announce and listen, on the thread of zeroconf's event loop. Only `open` and `close` are for other threads."""
 
@@ -53,7 +85,10 @@ class Engine(RecordUpdateListener):
         self.heard: dict[str, tuple[bytes, Sighting]] = {}
         self.believed: dict[str, int] = {}  # until which tick
         self.tick = 0
-        self.to_send: dict[str, None] = {}  # names of announcements, in order
+        host = socket.gethostname().partition(".")[0]
+        self.host = host, f"{re.sub('[^A-Za-z0-9-]', '-', host)[:50]}-{secrets.token_hex(4)}.local."
+        self.own: dict[str, Own] = {}
+        self.to_send: dict[str, Own] = {}  # in order
         self.burst = 1  # how many there were to send at the same time
         self.sending: asyncio.TimerHandle | None = None
         self.heart: asyncio.Task[None] | None = None
@@ -96,7 +131,7 @@ class Engine(RecordUpdateListener):
             record for name in self.zeroconf.cache.names() for record in self.zeroconf.cache.entries_with_name(name)
         ]
         for record in sorted(records, key=lambda record: record.created):
-            if isinstance(record, DNSText) and (record.ttl > 1 or record.text == GOODBYE):
+            if isinstance(record, DNSText) and (record.ttl > 1 or record.text == goodbye(name_in(record.text))):
                 self.record(record)
         self.heart = self.loop.create_task(self.beat())
 
@@ -105,14 +140,18 @@ class Engine(RecordUpdateListener):
         for task in (self.heart, self.sending):
             if task is not None:
                 task.cancel()
-        announced = self.zeroconf.registry.async_get_service_infos()
-        self.zeroconf.registry.async_remove(announced)
-        names = list(self.to_send | dict.fromkeys(short(info.name) for info in announced))
+        addresses = [record for own in self.own.values() for record in own.info.dns_addresses(override_ttl=0)]
+        for name in list(self.own):
+            self.part(name)
+        parted = list(self.to_send.items())
         for pause in (_LAST_PAUSE, 0):
-            for start in range(0, len(names), _GOODBYES):
-                self.send(map(self.text, names[start : start + _GOODBYES]))
+            for start in range(0, len(parted), _GOODBYES):
+                self.send(
+                    itertools.chain.from_iterable(itertools.starmap(self.records, parted[start : start + _GOODBYES]))
+                )
                 await asyncio.sleep(_PAUSE)
-            await asyncio.sleep(pause if names else 0)
+            self.send(set(addresses))
+            await asyncio.sleep(pause if parted else 0)
 
     async def beat(self) -> None:
         """Repeat every announcement, forget those that are silent, and follow the machine from network to network.
@@ -140,7 +179,7 @@ class Engine(RecordUpdateListener):
 
     def repeat(self, delay: float) -> None:
         """Send every announcement again, beginning after `delay` seconds."""
-        self.to_send |= dict.fromkeys(short(info.name) for info in self.zeroconf.registry.async_get_service_infos())
+        self.to_send |= self.own
         self.send_soon(delay)
 
     def send_soon(self, delay: float) -> None:
@@ -153,12 +192,10 @@ class Engine(RecordUpdateListener):
         self.sending = None
         self.burst = max(self.burst, len(self.to_send)) if self.to_send else 1
         names = list(itertools.islice(self.to_send, _CHUNK))
-        for name in names:
-            del self.to_send[name]
-        self.send(map(self.text, names))
+        self.send([record for name in names for record in self.records(name, self.to_send.pop(name))])
         self.send_soon(min(_GAP, self.period / 2 * _CHUNK / self.burst))
 
-    def send(self, records: Iterable[DNSText]) -> None:
+    def send(self, records: Iterable[DNSRecord]) -> None:
         """Send one packet."""
         out = DNSOutgoing(const._FLAGS_QR_RESPONSE | const._FLAGS_AA)
         for record in records:
@@ -166,48 +203,68 @@ class Engine(RecordUpdateListener):
         if out.answers:
             self.zeroconf.async_send(out)
 
-    def text(self, name: str) -> DNSText:
-        """The record for an announcement as it is now; if it is none any more, a goodbye."""
-        full = f"{name}.{TYPE}"
-        info = self.zeroconf.registry.async_get_info_name(full)
-        if info is not None:
-            return info.dns_text()
-        return DNSText(full, const._TYPE_TXT, const._CLASS_IN | const._CLASS_UNIQUE, 1, GOODBYE)
+    def records(self, name: str, own: Own) -> Iterator[DNSRecord]:
+        """The records to send for an announcement as it is now: its text; also the others while it is new or gone."""
+        info = own.info
+        if own.gone:
+            again = self.zeroconf.registry.async_get_info_name(info.key) is not None
+            if not again:
+                yield from (info.dns_pointer(override_ttl=0), info.dns_service(override_ttl=0))
+            # If another one is called the same by now, its records stay.
+            yield text_record(f"{name}.{TYPE}" if again else info.name, goodbye(name), 1)
+            return
+        if own.whole > 0:
+            own.whole -= 1
+            yield from (info.dns_pointer(), info.dns_service(), *info.dns_addresses())
+        yield info.dns_text()
 
-    def news(self, name: str) -> None:
+    def news(self, name: str, own: Own) -> None:
         """Send a change before everything else, and again after a while."""
-        self.to_send = {name: None} | self.to_send
+        self.to_send = {name: own} | self.to_send
         self.send_soon(0)
         for part in AGAIN:
-            self.loop.call_later(part * self.period, self.again, name)
+            self.loop.call_later(part * self.period, self.again, name, own)
 
-    def again(self, name: str) -> None:
+    def again(self, name: str, own: Own) -> None:
         """Send a change once more."""
-        self.to_send.setdefault(name)
+        self.to_send.setdefault(name, own)
         self.send_soon(0)
 
-    def add(self, name: str, text: bytes, addresses: Sequence[str]) -> None:
-        """Announce this, or a change of it."""
-        self.zeroconf.registry.async_update(self.info(name, text, addresses))
-        self.news(name)
+    def add(self, name: str, subject: str, port: int, text: bytes, addresses: Sequence[str]) -> None:
+        """Announce this."""
+        registry, pid = self.zeroconf.registry, os.getpid()
+        fulls = (f"{instance(subject, self.host[0], pid, number)}.{TYPE}" for number in itertools.count(1))
+        full = next(full for full in fulls if registry.async_get_info_name(full.lower()) is None)
+        self.own[name] = Own(self.info(full, port, text, addresses))
+        registry.async_add(self.own[name].info)
+        self.news(name, self.own[name])
 
     def update(self, name: str, text: bytes, addresses: Sequence[str]) -> None:
         """Announce a change, unless the announcement was withdrawn."""
-        if self.zeroconf.registry.async_get_info_name(f"{name}.{TYPE}") is not None:
-            self.add(name, text, addresses)
+        own = self.own.get(name)
+        if own is not None:
+            own.info = self.info(own.info.name, own.info.port or 0, text, addresses)
+            self.zeroconf.registry.async_update(own.info)
+            self.news(name, own)
 
     def withdraw(self, name: str) -> None:
         """Announce this no longer."""
-        info = self.zeroconf.registry.async_get_info_name(f"{name}.{TYPE}")
-        if info is not None:
-            self.zeroconf.registry.async_remove(info)
-            self.news(name)
+        if name in self.own:
+            self.news(name, self.part(name))
 
-    def info(self, name: str, text: bytes, addresses: Sequence[str]) -> ServiceInfo:
+    def part(self, name: str) -> Own:
+        """Let an announcement be gone. What is sent for it from now on are goodbyes."""
+        own = self.to_send[name] = self.own.pop(name)
+        own.gone = True
+        self.zeroconf.registry.async_remove(own.info)
+        return own
+
+    def info(self, full: str, port: int, text: bytes, addresses: Sequence[str]) -> ServiceInfo:
         """The form in which zeroconf keeps an announcement, so that it answers the questions of others."""
-        full, ttl = f"{name}.{TYPE}", seconds_to_live(self.period)
+        ttl, server = seconds_to_live(self.period), self.host[1]
+        known = list(addresses)
         return ServiceInfo(
-            TYPE, full, 0, server=full, properties=text, parsed_addresses=list(addresses), host_ttl=ttl, other_ttl=ttl
+            TYPE, full, port, server=server, properties=text, parsed_addresses=known, host_ttl=ttl, other_ttl=ttl
         )
 
     # Hearing
@@ -218,7 +275,7 @@ class Engine(RecordUpdateListener):
         for _, sighting in list(self.heard.values()):
             if sighting.kind == kind:
                 _call(callback, "added", sighting)
-        record = self.info(question, text, ()).dns_text()
+        record = text_record(f"{question}.{TYPE}", text, seconds_to_live(self.period))
         self.send([record])
         self.loop.call_later(AGAIN[0] * self.period, self.send, [record])
 
@@ -231,17 +288,17 @@ class Engine(RecordUpdateListener):
 
     def record(self, record: DNSText) -> None:
         """Take one record."""
-        if record.name.endswith(TYPE):
-            if record.ttl == 0 or record.text == GOODBYE:
-                self.forget(short(record.name))
+        if record.name.endswith(TYPE) and (name := name_in(record.text)):
+            if record.ttl == 0 or record.text == goodbye(name):
+                self.forget(name)
             else:
-                self.hear(short(record.name), record.text)
+                self.hear(name, record.text)
 
     def hear(self, name: str, text: bytes) -> None:
         """Take an announcement, or its repetition."""
         before, sighting = self.heard.get(name, (None, None))
         if before != text:
-            known, sighting = sighting is not None, parse(f"{name}.{TYPE}", text)
+            known, sighting = sighting is not None, parse(text)
             if sighting is None or (not known and len(self.heard) >= MAX_HEARD):
                 return
             if sighting.kind == ASK:
@@ -263,6 +320,11 @@ class Engine(RecordUpdateListener):
         for kind, callback in list(self.watchers.values()):
             if kind == sighting.kind:
                 _call(callback, change, sighting)
+
+
+def text_record(full: str, text: bytes, ttl: int) -> DNSText:
+    """A text record that replaces the one before it."""
+    return DNSText(full, const._TYPE_TXT, const._CLASS_IN | const._CLASS_UNIQUE, ttl, text)
 
 
 def _call(callback: Callback, change: Change, sighting: Sighting) -> None:

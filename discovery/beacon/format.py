@@ -1,7 +1,10 @@
 """The format of an announcement: the text of one DNS TXT record. Pure.
 
 Such a text is a sequence of strings `key=value`, each with its length in one byte before it. Keys that begin with an
-underscore belong to the beacon: the addresses of the announcing machine, its period, and the number of the update.
+underscore belong to the beacon: the name of the announcement, which comes first, the addresses of the announcing
+machine, its period, and the number of the update.
+
+The name by which ordinary browsers list an announcement is for people (`instance`). We go by the name in the text.
 """
 
 from __future__ import annotations
@@ -22,20 +25,22 @@ LIFETIME = PERIODS * PERIOD
 """Seconds for which an announcement with the default period is believed. It may be one second more."""
 SHORTEST, LONGEST = 0.1, 60.0
 """Seconds that a period may have."""
-MAX_SIZE = 1200
+MAX_SIZE = 1100
 """Bytes of an announcement's packed properties. With what the beacon adds, they fit into one packet."""
-MAX_HEAD = 180
+MAX_HEAD = 242
 """Bytes that the beacon adds at most."""
 MAX_ADDRESSES = 8
 """Addresses that an announcement names at most."""
-GOODBYE = b"\x04gone"
-"""The text of an announcement that was withdrawn. No properties are packed like this, since it has no `=`."""
+MAX_LABEL = 63
+"""Bytes of one part of a DNS name."""
 TYPE = "_politics._tcp.local."
 """The DNS-SD service type of all announcements."""
 
 Change = Literal["added", "changed", "removed"]
-_NAME = re.compile(r"([a-z]*)-([0-9a-f]{16})\." + re.escape(TYPE))
-_ADDRESSES, _PERIOD, _REVISION = "_at", "_every", "_rev"
+_NAME = re.compile(rb"_id=(([a-z]{0,40})-[0-9a-f]{16})")
+_ID, _ADDRESSES, _PERIOD, _REVISION = "_id", "_at", "_every", "_rev"
+_GONE = b"\x04gone"
+"""What follows the name when an announcement was withdrawn. No properties are packed like this: it has no `=`."""
 
 
 @dataclass(frozen=True)
@@ -71,21 +76,27 @@ def pack(properties: Mapping[str, str]) -> bytes:
     return packed
 
 
-def head(addresses: Sequence[str], period: float, revision: int) -> bytes:
+def head(name: str, addresses: Sequence[str], period: float, revision: int) -> bytes:
     """Return what the beacon sends before the properties."""
     known = ",".join(addresses[:MAX_ADDRESSES])
-    return _strings([(_ADDRESSES, known), (_PERIOD, f"{period:g}"), (_REVISION, str(revision))])
+    return _strings([(_ID, name), (_ADDRESSES, known), (_PERIOD, f"{period:g}"), (_REVISION, str(revision))])
 
 
-def parse(name: str, text: bytes) -> Sighting | None:
-    """Return what was announced, or None if this is no announcement of ours.
+def goodbye(name: str) -> bytes:
+    """Return the text of an announcement that was withdrawn."""
+    return _strings([(_ID, name)]) + _GONE
 
-    Args:
-        name: the full DNS name of the record.
-        text: its content.
-    """
-    named = _NAME.fullmatch(name)
-    if named is None or len(text) > MAX_SIZE + MAX_HEAD:
+
+def name_in(text: bytes) -> str:
+    """Return the name of the announcement to which a text belongs, without reading the rest; empty: to none of ours."""
+    named = _NAME.fullmatch(text[1 : 1 + text[0]]) if text else None
+    return named[1].decode() if named else ""
+
+
+def parse(text: bytes) -> Sighting | None:
+    """Return what was announced, or None if this is no announcement of ours."""
+    name = name_in(text)
+    if not name or len(text) > MAX_SIZE + MAX_HEAD:
         return None
     found: dict[str, str] = {}
     while text:
@@ -106,17 +117,30 @@ def parse(name: str, text: bytes) -> Sighting | None:
         return None
     addresses = tuple(filter(None, found.get(_ADDRESSES, "").split(",")))
     properties = {key: value for key, value in found.items() if not key.startswith("_")}
-    return Sighting(named[1], f"{named[1]}-{named[2]}", properties, addresses, period)
+    return Sighting(name.partition("-")[0], name, properties, addresses, period)
 
 
-def short(name: str) -> str:
-    """Return the name of the announcement to which a full DNS name belongs."""
-    return name.removesuffix("." + TYPE)
+def instance(subject: str, host: str, pid: int, number: int) -> str:
+    """Return the name by which people know an announcement, such as `Stock on web1 (4711)`: one part of a DNS name.
+
+    Args:
+        subject: what is announced.
+        host: where.
+        pid: by which process.
+        number: which of those by this process that would have the same name, from 1.
+    """
+    tail = f" on {_part(host, 24)} ({pid})" + (f" {number}" if number > 1 else "")
+    return _part(subject, MAX_LABEL - len(tail.encode())) + tail
 
 
 def seconds_to_live(period: float) -> int:
     """Return the lifetime for the record: whole seconds, and more than a withdrawn one has, which is 1."""
     return max(2, math.ceil(PERIODS * period))
+
+
+def _part(text: str, size: int) -> str:
+    """Return a text as it may stand in one part of a DNS name, in at most `size` bytes."""
+    return re.sub(r"[.\x00-\x1f\x7f]", "_", text).encode(errors="replace")[:size].decode(errors="ignore")
 
 
 def _strings(pairs: Iterable[tuple[str, str]]) -> bytes:

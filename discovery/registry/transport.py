@@ -7,7 +7,7 @@ from typing import Protocol
 
 from discovery.beacon import Announcement, Beacon, Change, Sighting
 from discovery.errors import MulticastUnavailable
-from discovery.registry.offer import KIND
+from discovery.registry.offer import KIND, remote_address
 
 Properties = Mapping[str, str]
 Heard = Callable[[str, Properties | None], object]
@@ -60,7 +60,10 @@ class MulticastTransport:
         if name in self._announced:
             self._announced[name].update(properties)
         else:
-            self._announced[name] = self._beacon.announce(KIND, properties, name)
+            address = remote_address(properties["url"]) or remote_address(properties["lender"])
+            port = address.port if address else 0
+            subject = properties["name"]
+            self._announced[name] = self._beacon.announce(KIND, properties, name, subject=subject, port=port)
 
     def withdraw(self, name: str) -> None:
         self._announced.pop(name).withdraw()

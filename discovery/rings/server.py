@@ -68,7 +68,7 @@ class RingServer:
         if self._announce:
             self._beacon = Beacon([self._host] if self._host not in ANYWHERE else None)
             try:
-                self._beacon.start().announce("ring", {"port": str(self.port)})
+                self._beacon.start().announce("ring", {"port": str(self.port)}, port=self.port)
             except MulticastUnavailable as exc:
                 log.warning("%r cannot announce itself, and is found by its host's name only: %s", self, exc)
         return self

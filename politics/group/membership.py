@@ -148,7 +148,7 @@ class Membership:
         fence = term.fence if term and term.valid else None
         us = Peer(self.group, self.candidate.id, socket.gethostname()[:MAX_HOST], os.getpid(), self.identity, fence)
         if self.announcement is None:
-            self.announcement = beacon.announce(KIND, us.properties())
+            self.announcement = beacon.announce(KIND, us.properties(), subject=self.group)
             self.settled_at = now() + LISTEN  # look once more: the leader may resign before we hear that it leads
         elif (tells, us) != self.announced:
             self.announcement.update(us.properties())

@@ -239,8 +239,9 @@ def test_noise_is_ignored(beacon: Beacon, kind: str) -> None:
         for size in (1, 12, 500, 8000):
             sender.sendto(secrets.token_bytes(size), ("224.0.0.251", 5353))
     stranger = Zeroconf(LOOPBACK)
-    for name, text in ((f"{kind}-0123456789abcdef", b"\x03a=\xff"), (f"{kind}-x", b"\x03a=b")):
-        full = f"{name}._politics._tcp.local."
+    named = b"\x21_id=" + kind.encode() + b"-0123456789abcdef"
+    for number, text in enumerate((named + b"\x03a=\xff", b"\x03a=b", named[:-1])):
+        full = f"{kind}-{number}._politics._tcp.local."
         info = ServiceInfo("_politics._tcp.local.", full, 1, properties=text, server=full, parsed_addresses=LOOPBACK)
         stranger.register_service(info, cooperating_responders=True)
     beacon.announce(kind, {"real": "yes"})

@@ -1,20 +1,22 @@
 """What a beacon sends when, and how long it believes what it heard: without a network, on a loop that only notes."""
 
 import asyncio
+import os
 from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
 from zeroconf import RecordUpdate, ServiceRegistry, Zeroconf, const
-from zeroconf._dns import DNSText
+from zeroconf._dns import DNSAddress, DNSPointer, DNSRecord, DNSService, DNSText
 from zeroconf._protocol.outgoing import DNSOutgoing
 
 from discovery.beacon import PERIOD, PERIODS, Change, Sighting
 from discovery.beacon.engine import TICKS, Engine
-from discovery.beacon.format import GOODBYE, TYPE, head, pack
+from discovery.beacon.format import TYPE, goodbye, head, name_in, pack
 
 NAME = "ring-0123456789abcdef"
+GOODBYE = goodbye(NAME)
 
 
 class Loop:
@@ -37,11 +39,12 @@ class Loop:
 
 
 class Network:
-    """An engine, what it has sent as (moment, name, text), and what was heard from it."""
+    """An engine, the texts it has sent as (moment, name, text), its other records, and what was heard from it."""
 
     def __init__(self, period: float = PERIOD) -> None:
         self.loop = Loop()
         self.sent: list[tuple[float, str, bytes]] = []
+        self.others: list[DNSRecord] = []
         fake = SimpleNamespace(loop=self.loop, registry=ServiceRegistry(), async_send=self._send)
         self.engine = Engine(cast(Zeroconf, fake), period)
         self.heard: list[tuple[Change, Sighting]] = []
@@ -49,10 +52,12 @@ class Network:
 
     def _send(self, out: DNSOutgoing) -> None:
         for record, _ in out.answers:
-            assert isinstance(record, DNSText)
-            self.sent.append((self.loop.time, record.name.removesuffix("." + TYPE), record.text))
+            if isinstance(record, DNSText):
+                self.sent.append((self.loop.time, name_in(record.text), record.text))
+            else:
+                self.others.append(record)
 
-    def receive(self, text: bytes, ttl: int = 12, old: DNSText | None = None, name: str = NAME) -> DNSText:
+    def receive(self, text: bytes, ttl: int = 12, old: DNSText | None = None, name: str = "Any") -> DNSText:
         """Let a packet come in, as zeroconf passes it on: with what its cache had."""
         record = DNSText(f"{name}.{TYPE}", const._TYPE_TXT, const._CLASS_IN | const._CLASS_UNIQUE, ttl, text)
         self.engine.async_update_records(self.engine.zeroconf, 0.0, [RecordUpdate(record, old)])
@@ -61,15 +66,18 @@ class Network:
     def changes(self) -> list[Change]:
         return [change for change, _ in self.heard]
 
+    def add(self, text: bytes, name: str = NAME) -> None:
+        self.engine.add(name, "Stock", 7647, text, ["10.0.0.1"])
 
-def text(revision: int, period: float = PERIOD, **properties: str) -> bytes:
-    return head(["10.0.0.1"], period, revision) + pack(properties)
+
+def text(revision: int, period: float = PERIOD, name: str = NAME, **properties: str) -> bytes:
+    return head(name, ["10.0.0.1"], period, revision) + pack(properties)
 
 
 def test_a_change_is_sent_three_times() -> None:
     """At once, and again after a sixteenth and a quarter of the period, since one packet may be lost."""
     network = Network()
-    network.engine.add(NAME, text(1), ["10.0.0.1"])
+    network.add(text(1))
     network.loop.run(until=3.9)
     assert network.sent == [(moment, NAME, text(1)) for moment in (0.0, 0.25, 1.0)]
 
@@ -77,7 +85,7 @@ def test_a_change_is_sent_three_times() -> None:
 def test_what_is_sent_again_is_the_latest() -> None:
     """A repetition carries what is true when it is sent, so it never takes back an update."""
     network = Network()
-    network.engine.add(NAME, text(1), ["10.0.0.1"])
+    network.add(text(1))
     network.loop.run(until=0.1)
     network.engine.update(NAME, text(2), ["10.0.0.1"])
     network.loop.run(until=0.2)
@@ -93,8 +101,8 @@ def test_news_overtakes_heartbeats() -> None:
     """A change is in the next packet, however many heartbeats wait."""
     network = Network()
     for number in range(100):
-        network.engine.add(f"ring-{number:016x}", text(number), ["10.0.0.1"])
-    network.engine.add(NAME, text(1), ["10.0.0.1"])
+        network.add(text(number, name=f"ring-{number:016x}"), f"ring-{number:016x}")
+    network.add(text(1))
     network.loop.run(until=0.0)
     assert (0.0, NAME, text(1)) in network.sent
     assert len(network.sent) < 10
@@ -105,7 +113,7 @@ def test_heartbeats_fit_into_half_a_period(period: float) -> None:
     """However short the period is, and however many announcements there are."""
     network = Network(period)
     for number in range(200):
-        network.engine.add(f"ring-{number:016x}", text(number), ["10.0.0.1"])
+        network.add(text(number, name=f"ring-{number:016x}"), f"ring-{number:016x}")
     network.loop.run(until=10 * period)
     network.sent.clear()
     network.engine.repeat(0)
@@ -176,10 +184,10 @@ def test_a_heartbeat_prolongs_belief() -> None:
 def test_who_asks_is_answered_by_everything() -> None:
     """A question repeats all announcements within a moment."""
     network = Network()
-    network.engine.add(NAME, text(1), ["10.0.0.1"])
+    network.add(text(1))
     network.loop.run(until=2.0)
     network.sent.clear()
-    network.receive(text(1), name="-0123456789abcdef")
+    network.receive(text(1, name="-0123456789abcdef"))
     network.loop.run(until=2.1)
     assert [(name, sent) for _, name, sent in network.sent] == [(NAME, text(1))]
 
@@ -187,8 +195,69 @@ def test_who_asks_is_answered_by_everything() -> None:
 def test_a_question_is_asked_twice() -> None:
     """One packet may be lost; those that have heard the first ignore the second, as it is the same."""
     network = Network()
-    network.engine.watch(object(), "ring", print, "-0123456789abcdef", text(1))
+    network.engine.watch(object(), "ring", print, "-0123456789abcdef", text(1, name="-0123456789abcdef"))
     network.loop.run(until=3.0)
     (first, *asked), (second, *again) = network.sent
     assert asked == again
     assert (first, second) == (0.0, 0.25)
+
+
+def test_other_browsers_see_a_name_a_host_and_a_port() -> None:
+    """All records while it is new, so that the first packet may be lost; the text alone in updates and heartbeats."""
+    network = Network()
+    network.add(text(1))
+    network.loop.run(until=2.0)
+    network.engine.update(NAME, text(2), ["10.0.0.1"])
+    network.engine.repeat(0)
+    network.loop.run(until=5.0)
+    kinds = [type(record) for record in network.others]
+    assert kinds == [DNSPointer, DNSService, DNSAddress] * 3
+    pointer, service, address = network.others[:3]
+    assert isinstance(pointer, DNSPointer)
+    assert isinstance(service, DNSService)
+    assert pointer.alias == service.name
+    assert service.name == f"Stock on {network.engine.host[0]} ({os.getpid()}).{TYPE}"
+    assert (service.server, service.port) == (address.name, 7647)
+    assert address.name.endswith(".local.")
+    assert address.name.count(".") == 2
+    assert address.name != Network().engine.host[1]
+
+
+def test_goodbyes_take_every_record_back() -> None:
+    """The pointer and the place too, so that nobody's browser lists what has gone."""
+    network = Network()
+    network.add(text(1))
+    network.loop.run(until=2.0)
+    network.others.clear()
+    network.engine.withdraw(NAME)
+    network.loop.run(until=4.0)
+    assert [(type(record), record.ttl) for record in network.others] == [(DNSPointer, 0), (DNSService, 0)] * 3
+
+
+def test_a_goodbye_spares_what_is_called_the_same() -> None:
+    """Two by one process differ by a number; what takes over a name is not ended by the goodbyes of the one before."""
+    network = Network()
+    other, third = "ring-1123456789abcdef", "ring-2123456789abcdef"
+    network.add(text(1))
+    network.add(text(2, name=other), other)
+    network.loop.run(until=2.0)
+    names = {record.name for record in network.others if isinstance(record, DNSService)}
+    assert {name.removesuffix("." + TYPE)[-3:] for name in names} == {f"{os.getpid()})"[-3:], ") 2"}
+    network.others.clear()
+    network.engine.withdraw(NAME)
+    network.add(text(3, name=third), third)
+    network.loop.run(until=4.0)
+    assert {record.ttl for record in network.others} == {12}
+    assert [name for _, name, sent in network.sent if sent == GOODBYE] == [NAME] * 3
+
+
+def test_who_is_called_the_same_elsewhere_is_another() -> None:
+    """Two machines may have the same name and the same process ids: the name in the text counts."""
+    network = Network()
+    twin = "ring-1123456789abcdef"
+    network.receive(text(1))
+    network.receive(text(1, name=twin))
+    network.receive(goodbye(twin), ttl=1)
+    assert [(change, sighting.name) for change, sighting in network.heard] == [
+        ("added", NAME), ("added", twin), ("removed", twin),
+    ]  # fmt: skip

@@ -30,7 +30,7 @@ class Standby:
         self.directory.members = (self.membership,)
         self.heard: dict[str, Peer] = {}
         announcement = SimpleNamespace(update=self.announced.append)
-        self.beacon = cast(Beacon, SimpleNamespace(announce=lambda *_: announcement))
+        self.beacon = cast(Beacon, SimpleNamespace(announce=lambda *_, **__: announcement))
 
     def _nudge(self) -> None:
         self.nudges += 1

@@ -173,7 +173,7 @@ class Said:
     def __init__(self) -> None:
         self.fences: list[str | None] = []
 
-    def announce(self, kind: str, properties: dict[str, str]) -> Any:
+    def announce(self, kind: str, properties: dict[str, str], **_: Any) -> Any:
         self.update(properties)
         return self
 
