@@ -12,6 +12,7 @@ announce different addresses for the same machine. Each would flush the other's,
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import itertools
 import logging
 import math
@@ -20,13 +21,15 @@ import random
 import re
 import secrets
 import socket
+import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-from zeroconf import Error, InterfaceChoice, RecordUpdate, RecordUpdateListener, ServiceInfo, Zeroconf, const
+from zeroconf import Error, InterfaceChoice, IPVersion, RecordUpdate, RecordUpdateListener, ServiceInfo, Zeroconf, const
 from zeroconf._dns import DNSRecord, DNSText
 from zeroconf._protocol.outgoing import DNSOutgoing
 
+from discovery.beacon.filter import Filter, FilteredProtocol, networks
 from discovery.beacon.format import (
     PERIODS,
     TYPE,
@@ -53,6 +56,7 @@ _GAP = 0.03  # seconds between two such chunks
 _GOODBYES = 20  # withdrawn announcements sent at once
 _PAUSE = 0.005  # seconds between two such packets
 _LAST_PAUSE = 0.1  # seconds until they are sent again: a listener whose buffer was full has read on meanwhile
+_MULTICAST_ALL = 49  # Linux's IP_MULTICAST_ALL: whether to receive what others on this machine have subscribed to
 _BUFFER = 1 << 20  # bytes that may wait to be read, where the system allows as many
 
 Callback = Callable[[Change, Sighting], object]
@@ -77,10 +81,11 @@ class Own:
 class Engine(RecordUpdateListener):
     """Announce and listen, on the thread of zeroconf's event loop. Only `open` and `close` are for other threads."""
 
-    def __init__(self, zeroconf: Zeroconf, period: float) -> None:
+    def __init__(self, zeroconf: Zeroconf, period: float, interfaces: Sequence[str] | None = None) -> None:
         super().__init__()
         assert zeroconf.loop is not None
         self.zeroconf, self.loop, self.period = zeroconf, zeroconf.loop, period
+        self.interfaces, self.door = interfaces, Filter()
         self.watchers: dict[object, tuple[str, Callback]] = {}
         self.heard: dict[str, tuple[bytes, Sighting]] = {}
         self.believed: dict[str, int] = {}  # until which tick
@@ -102,7 +107,7 @@ class Engine(RecordUpdateListener):
         """
         zeroconf: Zeroconf | None = None
         try:
-            zeroconf = Zeroconf(InterfaceChoice.All if interfaces is None else list(interfaces), use_asyncio=False)
+            zeroconf = Zeroconf(_choice(interfaces), use_asyncio=False)
             assert zeroconf.loop is not None
             asyncio.run_coroutine_threadsafe(zeroconf.async_wait_for_start(), zeroconf.loop).result()
         except (OSError, RuntimeError, Error) as exc:
@@ -110,7 +115,7 @@ class Engine(RecordUpdateListener):
                 zeroconf.close()
             where = "any interface" if interfaces is None else ", ".join(interfaces)
             raise MulticastUnavailable(f"cannot use multicast on {where}: {exc}") from exc
-        return cls(zeroconf, period)
+        return cls(zeroconf, period, interfaces)
 
     def close(self) -> None:
         """Say goodbye, and close the sockets."""
@@ -122,18 +127,38 @@ class Engine(RecordUpdateListener):
 
     def begin(self) -> None:
         """Start listening, and the heartbeat."""
-        for reader in self.zeroconf.engine.readers:
-            reader.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _BUFFER)
+        self.guard()
+        # Who sent what came while the sockets were opened is not known. It is not believed, and so zeroconf must not
+        # ignore its repetition. All is repeated for us when we ask.
+        for protocol in self.zeroconf.engine.protocols:
+            protocol.data = None
+            protocol._recent_packets.clear()
         self.zeroconf.async_add_listener(self, None)
-        # Packets may have come while the sockets were opened. zeroconf ignores their repetition, but has their records.
-        # It marks those that an update has replaced with a lifetime of one second.
-        records = [
-            record for name in self.zeroconf.cache.names() for record in self.zeroconf.cache.entries_with_name(name)
-        ]
-        for record in sorted(records, key=lambda record: record.created):
-            if isinstance(record, DNSText) and (record.ttl > 1 or record.text == goodbye(name_in(record.text))):
-                self.record(record)
         self.heart = self.loop.create_task(self.beat())
+
+    def guard(self) -> None:
+        """Hear only what comes from the networks in which we speak, also on sockets that are new."""
+        self.door.change(networks(self.interfaces))
+        for reader in self.zeroconf.engine.readers:
+            inner = reader.transport.get_protocol()
+            if not isinstance(inner, FilteredProtocol):
+                reader.transport.set_protocol(FilteredProtocol(inner, self.door, self.loop.time))
+                reader.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _BUFFER)
+                if sys.platform == "linux":
+                    with contextlib.suppress(OSError):  # not in every sandbox
+                        reader.sock.setsockopt(socket.IPPROTO_IP, _MULTICAST_ALL, 0)
+
+    async def follow(self) -> None:
+        """Use the interfaces that the machine has now, and show everything to those behind a new one."""
+        try:
+            engine = self.zeroconf.engine
+            if await engine.async_update_interfaces(_choice(self.interfaces), IPVersion.V4Only, False):
+                for own in self.own.values():
+                    own.whole = max(own.whole, 1)
+                self.repeat(0)
+            self.guard()
+        except (OSError, RuntimeError, Error) as exc:
+            log.warning("cannot follow a change of the network: %s", exc)
 
     async def end(self) -> None:
         """Say goodbye for everything that is announced, and again a moment later, since no heartbeat follows."""
@@ -162,10 +187,7 @@ class Engine(RecordUpdateListener):
         while True:
             if self.tick % TICKS == 0:
                 self.repeat(0)
-                try:
-                    await self.zeroconf.async_update_interfaces()
-                except (OSError, RuntimeError, Error) as exc:
-                    log.warning("cannot follow a change of the network: %s", exc)
+                await self.follow()
             await asyncio.sleep(self.period / TICKS)
             self.age()
 
@@ -320,6 +342,10 @@ class Engine(RecordUpdateListener):
         for kind, callback in list(self.watchers.values()):
             if kind == sighting.kind:
                 _call(callback, change, sighting)
+
+
+def _choice(interfaces: Sequence[str] | None) -> InterfaceChoice | list[str]:
+    return InterfaceChoice.All if interfaces is None else list(interfaces)
 
 
 def text_record(full: str, text: bytes, ttl: int) -> DNSText:
