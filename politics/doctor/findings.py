@@ -281,6 +281,12 @@ def _clock(server: MemcachedServer, subject: str) -> Iterator[Finding]:
         else:
             off = max(abs(slowest - 1), abs(fastest - 1))
             yield fine(subject, f"its clock runs as fast as ours, within {off:.1%} (the measurement's error)")
+    elif server.stats:
+        yield advice(
+            subject,
+            "its clock was not seen to run, so it could not be compared with ours",
+            "run the doctor again when both machines are less busy",
+        )
     if abs(server.behind) > 60:
         yield advice(
             subject,

@@ -87,6 +87,7 @@ def test_a_machine_that_is_not_sound(change: dict[str, Any], level: Level, text:
         ({"meta": "create is answered b'ERROR'"}, Level.DANGER, "create is answered b'ERROR'"),
         ({"ticks": (Tick(10, 0.0, 0.01), Tick(13, 2.8, 2.81))}, Level.DANGER, "1.068 to 1.075 times the speed of ours"),
         ({"ticks": (Tick(10, 0.0, 0.01), Tick(13, 3.2, 3.21))}, Level.DANGER, "0.935 to 0.940 times the speed"),
+        ({"ticks": (Tick(10, 0.0, 0.01),)}, Level.ADVICE, "its clock was not seen to run"),
         ({"behind": 7200.0}, Level.ADVICE, "differ by 2 h -> run NTP"),
         ({"behind": -61.0}, Level.ADVICE, "differ by 61 s"),
     ],
