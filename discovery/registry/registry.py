@@ -43,7 +43,8 @@ log = logging.getLogger("discovery")
 class Registry:
     """This process's services, and its view of everybody's. Every method is for any thread.
 
-    It begins with its first use, which raises `MulticastUnavailable` or `RingNotFound`. It ends with `close`, with the
+    It begins with its first use, which raises `MulticastUnavailable`. A ring that is not there is looked for until it
+    is, as one that is lost. It ends with `close`, with the
     block of a `with`, or with the interpreter. After a fork the child has to make its own.
 
     Args:
@@ -113,7 +114,6 @@ class Registry:
 
         Raises:
             MulticastUnavailable: this machine has no multicast; the message says what to do.
-            RingNotFound: the ring does not answer.
             DiscoveryError: it is closed, maybe meanwhile, or of another process.
         """
         if self._started:

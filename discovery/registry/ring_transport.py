@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import threading
 from collections.abc import Callable
+from math import inf
 from typing import Any
 
 from discovery.beacon import checked_period, pack
 from discovery.clock import uptime
-from discovery.errors import BadMessage, ConnectionLost, DiscoveryError, RequestExpired, RingNotFound
-from discovery.registry.offer import KIND
+from discovery.errors import BadMessage, DiscoveryError, RequestExpired
+from discovery.registry.offer import KIND, Offer, Refused, parse
 from discovery.registry.transport import Heard, Properties
 from discovery.remote.client import Client
 from discovery.retries import retrying
@@ -35,11 +37,15 @@ class RingTransport:
     """
 
     def __init__(self, ring: str, client: Client, heard: Heard, heartbeat: float) -> None:
-        self.where = f"the ring {ring}"
+        where = f"the ring {ring}"
         self._client, self._ended, heartbeat = client, Stop(), checked_period(heartbeat)
-        self._writer = _Writer(self.where, self._ended, heartbeat)
+        self._writer = _Writer(where, self._ended, heartbeat)
         finger = RingFinger([ring], client=client)
-        self._listener = _Listener(self.where, self._ended, heartbeat, finger, heard, self._writer.enter)
+        self._listener = _Listener(where, self._ended, heartbeat, finger, heard, self._writer.enter)
+
+    @property
+    def where(self) -> str:
+        return f"{self._listener.where}{', which does not answer' if self._listener.lost else ''}"
 
     def start(self) -> None:
         self._listener.start()
@@ -154,22 +160,22 @@ class _Listener:
         heard: Heard,
         entered: Callable[[RemoteSpace | None], object],
     ) -> None:
-        self._where, self._ended, self._heartbeat = where, ended, heartbeat
+        self.where, self._ended, self._heartbeat = where, ended, heartbeat
+        self.lost = False  # and this has been said
         self._finger, self._heard, self._entered = finger, heard, entered
         self._known: dict[str, Properties] = {}
         self._unconfirmed: dict[str, float] = {}  # known from a ring that was lost, and until when to believe that
         self._suspects: dict[str, float] = {}  # and when to look for it in the ring
         self._lock = threading.Lock()  # held while `heard` is called, so that it is told in the right order
         self._followed: tuple[RemoteSpace, RemoteEvents] | None = None
-        self._lost = False
         self._thread = threading.Thread(target=self._run, name="registry listener", daemon=True)
 
     def start(self) -> None:
-        ring = self._finger.lookup_ring_any()
+        """Read the ring if it is there, so that the first lookup knows it. Otherwise go on looking for it."""
         try:
-            self._enter(ring)
-        except ConnectionLost as exc:
-            raise RingNotFound(f"lost {self._where} at once: {exc}") from exc
+            self._enter(self._finger.lookup_ring_any(LOOKUP, stop=self._ended))
+        except Exception as exc:  # noqa: BLE001 - the same as when it is lost later
+            self._failed(exc, 1)
         self._thread.start()
 
     def suspect(self, name: str) -> None:
@@ -193,19 +199,26 @@ class _Listener:
         self._forget()
         if self._ended.is_set():
             return
+        until = inf
         if self._followed is None:
             self._enter(self._finger.lookup_ring_any(timeout=LOOKUP, stop=self._ended))
-            return
+            until = uptime() + self._heartbeat  # if it is lost before, that is one more failure to find it
+        assert self._followed is not None
         ring, events = self._followed
+        followed = False
         try:
-            self._follow(ring, events)
+            followed = self._follow(ring, events, until)
         finally:
-            self._entered(None)
-            self._followed = None
-            events.drop()
-            until = uptime() + 3 * self._heartbeat
-            with self._lock:
-                self._unconfirmed = dict.fromkeys(self._known, until) | self._unconfirmed
+            if not followed:
+                self._entered(None)
+                self._followed = None
+                events.drop()
+                forget = uptime() + 3 * self._heartbeat
+                with self._lock:
+                    self._unconfirmed = dict.fromkeys(self._known, forget) | self._unconfirmed
+        if followed and self.lost:
+            log.info("found %s again", self.where)
+            self.lost = False
 
     def _enter(self, ring: RemoteSpace) -> None:
         events = ring.notify(None, TEMPLATE)  # first, so as to miss nothing
@@ -219,16 +232,16 @@ class _Listener:
         if self._ended.is_set():
             events.cancel()
         self._entered(ring)
-        if self._lost:
-            log.info("found %s again", self._where)
-        self._lost = False
 
-    def _follow(self, ring: RemoteSpace, events: RemoteEvents) -> None:
+    def _follow(self, ring: RemoteSpace, events: RemoteEvents, until: float) -> bool:
+        """Take in what happens in the ring. Return whether it is there at the time `until`, False at the end."""
         while not self._ended.is_set():
+            if uptime() >= until:
+                return True
             self._look_for_suspects(ring)
             self._forget()
             try:
-                event = events.get(self._heartbeat)
+                event = events.get(min(self._heartbeat, max(0.01, until - uptime())))
             except RequestExpired:
                 continue
             if event.kind == "close" or event.missed:
@@ -240,6 +253,7 @@ class _Listener:
                 self._here(name, properties)
             elif self._known.get(name) == properties:
                 self._look(ring, name)
+        return False
 
     def _look(self, ring: RemoteSpace, name: str) -> None:
         """Believe what the ring has: a tuple that was deleted may have been one of two."""
@@ -275,9 +289,18 @@ class _Listener:
                 self._heard(name, None)
 
     def _failed(self, error: BaseException, attempt: int) -> None:
-        if attempt == 1 and not self._lost:
-            self._lost = True
-            log.warning("lost %s, and will look for it until it is back: %s", self._where, error)
+        if attempt == 1 and not self.lost and not self._ended.is_set():
+            self.lost = True
+            log.warning("%s is not there, and will be looked for until it is: %s", self.where, error)
+
+
+def offers_in(ring: RemoteSpace) -> list[Offer]:
+    """Return what is offered in a ring, signed or not. What is malformed is left out."""
+    found = []
+    for one in ring.read_all(TEMPLATE, skip=True):
+        with contextlib.suppress(Refused):
+            found.append(parse(*_offered(one), b"", 0.0))
+    return found
 
 
 def _offered(found: Any) -> tuple[str, Properties]:

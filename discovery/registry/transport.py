@@ -17,10 +17,12 @@ Heard = Callable[[str, Properties | None], object]
 class Transport(Protocol):
     """Announces offers, and tells `heard` what others announce, from `start` to `close`. For any thread."""
 
-    where: str
+    @property
+    def where(self) -> str:
+        """What it hears, for messages."""
 
     def start(self) -> None:
-        """Begin to hear. Raises `MulticastUnavailable` or `RingNotFound`."""
+        """Begin to hear. Raises `MulticastUnavailable`; a ring may come later."""
 
     def publish(self, name: str, properties: Properties) -> None:
         """Announce this, or replace what was announced under that name. Return at once.

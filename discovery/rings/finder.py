@@ -113,9 +113,9 @@ class RingFinger:
             for ring in found:
                 self._primary = ring
                 return ring
-        looked = ", ".join(self.hosts) or "no host at all"
+        looked = ", ".join(map(self._place, self.hosts)) or "no host at all"
         because = f" ({'; '.join(reasons)})" if reasons else ""
-        raise RingNotFound(f"no ring on port {self.port} of {looked} within {timeout} s{because}")
+        raise RingNotFound(f"no ring at {looked} within {timeout:g} s{because}")
 
     def rings(self, timeout: float = 2) -> Iterator[RemoteSpace]:
         """Yield every ring that answers within `timeout` seconds, each once; end sooner where all named hosts have.
@@ -184,6 +184,12 @@ class RingFinger:
                     yield found
                 else:
                     reasons.append(str(found))
+
+    def _place(self, host: str) -> str:
+        if host == BROADCAST:
+            return f"port {self.port} of the local network"
+        _, name, port = self._address(host)
+        return f"[{name}]:{port}" if ":" in name else f"{name}:{port}"
 
     def _address(self, host: str) -> Address:
         name, colon, port = host.rpartition(":")

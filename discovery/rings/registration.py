@@ -11,7 +11,8 @@ import threading
 from math import inf
 from typing import Any
 
-from discovery.errors import RequestCanceled, RequestExpired
+from discovery.clock import uptime
+from discovery.errors import BadMessage, RequestCanceled, RequestExpired
 from discovery.remote.proxy import Proxy, address_of
 from discovery.retries import retrying
 from discovery.rings.finder import RingFinger, Stop
@@ -99,21 +100,34 @@ class Registration:
         """Enter a ring; or, where that is done, stay in it until it is lost."""
         if self._stopped.is_set():
             return
+        until = inf
         if self._entered is None:
             self._enter(self._finger.lookup_ring_any(timeout=2.0, stop=self._stopped))
-            return
-        ring, entry, events = self._entered
+            until = uptime() + self._retry  # if it is lost before, that is one more failure to find it
+        assert self._entered is not None
+        stays = False
         try:
-            for event in events:
-                if event.kind != "close" and not entry.alive:
-                    raise RequestExpired(f"{ring!r} has dropped it")
-            if not self._stopped.is_set():
-                raise RequestCanceled(f"{ring!r} was closed")
-            entry.cancel()
+            stays = self._stay(*self._entered, until)
         finally:
-            self._registered.clear()
-            self._entered = None
-            events.drop()
+            if not stays:
+                self._registered.clear()
+                _, _, events = self._entered
+                self._entered = None
+                events.drop()
+
+    def _stay(self, ring: RemoteSpace, entry: RemoteEntry, events: RemoteEvents, until: float) -> bool:
+        """Wait for the loss of the ring. Return whether it is there at the time `until`, False at the end."""
+        while not events.closed:
+            try:
+                event = events.get(None if until == inf else max(0.01, until - uptime()))
+            except RequestExpired:
+                return True
+            if event.kind != "close" and not entry.alive:
+                raise RequestExpired(f"{ring!r} has dropped it")
+        if not self._stopped.is_set():
+            raise RequestCanceled(f"{ring!r} was closed")
+        entry.cancel()
+        return False
 
     def _enter(self, ring: RemoteSpace) -> None:
         _, name, _, description = self.tuple
@@ -158,7 +172,15 @@ def services(finger: RingFinger | None = None, timeout: float = 2) -> dict[str, 
     finger = finger or RingFinger()
     by_host: dict[str, list[ServiceTuple]] = {}
     for ring in list(finger.rings(timeout)) or [finger.lookup_ring_any(timeout)]:
-        for service in ring.read_all(ANY_SERVICE):
+        for service in services_in(ring):
             host = address_of(service[2]).host if isinstance(service[2], Proxy) else ring.address.host
             by_host.setdefault(host, []).append(service)
     return by_host
+
+
+def services_in(ring: RemoteSpace) -> list[ServiceTuple]:
+    """Return what is registered in one ring. What cannot be sent is left out."""
+    found = ring.read_all(ANY_SERVICE, skip=True)
+    if not all(isinstance(service, tuple) and len(service) == 4 for service in found):
+        raise BadMessage(f"{ring!r} lists what is no service")
+    return found

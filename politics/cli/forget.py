@@ -33,21 +33,20 @@ def forget(
         if is_usable(group, cell.data):
             complain(f"the record of {group!r} can be read, and is left as it is")
             raise typer.Exit(1)
-        out.print(f"the record of {group} cannot be used: {cell.data[:200]!r}", markup=False)
+        out.print(f"the record of {group} cannot be used: {cell.data[:200]!r}")
         if not yes:
             _confirm(group)
         vacant = forget_record(register, group)
     if vacant is None:
         complain(f"somebody else has replaced the record of {group!r}")
         raise typer.Exit(1)
-    out.print("replaced: a leader that is still there writes its record again, others wait a whole lease", markup=False)
+    out.print("replaced: a leader that is still there writes its record again, others wait a whole lease")
     if vacant.fence:
-        out.print(f"the next fence is larger than that of the old record, {vacant.fence}", markup=False)
+        out.print(f"the next fence is larger than that of the old record, {vacant.fence}")
     else:
         out.print(
             "no fence was found in it: the next one is larger than those that the next leader has seen, and than its "
             f"wall clock in milliseconds, now about {wall_ms()}",
-            markup=False,
         )
 
 

@@ -9,8 +9,12 @@ from typing import Annotated, Any
 import typer
 
 from discovery.errors import BadAccessRule, DiscoveryError
+from discovery.registry import ServiceURL
+from discovery.registry.offer import remote_address
+from discovery.registry.ring_transport import offers_in
 from discovery.remote import TLS, Access, Client, Proxy, address_of
-from discovery.rings import ANY_SERVICE, BROADCAST, PORT, RingFinger, RingServer, ServiceTuple, services
+from discovery.rings import ANY_SERVICE, BROADCAST, PORT, RingFinger, RingServer, ServiceTuple
+from discovery.rings.registration import services_in
 from discovery.signals import SignalQueue
 from discovery.tuples.requests import EventStream
 from politics.cli.common import complain, out
@@ -51,7 +55,8 @@ def ring(
     With --certificate and --key it speaks TLS. With --authority too, it admits only clients with a certificate of that
     authority.
 
-    With --list it prints the services in all rings, by the host on which each service runs.
+    With --list it prints the services in all rings, by the host on which each service runs: those of a Registration,
+    and those of a Registry that uses the ring.
     """
     if not 0 <= port <= 65535:
         raise typer.BadParameter(f"{port} is not a port", param_hint="--port")
@@ -59,7 +64,7 @@ def ring(
     try:
         if listing:
             with Client(tls=tls) as client:
-                show(services(RingFinger(host or [BROADCAST, "localhost"], port, client=client)), as_json)
+                show(listed(RingFinger(host or [BROADCAST, "localhost"], port, client=client)), as_json)
         else:
             if len(host or []) > 1:
                 raise typer.BadParameter("a ring serves on one interface, or on all of them", param_hint="--host")
@@ -92,6 +97,21 @@ def report(events: EventStream) -> None:
             out.print(f"{words[event.kind]} {'  '.join(describe(event.tuple).values())}")
 
 
+def listed(finger: RingFinger) -> dict[str, list[dict[str, str]]]:
+    """Return the services in all rings by the host on which each lives: those of registrations, and of registries."""
+    by_host: dict[str, list[dict[str, str]]] = {}
+    for ring in list(finger.rings()) or [finger.lookup_ring_any(2)]:
+        for service in services_in(ring):
+            host = address_of(service[2]).host if isinstance(service[2], Proxy) else ring.address.host
+            by_host.setdefault(host, []).append(describe(service))
+        for offer in offers_in(ring):
+            app, name, url, description = offer.service
+            address = remote_address(url)
+            found = {"name": str(ServiceURL(app, name)), "address": url, "description": description}
+            by_host.setdefault(address.host if address else ring.address.host, []).append(found)
+    return dict(sorted(by_host.items()))
+
+
 def describe(service: ServiceTuple) -> dict[str, str]:
     """Return a service as `--json` prints it."""
     _, name, target, description = service
@@ -99,15 +119,14 @@ def describe(service: ServiceTuple) -> dict[str, str]:
     return {"name": str(name), "address": where, "description": str(description)}
 
 
-def show(by_host: dict[str, list[ServiceTuple]], as_json: bool) -> None:
+def show(by_host: dict[str, list[dict[str, str]]], as_json: bool) -> None:
     """Print the services, grouped by host."""
-    described = {host: [describe(service) for service in found] for host, found in sorted(by_host.items())}
     if as_json:
-        out.print(json.dumps(described))
+        out.print(json.dumps(by_host))
         return
-    for host, found in described.items():
+    for host, found in by_host.items():
         out.print(host)
         for service in found:
             out.print(f"  {'  '.join(service.values())}")
-    if not described:
+    if not by_host:
         out.print("no services")

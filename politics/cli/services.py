@@ -2,15 +2,18 @@
 
 import contextlib
 import json
+import signal
 import threading
+from collections.abc import Iterator
 from typing import Annotated, Any
 
 import typer
 
 from discovery import Registry
 from discovery.errors import LoanLost, ServiceOnLoan
-from discovery.registry import Service, ServiceURL
-from discovery.remote import Proxy, address_of
+from discovery.registry import Service, ServiceURL, Watch
+from discovery.remote import Client, Proxy, address_of
+from discovery.rings import RingFinger
 from discovery.signals import SignalQueue
 from politics.cli.common import complain, out
 from politics.cli.lock import LEASE_LOST, NOT_ACQUIRED, collected, run_while
@@ -60,14 +63,13 @@ def services(
 
     For each service: its URL, its address, its description, and whether it is on loan.
     """
-    with Registry(ring=ring, secret=secret, interfaces=interface or interfaces()) as registry:
+    with opened(ring, secret, interface) as registry:
         if watch:
-            for change in registry.watch():
-                if change.missed:
-                    complain(f"({change.missed} changes before the next one were dropped)")
-                row = {"change": change.kind, **described(change.service, change.on_loan)}
-                out.print(json.dumps(row) if as_json else "  ".join([change.kind, *cells(row)]))
-            return
+            with SignalQueue(signal.SIGINT, signal.SIGTERM) as signals:
+                reporting = (registry.watch(), as_json, signals)
+                threading.Thread(target=report, args=reporting, name="report", daemon=True).start()
+                number = signals.get()
+            raise typer.Exit(128 + number if number else 1)
         threading.Event().wait(LISTEN)
         rows = [described(service, registry.on_loan(service)) for service in registry.services()]
     if as_json:
@@ -92,7 +94,7 @@ def lookup(
 
     Exit status 1 means that it was not found, or that it is on loan.
     """
-    with Registry(ring=ring, secret=secret, interfaces=interface or interfaces()) as registry:
+    with opened(ring, secret, interface) as registry:
         found = find(registry, url, timeout)
     out.print(str(address_of(found)) if isinstance(found, Proxy) else found)
 
@@ -124,7 +126,7 @@ def call(
 
     Example: politics call distributed://shop/Stock count '"apples"' 3
     """
-    with Registry(ring=ring, secret=secret, interfaces=interface or interfaces(), timeout=within) as registry:
+    with opened(ring, secret, interface, within) as registry:
         found = find(registry, url, timeout)
         if not isinstance(found, Proxy):
             complain(f"{url} is {found}, which is an address and not an object that can be called")
@@ -167,7 +169,7 @@ def borrow(
     loan was lost, and COMMAND was stopped; 126 COMMAND cannot be run; 127 COMMAND was not found; 1 there is no such
     service.
     """
-    with Registry(ring=ring, secret=secret, interfaces=interface or interfaces()) as registry:
+    with opened(ring, secret, interface) as registry:
         loan, status = registry.borrow(url, ttl, wait), LEASE_LOST
         try:
             with contextlib.suppress(LoanLost), loan, SignalQueue(*collected()) as signals:
@@ -176,6 +178,33 @@ def borrow(
             complain(exc)
             status = NOT_ACQUIRED
     raise typer.Exit(status)
+
+
+@contextlib.contextmanager
+def opened(
+    ring: str | None, secret: str, interface: list[str] | None, timeout: float | None = None
+) -> Iterator[Registry]:
+    """Return a registry until the block ends. A command does not wait for a ring that is not there.
+
+    Raises:
+        RingNotFound: the ring does not answer.
+    """
+    if ring is not None:
+        with Client() as client:
+            RingFinger([ring], client=client).lookup_ring_any(2.0)
+    with Registry(ring=ring, secret=secret, interfaces=interface or interfaces(), timeout=timeout) as registry:
+        yield registry
+
+
+def report(watch: Watch, as_json: bool, signals: SignalQueue) -> None:
+    """Print each change of a service; put a 0 into the queue when nobody reads that any more."""
+    with contextlib.suppress(BrokenPipeError):
+        for change in watch:
+            if change.missed:
+                complain(f"({change.missed} changes before the next one were dropped)")
+            row = {"change": change.kind, **described(change.service, change.on_loan)}
+            out.print(json.dumps(row) if as_json else "  ".join([change.kind, *cells(row)]))
+    signals.put(0)
 
 
 def find(registry: Registry, url: str, timeout: float) -> Any:

@@ -9,13 +9,16 @@ from functools import partial
 import pytest
 
 from discovery import Registry, RingServer
-from discovery.errors import DiscoveryError
+from discovery.errors import DiscoveryError, ServiceNotFound
 from discovery.registry import offer, ring_transport
 from discovery.registry.ring_transport import RingTransport
 from discovery.registry.transport import Properties
-from discovery.rings import RemoteSpace
+from discovery.remote import Client, Server, Stream
+from discovery.rings import Registration, RemoteSpace, RingFinger
 from discovery.rings.board import Board
 from discovery.rings.finder import Stop
+from discovery.rings.server import OBJECT_ID
+from tests.processes import free_port
 from tests.waiting import DEADLINE, SOON, until
 
 LOOPBACK = ["127.0.0.1"]
@@ -124,7 +127,7 @@ def test_a_loss_is_told_once_and_so_is_the_return(
         until(lambda: len(tried) >= 5)
         with RingServer(port=server.port, host="127.0.0.1", announce=False):
             until(lambda: told("found the ring"))
-            assert (told("lost the ring"), told("found the ring"), told("cannot announce")) == (1, 1, 0)
+            assert (told("is not there"), told("found the ring"), told("cannot announce")) == (1, 1, 0)
 
 
 def counted(listening: Registry) -> list[None]:
@@ -179,7 +182,7 @@ def test_closing_is_prompt_while_the_ring_is_away(
         transport = owner._transport
         assert isinstance(transport, RingTransport)
         server.close()
-        until(lambda: transport._listener._lost)
+        until(lambda: transport._listener.lost)
         owner.close()
         assert not transport._listener._thread.is_alive()
         assert not transport._writer._thread.is_alive()
@@ -228,3 +231,77 @@ def test_a_ring_that_answers_nonsense_is_looked_for_again(
             until(lambda: len(tried) >= 3)
         owner.register("Greeter", Greeter(), shared=True)
         until(lambda: names(other, app) == ["Greeter"])
+
+
+def test_a_ring_may_come_later(app: str, caplog: pytest.LogCaptureFixture) -> None:
+    """A registry begins without it, says so once, and its services are found as soon as the ring is there."""
+    port = free_port()
+    with Registry(app, interfaces=LOOPBACK, ring=f"127.0.0.1:{port}", heartbeat=BEAT) as owner:
+        url = owner.register("Greeter", Greeter())
+        assert owner.lookup(url).greet() == "hi"
+        with pytest.raises(ServiceNotFound, match=f"on the ring 127.0.0.1:{port}, which does not answer"):
+            owner.lookup(f"distributed://{app}/Other", 0)
+        with RingServer(port=port, host="127.0.0.1", announce=False) as server, registry(server) as other:
+            assert other.lookup(url, DEADLINE).greet() == "hi"
+    (told,) = (message for message in caplog.messages if "looked for" in message)
+    assert told.startswith(f"the ring 127.0.0.1:{port} is not there, and will be looked for until it is: no ring at ")
+
+
+class FlappingRing:
+    """Lets everybody in, and out again at once."""
+
+    def __init__(self) -> None:
+        self.asked = 0
+
+    def identity(self) -> str:
+        return "flapping"
+
+    def write(self, *anything: object) -> int:
+        return 1
+
+    def read_all(self, *anything: object) -> list[object]:
+        return [[], None]
+
+    def notify(self, *anything: object) -> Stream:
+        self.asked += 1
+        return Ended()
+
+
+class Ended(Stream):
+    """The stream of a ring that closes at once."""
+
+    def next_batch(self) -> None:
+        return None
+
+    def cancel(self) -> None:
+        pass
+
+
+def test_a_ring_that_is_lost_again_at_once_is_still_lost(app: str, caplog: pytest.LogCaptureFixture) -> None:
+    """However often that happens, it is said once, by a registry and by a registration; and the pauses grow."""
+    ring = FlappingRing()
+    with Server("127.0.0.1") as server, Client(server=lambda: server) as client:
+        server.serve(ring, OBJECT_ID)
+        where = f"127.0.0.1:{server.port}"
+        with (
+            Registry(app, interfaces=LOOPBACK, ring=where, heartbeat=2.0),
+            Registration(Greeter(), "Flapping", finger=RingFinger([where], client=client)),
+        ):
+            until(lambda: ring.asked >= 12)
+    told = [message for message in caplog.messages if where in message]
+    assert len(told) == 2, told
+
+
+def test_new_processes_do_not_all_find_the_same_provider(server: RingServer, app: str) -> None:
+    """Of two in a ring, each is the first that somebody finds."""
+    with registry(server, app) as one, registry(server, app) as two:
+        one.register("Shared", url="http://one", shared=True)
+        two.register("Shared", url="http://two", shared=True)
+        until(lambda: len(server.space) == 2)
+
+        def found() -> str:
+            with registry(server) as new:
+                return str(new.lookup(f"distributed://{app}/Shared", DEADLINE))
+
+        first = found()
+        until(lambda: found() != first)

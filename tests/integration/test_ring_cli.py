@@ -9,11 +9,12 @@ from pathlib import Path
 
 import pytest
 
+from discovery import Registry
 from discovery.remote import Client
 from discovery.rings import Registration, RingFinger, RingServer
 from tests.commands import politics
 from tests.processes import Process, running
-from tests.waiting import DEADLINE
+from tests.waiting import DEADLINE, until
 
 POLITICS = str(Path(sys.executable).parent / "politics")
 HOST = "127.0.0.1"
@@ -77,7 +78,7 @@ def test_a_stranger_cannot_command_the_terminal() -> None:
 @pytest.mark.parametrize(
     ("arguments", "code", "said"),
     [
-        (["--list", "--host", HOST, "--port", "1"], 1, "no ring on port 1"),
+        (["--list", "--host", HOST, "--port", "1"], 1, f"no ring at {HOST}:1 within"),
         (["--port", "99999"], 2, "99999"),
         (["--port", "0", "--access", "permit all"], 2, "permit"),
         (["--host", "a", "--host", "b"], 2, "one interface"),
@@ -95,3 +96,17 @@ def test_a_port_that_is_taken() -> None:
     with socket.create_server((HOST, 0)) as taken:
         ended = politics("ring", "--host", HOST, "--port", taken.getsockname()[1])
     assert (ended.status, "in use" in ended.said) == (1, True), ended
+
+
+def test_services_of_registries_are_listed_too() -> None:
+    """A ring has services of registrations and of registries that use it: `--list` shows both."""
+    with RingServer(port=0, host=HOST, announce=False) as server:
+        where = f"{HOST}:{server.port}"
+        with Registry("listed", interfaces=[HOST], ring=where) as registry:
+            url = registry.register("Clock", Clock(), "ticks", shared=True)
+            until(lambda: len(server.space) == 1)
+            listed = politics("ring", "--list", "--host", where)
+            assert (listed.status, listed.out.splitlines()[0]) == (0, HOST)
+            assert re.fullmatch(rf"  {url}  remote://{HOST}:\d+/\S+  ticks", listed.out.splitlines()[1])
+            listed = politics("ring", "--list", "--json", "--host", where)
+            assert [service["name"] for service in json.loads(listed.out)[HOST]] == [url]

@@ -41,4 +41,4 @@ def test_two_rings() -> None:
     assert before == "before the lookup: None"
     assert chosen == "by its port: second"
     assert both == "all: ['first', 'second']"
-    assert closed == "closed: no ring on port N of localhost, 127.0.0.1, localhost:M"
+    assert closed == "closed: no ring at localhost:N, 127.0.0.1:N, localhost:M"
