@@ -161,10 +161,16 @@ class RemoteRequest:
             ConnectionLost: the server is gone. Nothing is taken then.
         """
         try:
-            return self._call.result()
+            answer = self._call.result()
         except ConnectionLost as exc:
             exc.maybe_executed = False  # nothing is taken before we confirm
             raise
+        if not isinstance(answer, tuple | dict):
+            self._call.cancel()
+            if isinstance(answer, RemoteStream):
+                answer.drop()
+            raise BadMessage(f"no tuple: {answer!r:.100}")
+        return answer
 
     def confirm(self) -> None:
         """Tell the server that the tuple has arrived, so that a taken one is gone.

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
-from politics.cli.usage import Command, Group, help_of
+from politics.cli.usage import Command, Group, NumbersAreArguments, help_of
 
 __all__ = ["COMMANDS", "app", "load", "main"]
 
@@ -45,7 +45,8 @@ def load(name: str) -> Any:
     """Import a command and return it, as click knows it."""
     function = getattr(importlib.import_module(f"politics.cli.{COMMANDS[name][0]}"), name)
     alone = typer.Typer(add_completion=False, **SETTINGS)
-    alone.command(name, cls=Command, help=help_of(function.__doc__))(function)
+    kind = NumbersAreArguments if name == "call" else Command
+    alone.command(name, cls=kind, help=help_of(function.__doc__))(function)
     return typer.main.get_command(alone)
 
 

@@ -12,7 +12,7 @@ import typer
 from discovery import Registry
 from discovery.errors import LoanLost, ServiceOnLoan
 from discovery.registry import Service, ServiceURL, Watch
-from discovery.remote import Client, Proxy, address_of
+from discovery.remote import Client, Proxy, Unknown, address_of
 from discovery.rings import RingFinger
 from discovery.signals import SignalQueue
 from politics.cli.common import complain, out
@@ -132,11 +132,12 @@ def call(
             complain(f"{url} is {found}, which is an address and not an object that can be called")
             raise typer.Exit(1)
         try:
-            answer = getattr(found, method)(*map(parsed, arguments or []))
+            # Not `getattr`, which also finds what a proxy has of its own, such as `__class__`.
+            answer = type(found).__getattr__(found, method)(*map(parsed, arguments or []))
         except Exception as exc:  # whatever the method raises
             complain(f"{type(exc).__name__}: {exc}")
             raise typer.Exit(1) from exc
-    out.print(json.dumps(answer, default=repr))
+    out.print(shown(answer))
 
 
 def borrow(
@@ -218,6 +219,14 @@ def parsed(text: str) -> Any:
         return json.loads(text)
     except ValueError:
         return text
+
+
+def shown(answer: Any) -> str:
+    """Return an answer as JSON: a dataclass as an object with its fields, and what JSON cannot say as its `repr`."""
+    try:
+        return json.dumps(answer, default=lambda value: value.fields if isinstance(value, Unknown) else repr(value))
+    except TypeError:  # keys that are no text
+        return json.dumps(repr(answer))
 
 
 def described(service: Service, on_loan: bool) -> dict[str, Any]:

@@ -1,11 +1,14 @@
 """How commands look to people: the text of --help, plain and 80 columns wide, and a hint where `--` is missing."""
 
+import re
 from typing import Any
 
 from typer.core import TyperCommand, TyperGroup
 
 DASHES = "-- "
 """How the metavar of an argument begins that takes all the words after `--`."""
+NEGATIVE = r"-((0|[1-9]\d*)(\.\d+)?([eE][+-]?\d+)?|Infinity)"
+"""A number in JSON that looks like an option."""
 
 
 class Command(TyperCommand):
@@ -26,6 +29,14 @@ class Command(TyperCommand):
             if forgotten and hasattr(exc, "option_name"):
                 exc.message = f"{exc.message}. If this is an option of COMMAND, write -- before COMMAND."  # type: ignore[attr-defined]
             raise
+
+
+class NumbersAreArguments(Command):
+    """A command to which `-3` is an argument and no option."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Read the words of the command. A blank before a number hides its sign, and means nothing in JSON."""
+        return super().parse_args(ctx, [f" {word}" if re.fullmatch(NEGATIVE, word) else word for word in args])
 
 
 class Group(TyperGroup):

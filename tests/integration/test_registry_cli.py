@@ -6,6 +6,7 @@ import signal
 import sys
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,12 @@ POLITICS = str(Path(sys.executable).parent / "politics")
 LOOPBACK = "127.0.0.1"
 
 
+@dataclass
+class Item:
+    name: str
+    inside: Any
+
+
 class Stock:
     def count(self, what: str, times: int = 1) -> dict[str, Any]:
         return {"what": what, "times": times}
@@ -29,6 +36,15 @@ class Stock:
 
     def odd(self) -> object:
         return {1, 2}
+
+    def add(self, one: float, two: float = 0) -> float:
+        return one + two
+
+    def item(self) -> list[Item]:
+        return [Item("apples", Item("pips", None))]
+
+    def pairs(self) -> dict[tuple[int, int], int]:
+        return {(1, 2): 3}
 
 
 @pytest.fixture
@@ -101,12 +117,27 @@ def test_a_lookup_prints_the_address_or_fails(shop: Registry, url: str) -> None:
         (["odd"], 0, '"{1, 2}"'),
         (["fail"], 1, "ValueError: on purpose"),
         (["nothing"], 1, "no public method 'nothing'"),
+        (["__class__"], 1, "only public methods can be called from afar, not '__class__'"),
+        (["__repr__"], 1, "only public methods can be called from afar, not '__repr__'"),
+        (["_client"], 1, "only public methods can be called from afar, not '_client'"),
+        (["item"], 0, '[{"name": "apples", "inside": {"name": "pips", "inside": null}}]'),
+        (["pairs"], 0, '"{(1, 2): 3}"'),
+        (["add", "-3"], 0, "-3"),
+        (["add", "-1.5e1", "5", "--timeout", "5"], 0, "-10.0"),
+        (["add", "--", "-3"], 0, "-3"),
     ],
 )
 def test_a_method_is_called(url: str, words: list[str], code: int, said: str) -> None:
     """Arguments are JSON or text, the answer is JSON, an error is one line."""
     ended, output = result("call", url, *words)
     assert (ended, said in output, output.count("\n")) == (code, True, 0), output
+
+
+@pytest.mark.parametrize("word", ["-x", "-007", "--tiemout"])
+def test_what_looks_like_an_option_is_none_of_the_arguments(url: str, word: str) -> None:
+    """Unless it comes after `--`; a misspelt option is not passed on."""
+    assert commands.politics("call", "--interface", LOOPBACK, url, "count", word).status == 2
+    assert result("call", url, "count", "--", word) == (0, f'{{"what": "{word}", "times": 1}}')
 
 
 def test_a_command_runs_while_the_loan_holds(shop: Registry, url: str) -> None:

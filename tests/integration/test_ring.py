@@ -18,6 +18,7 @@ import pytest
 
 from discovery import TupleSpace
 from discovery.errors import (
+    BadMessage,
     BadTemplate,
     BadTime,
     BadTuple,
@@ -27,7 +28,7 @@ from discovery.errors import (
     RequestExpired,
     RingNotFound,
 )
-from discovery.remote import Address, Client, Proxy, default_server, serve
+from discovery.remote import Address, Client, Proxy, Server, Stream, default_server, serve
 from discovery.rings import Registration, RingFinger, RingServer, find, registration, services
 from discovery.rings.finder import Stop
 from discovery.rings.space import RemoteSpace
@@ -359,6 +360,42 @@ def test_wrong_calls_harm_nobody(ring: RemoteSpace, server: RingServer, method: 
         ring._client.call(ring.address, method, arguments)
     assert ring.take(("good",), 0) == ("good",)
     assert (len(server.space), waiting(server), len(server.space._state.listeners)) == (0, 0, 0)
+
+
+class Endless(Stream):
+    """An answer of a hostile ring, which has no end."""
+
+    def next_batch(self) -> list[Any]:
+        return [1]
+
+    def cancel(self) -> None:
+        pass
+
+
+class OddRing:
+    """Answers a read with what is no tuple."""
+
+    def __init__(self, answer: Any) -> None:
+        self.answer = answer
+
+    def identity(self) -> str:
+        return "odd"
+
+    def reading(self, template: Any, timeout: float) -> Any:
+        return self.answer
+
+    taking = reading
+
+
+@pytest.mark.parametrize("answer", [Endless(), 5, "text", None, ["list"]])
+def test_what_is_no_tuple_is_none(answer: Any) -> None:
+    """Whatever a hostile ring answers: a read and a take return tuples, or raise."""
+    with Server(HOST) as server, Client() as client:
+        server.serve(OddRing(answer), "ring")
+        ring = RingFinger([f"{HOST}:{server.port}"], client=client).lookup_ring_any()
+        for ask in (ring.read, ring.take):
+            with pytest.raises(BadMessage, match="no tuple"):
+                ask(("x",), 1)
 
 
 TAKER = f"""

@@ -298,3 +298,42 @@ def test_whatever_arrives_is_a_value_or_a_bad_message(data: bytes) -> None:
         Codec(nothing, str).loads(data)
     except DiscoveryError as exc:
         assert type(exc) is BadMessage  # noqa: PT017
+
+
+def test_a_class_may_be_given_a_name() -> None:
+    """It travels under that name, so that a program and those who import it mean the same class."""
+
+    @by_value(name="shop.Crate")
+    @dataclasses.dataclass
+    class Crate:
+        size: int
+
+    codec = Codec(lambda value: None, lambda text: text)
+    sent = codec.dumps(Crate(3))
+    assert b"shop.Crate" in sent
+    assert codec.loads(sent) == Crate(3)
+
+
+def test_a_name_means_one_class() -> None:
+    """Another class with the same name is refused; the same class, defined again, takes its place."""
+
+    def define() -> type:
+        @by_value(name="shop.Box")
+        @dataclasses.dataclass
+        class Box:
+            size: int
+
+        return Box
+
+    assert define() is not define()
+    with pytest.raises(ValueError, match=r"has the name 'shop\.Box' already"):
+        by_value(name="shop.Box")(Point)
+
+
+def test_a_class_of_a_program_says_what_happened() -> None:
+    """Its name is that of no module, and the error says what to do on both sides."""
+    arrived = Unknown("__main__.Item", {"x": 1})
+    with pytest.raises(
+        UnknownClass, match=r"decorate it with by_value, .*@by_value\(name=.*run as a program by the sender"
+    ):
+        arrived.total()
