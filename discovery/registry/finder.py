@@ -14,6 +14,7 @@ from typing import Any
 from discovery.clock import uptime
 from discovery.errors import (
     BadMessage,
+    CallTimeout,
     ConnectionLost,
     DiscoveryError,
     NoSuchObject,
@@ -110,6 +111,9 @@ class Finder:
             if call.held:
                 call.confirm()
             return answer
+        except CallTimeout:
+            self._ask_if_there(address)  # the method takes long, or its process is stopped
+            raise
         except RequestCanceled:
             if call in self._waiting:
                 raise  # the method's own
@@ -148,6 +152,7 @@ class Finder:
         try:
             self.client.call(Address("-", *server), "-", within=self.patience)  # there is no such object
         except ConnectionLost:
+            self.lost(address)
             for waiter, (waited, end) in list(self._waiting.items()):
                 if waited == server and self._waiting.pop(waiter, None) is not None:
                     end()

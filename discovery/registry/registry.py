@@ -191,7 +191,7 @@ class Registry:
         return self.start()._finder.find(ServiceURL.parse(url), url, timeout)
 
     def find(self, name: str, timeout: float | None = 1.0) -> Any:
-        """Return a service of that name of any app, as `lookup` does; each provider in turn."""
+        """Return a service of that name of any app, as `lookup` does: of several that are known, each in turn."""
         return self.start()._finder.find((None, _checked(name)), name, timeout)
 
     def services(self, template: Fields = (None, None, None, None)) -> list[Service]:

@@ -38,8 +38,7 @@ class Client:
         max_message: The most bytes in one message.
         server: Returns the server that lends the objects whose class is marked by reference, when they are sent as
             arguments.
-        lost: Called with the address when a server cannot be reached, goes away or does not answer in time, on the
-            caller's thread.
+        lost: Called with the address when a server cannot be reached or goes away, on the caller's thread.
     """
 
     def __init__(
@@ -236,8 +235,9 @@ class Call:
                 raise
             if self._cancelled:
                 raise RequestCanceled(f"the call to {_where(self._address)} was canceled") from None
-            self._client._lost(self._address)
             late = isinstance(exc, TimeoutError)
+            if not late:  # what takes long may be well
+                self._client._lost(self._address)
             text = f"no answer in {self._within} s from" if late else f"{exc}: lost"
             kind = CallTimeout if late else ConnectionLost
             raise kind(f"{text} {_where(self._address)}", maybe_executed=self._sent, value=self._value) from exc

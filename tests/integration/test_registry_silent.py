@@ -111,7 +111,18 @@ def test_a_call_may_have_a_time(ring: str, provider: Process) -> None:
         with pytest.raises(CallTimeout, match=r"no answer in 0\.3 s"):
             within(user, 0.3).nap()
         assert within(user, DEADLINE) == user
-        assert patient.lookup(url, DEADLINE).hello() == "hello", "only the proxy is in a hurry"
+        assert patient.lookup(url, 0).hello() == "hello", "only the proxy is in a hurry, and its provider is well"
+
+
+def test_a_provider_that_is_stopped_is_forgotten_after_a_call_that_took_too_long(ring: str, provider: Process) -> None:
+    """Long before its announcements would have expired: the call that was too late has it asked."""
+    url = provider.line("distributed://")
+    with Registry(interfaces=LOOPBACK, ring=ring or None, timeout=0.2) as hasty:
+        user = hasty.lookup(url, DEADLINE)
+        suspend(provider.popen)
+        with pytest.raises(ConnectionLost):
+            user.hello()
+        until(lambda: not hasty.services((None, "User", None, None)))
 
 
 @pytest.mark.parametrize("seconds", [0, -1, float("nan")])
