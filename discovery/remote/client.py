@@ -113,6 +113,10 @@ class Client:
         """Close the connections that nobody is using. The client remains usable, and opens new ones."""
         self._pool.close()
 
+    def tidy(self) -> None:
+        """Close connections that have long been idle. Each new connection does so too."""
+        self._pool.tidy()
+
     def __enter__(self) -> "Client":
         return self
 

@@ -7,11 +7,39 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
+from math import inf
 from typing import Any
 
-__all__ = ["Listener", "own_host"]
+from discovery.clock import uptime
+
+__all__ = ["Listener", "RareWarnings", "own_host"]
 
 log = logging.getLogger(__name__)
+
+
+class RareWarnings:
+    """Warnings about strangers, who may cause thousands a second: one of each kind in ten seconds, and how many more.
+
+    For any thread.
+    """
+
+    def __init__(self, log: logging.Logger, *, every: float = 10.0) -> None:
+        self._log, self._every = log, every
+        self._lock = threading.Lock()
+        self._kinds: dict[str, tuple[float, int]] = {}  # when each is logged again, and how many were not
+
+    def __call__(self, kind: str, text: str, *args: object) -> None:
+        """Log it, unless one of that kind has just been logged."""
+        now = uptime()
+        with self._lock:
+            silent, more = self._kinds.get(kind, (-inf, 0))
+            if now < silent:
+                self._kinds[kind] = silent, more + 1
+                return
+            self._kinds[kind] = now + self._every, 0
+        if more:
+            text, args = f"{text} (and %d more like this before)", (*args, more)
+        self._log.warning(text, *args)
 
 
 class Listener:
@@ -42,6 +70,7 @@ class Listener:
         self._listener.setblocking(False)
         self.port: int = self._listener.getsockname()[1]
         self._accepted, self._tick, self._every = accepted, tick, every
+        self._warn = RareWarnings(log)
         self._closed = False
         self._lock = threading.Lock()  # around changes of what the selector watches, while its list is read
         self._wake, self._woken = socket.socketpair()
@@ -118,7 +147,7 @@ class Listener:
         try:
             sock, peer = self._listener.accept()
         except OSError as exc:
-            log.warning("cannot accept a connection: %s", exc)
+            self._warn("accept", "cannot accept a connection: %s", exc)
             time.sleep(0.05)  # out of file descriptors: the listener stays readable, and this must not spin
             return
         sock.setblocking(True)

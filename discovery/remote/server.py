@@ -1,6 +1,7 @@
 """The serving side: `Server` lends and serves objects on one port."""
 
 import logging
+import resource
 import socket
 import threading
 from collections.abc import Callable
@@ -13,8 +14,8 @@ from discovery.remote import objects
 from discovery.remote.address import Address
 from discovery.remote.client import Client
 from discovery.remote.encoding import Codec
-from discovery.remote.listener import Listener, own_host
-from discovery.remote.protocol import MAX_MESSAGE, Role
+from discovery.remote.listener import Listener, RareWarnings, own_host
+from discovery.remote.protocol import MAX_MESSAGE, ConversationState, Role
 from discovery.remote.security import TLS, Access
 from discovery.remote.session import Session
 from discovery.remote.wire import Connection
@@ -39,7 +40,10 @@ class Server:
         client: Makes the calls to references that arrive here.
         keep: Seconds for which an object is kept after its last use that was only lent: it is served because it was
             sent by reference.
-        max_connections: Clients beyond this number are refused.
+        max_connections: Clients beyond this number are refused. So are those who would take one of the last quarter (at
+            most 256) of the file descriptors that this process may open, so that its own work finds some.
+        silence: Seconds after which a client is hung up on that begins no call, or takes no answer. Clients of this
+            project let go of a connection after 60 idle seconds.
         max_message: The most bytes in one message. A client that sends more is hung up on.
         clock: Seconds since some fixed moment.
     """
@@ -55,6 +59,7 @@ class Server:
         client: Client | None = None,
         keep: float = 600.0,
         max_connections: int = 2000,
+        silence: float = 120.0,
         max_message: int = MAX_MESSAGE,
         clock: Callable[[], float] = uptime,
     ) -> None:
@@ -65,7 +70,9 @@ class Server:
         self._client = client or Client(tls=tls if tls and tls.authority else None, server=lambda: self)
         self._codec = Codec(self._refer, self._client.resolve)
         self._keep, self._table = keep, objects.ObjectTable(keep=keep, clock=clock)
-        self._max_connections, self._max_message = max_connections, max_message
+        self._max_connections, self._max_message, self._silence = max_connections, max_message, silence
+        self._warn = RareWarnings(log)
+        self._every, self._next_tick = min(max(keep, 1.0), 10.0, silence / 4), 0.0
         self._lock = threading.RLock()
         self._connections: set[Connection] = set()
         self._listener: Listener | None = None
@@ -83,9 +90,9 @@ class Server:
             if self._closed:
                 raise RuntimeError(f"{self!r} is closed")
             if self._listener is None:
-                every = min(max(self._keep, 1.0), 60.0)
-                accepted, tick = self._accepted, self._table.let_go
-                self._listener = Listener(self.host, self.port, accepted=accepted, tick=tick, every=every)
+                self._listener = Listener(
+                    self.host, self.port, accepted=self._accepted, tick=self._tick, every=self._every
+                )
                 self.port = self._listener.port
                 if self.advertise in ("", "0.0.0.0", "::"):
                     self.advertise = own_host()
@@ -155,9 +162,9 @@ class Server:
         return str(self.lend(value)) if objects.goes_by_reference(value) else self._client.refer(value)
 
     def _accepted(self, sock: socket.socket, peer: Any) -> None:
-        full = len(self._connections) >= self._max_connections
-        if full or not self._access.admits(peer[0]):
-            log.warning("refused %s: %s", peer[0], "too many connections" if full else "not on the access list")
+        why = self._refusal(sock, peer[0])
+        if why:
+            self._warn(why, "refused %s: %s", peer[0], why)
             sock.close()
             return
         connection = Connection(sock, Role.SERVER, self._max_message)
@@ -169,12 +176,40 @@ class Server:
             name = f"client {peer[0]}:{peer[1]}"
             threading.Thread(target=self._converse, args=(connection, peer[0]), name=name, daemon=True).start()
         except RuntimeError as exc:
-            log.warning("refused %s: %s", peer[0], exc)
+            self._warn("no thread", "refused %s: %s", peer[0], exc)
             self._forget(connection)
+
+    def _refusal(self, sock: socket.socket, host: str) -> str:
+        """Return why a client is not let in, if there is a reason."""
+        if not self._access.admits(host):
+            return "not on the access list"
+        if len(self._connections) >= self._max_connections:
+            return "too many connections"
+        most = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+        # The system gives the lowest number that is free, so this one says how many are in use by all of the process.
+        if most != resource.RLIM_INFINITY and sock.fileno() >= most - min(256, most // 4):
+            return "too few file descriptors are left"
+        return ""
+
+    def _tick(self) -> None:
+        """Let go of what nobody uses. Called now and then by the listener."""
+        now = uptime()
+        if now < self._next_tick:
+            return  # it is called for each client that comes, too
+        self._next_tick = now + self._every
+        self._table.let_go()
+        self._client.tidy()
+        with self._lock:
+            waiting = [connection for connection in self._connections if _waits_for_a_call(connection)]
+        silent = [connection for connection in waiting if now - connection.since > self._silence]
+        for connection in silent:
+            connection.abort()
 
     def _converse(self, connection: Connection, peer: str) -> None:
         try:
-            session = Session(connection, peer, table=self._table, codec=self._codec, watching=self._watching)
+            session = Session(
+                connection, peer, table=self._table, codec=self._codec, watching=self._watching, warn=self._warn
+            )
             session.run(self._context)
         finally:
             self._forget(connection)
@@ -195,3 +230,8 @@ class Server:
             self._listener.close_in_child()
         for connection in list(self._connections):
             connection.close()
+
+
+def _waits_for_a_call(connection: Connection) -> bool:
+    """Return whether it is the client's turn, and not because it keeps what it was given or listens to a stream."""
+    return connection.protocol.state in (ConversationState.OPENING, ConversationState.IDLE)

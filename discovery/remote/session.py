@@ -31,6 +31,7 @@ class Session:
         table: The objects that may be called.
         codec: How values are written and read.
         watching: `watching(connection, gone)` calls `gone` when the client goes away within the block.
+        warn: `warn(kind, text, *args)` logs a warning, unless there have been too many of that kind.
     """
 
     def __init__(
@@ -41,8 +42,9 @@ class Session:
         table: objects.ObjectTable,
         codec: Codec,
         watching: Callable[[Connection, Callable[[], None]], AbstractContextManager[None]],
+        warn: Callable[..., None],
     ) -> None:
-        self._connection, self._peer = connection, peer
+        self._connection, self._peer, self._warn = connection, peer, warn
         self._table, self._codec, self._watching = table, codec, watching
 
     def run(self, context: ssl.SSLContext | None) -> None:
@@ -54,7 +56,7 @@ class Session:
             while True:
                 self._answer(self._connection.receive().body)
         except (BadMessage, CannotTravel, ssl.SSLError) as exc:
-            log.warning("hung up on %s: %s", self._peer, exc)
+            self._warn("hung up", "hung up on %s: %s", self._peer, exc)
         except OSError as exc:
             log.debug("%s has gone: %s", self._peer, exc)
 

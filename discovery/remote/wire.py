@@ -13,6 +13,9 @@ __all__ = ["STALL", "Connection"]
 STALL = 30.0
 """Seconds without a byte, within a message, after which its sender is given up."""
 
+SLOWEST = 10_000
+"""Bytes a second that the other side must send or take, where a server hangs up on those who are silent."""
+
 _OPTIONS = [
     (socket.IPPROTO_TCP, "TCP_NODELAY", 1),
     (socket.SOL_SOCKET, "SO_KEEPALIVE", 1),
@@ -39,6 +42,7 @@ class Connection:
     def __init__(self, sock: socket.socket, role: Role, limit: int = MAX_MESSAGE) -> None:
         self.sock = sock
         self.protocol = Protocol(role, limit)
+        self.since = uptime()  # when the other side's turn began; later by the time that what has been sent may take
         self._timeout = sock.gettimeout()
         self._poll = select.poll()
         self._poll.register(sock, select.POLLIN)
@@ -60,6 +64,7 @@ class Connection:
             CannotTravel: The body is longer than the limit. Nothing has been sent.
         """
         data = self.protocol.send(kind, body)
+        self.since = uptime() + len(data) / SLOWEST
         self._set_timeout(timeout)
         self.sock.sendall(data)
 
@@ -88,6 +93,7 @@ class Connection:
             message = self.protocol.receive(data)
             if message is not None:
                 return message
+            self.since += len(data) / SLOWEST
 
     @property
     def readable(self) -> bool:
