@@ -6,6 +6,7 @@ decided in `discovery.tuples.state`. Here are the lock, the clock and the backgr
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import threading
 from collections.abc import Callable, Sequence
@@ -76,21 +77,18 @@ class TupleSpace:
             BadTemplate: the template is none, or one of its patterns raised.
             BadTime: `timeout` is no time.
         """
-        return self.reading(template, timeout).result()
+        return self._answer(Request(self, Template(template), takes=False), timeout)
 
     def take(self, template: Fields, timeout: float | None = None) -> Any:
-        """Do as `read` does, and remove the tuple: each goes to one taker only."""
-        with self.taking(template, timeout) as taken:
-            return taken
+        """Do as `read` does, and remove the tuple: each goes to one taker only. Ctrl-C while it waits takes nothing."""
+        return self._answer(Request(self, Template(template), takes=True), timeout)
 
     def move(self, port: Callable[[Any], object], template: Fields, timeout: float | None = None) -> Any:
         """Take a tuple without a chance to lose it: call `port(tuple)` first, and remove the tuple once that returns.
 
         If `port` raises, the tuple is in the space as before, in its old place, and you get the exception.
         """
-        with self.taking(template, timeout) as taken:
-            port(taken)
-            return taken
+        return self._answer(Request(self, Template(template), takes=True), timeout, port)
 
     def read_all(self, template: Fields, limit: int | None = None) -> list[Any]:
         """Return every tuple that matches now, oldest first; with a `limit` at most so many."""
@@ -184,12 +182,31 @@ class TupleSpace:
 
     def _request(self, template: Fields, timeout: float | None, *, takes: bool) -> Request:
         request = Request(self, Template(template), takes)
-        seconds = seconds_or_forever(timeout)
+        self._ask_for(request, seconds_or_forever(timeout))
+        return request
+
+    def _ask_for(self, request: Request, seconds: float) -> None:
         with self._locked as now:
             self._state.ask(request, seconds, now)
             if request.state == "waiting":
                 request.answered = threading.Event()
-        return request
+
+    def _answer(self, request: Request, timeout: float | None, port: Callable[[Any], object] | None = None) -> Any:
+        """Ask and return the answer. Wherever Ctrl-C interrupts this, no request is left behind to be given a tuple."""
+        seconds = seconds_or_forever(timeout)
+        try:
+            self._ask_for(request, seconds)
+            answer = request.result()
+            if port is not None:
+                port(answer)
+            if request.takes:
+                request.confirm()
+        except BaseException:
+            if request.state in ("waiting", "held"):
+                with contextlib.suppress(AttributeError, KeyError):  # it had not come as far as being asked
+                    request.cancel()
+            raise
+        return answer
 
     def _wait(self, answered: threading.Event, seconds: float | None) -> bool:
         """Wait for an answer. While there is no background thread, see to what is due from time to time."""

@@ -2,7 +2,11 @@
 
 import decimal
 import re
+import sys
 import threading
+from collections.abc import Callable
+from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import pytest
@@ -125,3 +129,49 @@ def test_a_comparison_that_raises_is_no_match(poison: Any, literal: Any) -> None
         assert waiting.result() == ("later", literal)
         assert events.get(DEADLINE).tuple == ("later", literal)
         assert space.take(("job", None), 0)[1] is poison
+
+
+def put(taken: Any) -> None:
+    pass
+
+
+@pytest.mark.parametrize("take", [TupleSpace.take, lambda *args: TupleSpace.move(args[0], put, *args[1:])])
+def test_ctrl_c_leaves_no_taker_behind(take: Callable[..., Any]) -> None:
+    """Wherever a `take` that waits is interrupted, no request is left that is given a tuple which nobody gets.
+
+    It is interrupted at each line in turn, up to the one that waits. The few lines that take and release the lock are
+    left out.
+    """
+    places: list[tuple[str, int]] = []
+    waiting = False
+    while not waiting:
+        with TupleSpace(background=False) as space:
+            name, line, waiting = interrupted(take, space, places)
+            places.append((name, line))
+            space.write(("job",))
+            assert space.read_all(("job",)) == [("job",)], places[-1]
+            assert len(space._state.takers) == 0
+    assert len(places) > 15
+
+
+def interrupted(take: Callable[..., Any], space: TupleSpace, known: list[tuple[str, int]]) -> tuple[str, int, bool]:
+    """Interrupt a `take` at the first line that is not known; return where, and whether it is the one that waits."""
+    reached: list[tuple[str, int, bool]] = []
+
+    def trace(frame: FrameType, event: str, arg: object) -> Any:
+        name, method = Path(frame.f_code.co_filename).name, frame.f_code.co_name
+        if name not in ("space.py", "requests.py", "state.py") or method in ("__enter__", "__exit__"):
+            return None
+        if event == "line" and not reached and (name, frame.f_lineno) not in known:
+            reached.append((name, frame.f_lineno, method == "wait"))
+            raise KeyboardInterrupt
+        return trace
+
+    before = sys.gettrace()
+    sys.settrace(trace)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            take(space, ("job",), DEADLINE)
+    finally:
+        sys.settrace(before)
+    return reached[0]
