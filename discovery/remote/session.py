@@ -76,7 +76,7 @@ class Session:
 
     def _invoke(self, body: bytes | bytearray) -> Any:
         request = self._codec.loads(body)
-        if type(request) is not list or [type(part) for part in request[1:]] != [str, list, dict]:
+        if type(request) is not list or [type(part) for part in request] != [str, str, list, dict]:
             raise BadMessage("not a call: an id, a method's name, a list and a dictionary of arguments")
         object_id, name, args, kwargs = request
         target = self._table.find(object_id)

@@ -247,7 +247,7 @@ class TupleSpace:
         try:
             seconds, again = answer(renewer, item.stored)
         except Exception as exc:  # noqa: BLE001 - a renewer may raise anything
-            log.warning("%r expires: its renewer %r raised %r", item.stored, renewer, exc)
+            log.warning("%.200r expires: its renewer %.200r raised %.200r", item.stored, renewer, exc)
             seconds, again = 0.0, None
         with self._locked as now:
             self._state.renewed(item, renewer, seconds, again, now)

@@ -5,6 +5,7 @@ import re
 import threading
 from collections import Counter
 from collections.abc import Collection
+from itertools import chain
 from typing import Any
 
 from discovery.errors import BadMessage
@@ -21,7 +22,7 @@ MAX_LISTS = 1_000_000
 MAX_BITS, MAX_DIGITS = 14_284, 4_300
 """Of an int, and of a Decimal. Python itself prints no longer ints, and the time for comparing the two is quadratic."""
 
-_FLAT = {str, int, float, bool, type(None), bytes}
+_FLAT, _LISTS = {str, int, float, bool, type(None), bytes}, {list, tuple}
 _STRINGS = re.compile(rb'"(?:[^"\\]++|\\.)*+"?')
 _message = threading.local()  # `left`: the comparisons that the message may still cost that this thread decodes
 
@@ -43,7 +44,8 @@ def too_deep(value: Any) -> bool:
     """Return whether a value is nested more than `MAX_DEPTH` deep."""
     level = [value]
     for _ in range(MAX_DEPTH + 2):
-        level = [inner for item in level if type(item) not in _FLAT for inner in inside(item)]
+        held = [item if type(item) in _LISTS else inside(item) for item in level if type(item) not in _FLAT]
+        level = list(chain.from_iterable(held))
         if not level:
             return False
     return True
