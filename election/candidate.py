@@ -140,14 +140,21 @@ class Candidate:
         return None
 
     def _look(self) -> None:
-        record, version = self._cell.read()
+        try:
+            record, version = self._cell.read()
+        except BadRecord:
+            self._report(None)
+            raise
         self.view = self.view.see(record, version, self._clock.now())
-        leader = self._leader()
+        self._report(record if self._leader() else None)
+
+    def _report(self, leader: Record | None) -> None:
+        """Tell who is seen to lead, once for each leader."""
         fence = leader.fence if leader else 0
         if fence != self._seen_to_lead:
             self._seen_to_lead = fence
             event = Event(EventKind.LED, self.name, fence) if leader else Event(EventKind.LEADERLESS, self.name)
-            log.debug("%s: %s leads", self.name, record if leader else "nobody", extra=tell(self._on_event, event))
+            log.debug("%s: %s leads", self.name, leader or "nobody", extra=tell(self._on_event, event))
 
     def _post(self, fence: int) -> bool:
         posted = self._cell.post_vacancy(fence, ttl=self.policy.ttl, note={}, unknown={})
