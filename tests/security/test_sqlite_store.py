@@ -22,9 +22,7 @@ as_root = pytest.mark.skipif(os.getuid() != 0, reason="only root can become anot
 
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
-    """Where the store lies, in folders that do not exist yet and that everybody could enter."""
-    for folder in (tmp_path, tmp_path.parent, tmp_path.parent.parent):
-        folder.chmod(0o755)
+    """Where the store lies, in folders that do not exist yet."""
     return tmp_path / "state" / "politics" / "a.db"
 
 
@@ -57,17 +55,18 @@ def test_what_we_create_is_for_its_user_only(register: Register, path: Path) -> 
 def test_another_user_cannot_lock_the_store(register: Register, path: Path) -> None:
     """Who has no right to read the file cannot open it, so cannot lock it either."""
     path.parent.chmod(0o755)
-    path.parent.parent.chmod(0o755)
+    folder = os.open(path.parent, os.O_RDONLY)
 
     def lock() -> bool:
         os.setuid(NOBODY)
-        for file in path.parent.iterdir():
-            with contextlib.suppress(PermissionError), file.open("rb") as opened:
-                fcntl.lockf(opened, fcntl.LOCK_SH)
-                return False
+        assert os.stat(path.name, dir_fd=folder).st_uid == 0, "the folder cannot be entered: this attacks nothing"
+        with contextlib.suppress(PermissionError):
+            fcntl.lockf(os.open(path.name, os.O_RDONLY, dir_fd=folder), fcntl.LOCK_SH)
+            return False
         return True
 
     assert in_fork(lock)
+    os.close(folder)
     assert register.swap("b", b"", None) is not None
 
 
