@@ -44,6 +44,7 @@ def doctor(
     with register_of(store, servers) as register, _network() as network:
         found = [*findings.of_machine(probe.machine()), *_of_store(register, named, ttl)]
         peers, trouble = network()
+        found += findings.of_records(probe.unreadable(register, peers))
         found += findings.of_peers(peers, probe.identities(register, peers), trouble)
     if as_json:
         out.print(json.dumps([dataclasses.asdict(each) for each in found]))

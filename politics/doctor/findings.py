@@ -366,6 +366,17 @@ def _permissions(file: File, subject: str) -> Iterator[Finding]:
         )
 
 
+def of_records(unreadable: Sequence[str]) -> Iterator[Finding]:
+    """Yield a finding about the groups whose records nobody can read, if there are any."""
+    if unreadable:
+        more = f" and {len(unreadable) - MAX_GROUPS} more" if len(unreadable) > MAX_GROUPS else ""
+        yield danger(
+            "records",
+            f"nobody can be elected in {', '.join(unreadable[:MAX_GROUPS])}{more}: nobody can read the record",
+            "politics forget GROUP",
+        )
+
+
 def of_choice(kind: str, named: bool) -> Iterator[Finding]:
     """Yield the findings about the choice of a store: its kind (`memory`, `sqlite`), and whether it was named."""
     if kind == "memory":

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from election import Register, StoreUnavailable
 from election.clock import SystemClock
+from election.record import is_usable
 from election.stores.memcached import MemcachedRegister
 from election.stores.sqlite import SQLiteRegister
 from politics.doctor.findings import File, Machine, MemcachedServer, Tick
@@ -72,6 +73,17 @@ def identities(register: Register, peers: Sequence[Peer]) -> dict[str, str]:
     for group in {peer.group for peer in peers}:
         with contextlib.suppress(StoreUnavailable):
             found[group] = register.shard(group).identity()
+    return found
+
+
+def unreadable(register: Register, peers: Sequence[Peer]) -> list[str]:
+    """Return the groups whose record nobody can read, of those that the store lists and those of these peers."""
+    found = list[str]()
+    with contextlib.suppress(StoreUnavailable):
+        for group in sorted({*(register.names() or ()), *(peer.group for peer in peers)}):
+            cell = register.shard(group).read(group)
+            if cell and not is_usable(group, cell.data):
+                found.append(group)
     return found
 
 

@@ -285,6 +285,22 @@ def test_the_commands_show_whatever_is_there(place: str) -> None:
             show(place, "lock", "--wait", "0", group, "--", "true")
 
 
+def test_the_doctor_names_the_groups_whose_records_nobody_can_read(tmp_path: Path) -> None:
+    """It is a danger, and the remedy is the command; records that can be read are none."""
+    place = f"sqlite:///{tmp_path}/a.db"
+    with contextlib.closing(open_register(place)) as register:
+        write(register, OPEN.encode(), "fine")
+        for group, data in UNREADABLE.items():
+            write(register, data, group)
+        done = politics("doctor", "--store", place, "--json")
+        assert done.status == 1
+        (found,) = (each for each in json.loads(done.out) if each["subject"] == "records")
+        assert found["level"] == "danger"
+        assert found["remedy"] == "politics forget GROUP"
+        assert all(group in found["text"] for group in UNREADABLE)
+        assert "fine" not in found["text"]
+
+
 @unreadable
 def test_a_command_replaces_what_nobody_can_read(data: bytes, place: str) -> None:
     """`forget` asks first. It says what was there and what comes next; then there is nothing more to forget."""
