@@ -12,7 +12,7 @@ from tenacity import RetryCallState, retry_if_exception_type, retry_if_result
 
 from election.cell import LeaseCell, read_record
 from election.clock import Clock, SystemClock, wall_ms
-from election.errors import BadPolicy, BadRecord, NotElected, StoreUnavailable
+from election.errors import BadPolicy, BadRecord, NotElected, StoreUnavailable, StoreUnusable
 from election.events import Event, EventKind, OnEvent, tell
 from election.forks import fork_detector
 from election.lease import Lease, LeasePolicy
@@ -214,6 +214,7 @@ class Candidate:
 
         Raises:
             NotElected: the time is over, or `stop` is set.
+            StoreUnusable: this candidate has not seen the store yet, and waiting would change nothing.
             BadRecord: the cell holds something that is not ours.
         """
         end = float("inf") if timeout is None else self._clock.now() + timeout
@@ -269,9 +270,12 @@ class Candidate:
         return result
 
     def _report_silence(self, state: RetryCallState) -> None:
-        """Log that the store does not answer, once for each outage."""
-        if not self._unreachable and state.outcome:
-            self._unreachable, trouble = True, state.outcome.exception()
+        """Log that the store does not answer, once for each outage. At the start some errors need no waiting."""
+        trouble = state.outcome.exception() if state.outcome else None
+        if self._seen_to_lead is None and isinstance(trouble, StoreUnavailable) and trouble.permanent:
+            raise StoreUnusable(f"{self.name}: {trouble}") from trouble
+        if not self._unreachable:
+            self._unreachable = True
             event = Event(EventKind.STORE_SILENT, self.name, reason=str(trouble))
             log.warning("%s: waiting for the store: %s", self.name, trouble, extra=tell(self._on_event, event))
 
@@ -284,6 +288,7 @@ class Candidate:
         """Yield who leads, now and at each change; None while nobody does. Ends once `stop` is set.
 
         Raises:
+            StoreUnusable: as for `campaign`.
             BadRecord: the cell holds something that is not ours.
         """
         seen: Leader | str | None = "nothing yet"

@@ -18,7 +18,18 @@ class BadRecord(ElectionError):
 
 
 class StoreUnavailable(ElectionError):
-    """The store did not answer. Whether the write that was under way has landed is unknown."""
+    """The store did not answer. Whether the write that was under way has landed is unknown.
+
+    `permanent`: waiting alone will not mend it, as with a file that this user must not write.
+    """
+
+    def __init__(self, message: str, *, permanent: bool = False) -> None:
+        super().__init__(message)
+        self.permanent = permanent
+
+
+class StoreUnusable(ElectionError):
+    """At the start the store could not be used, and waiting would not have mended it; the message says why."""
 
 
 class LeadershipLost(ElectionError):

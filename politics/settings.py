@@ -13,12 +13,22 @@ HEARTBEAT = 4.0
 
 
 def default_store() -> str:
-    """Return the URL of the store if none was named: `$POLITICS_STORE`, else a file of this user on this machine."""
+    """Return the URL of the store if none was named: `$POLITICS_STORE`, else a file of this user on this machine.
+
+    Raises:
+        BadStoreURL: this user has no home directory.
+    """
     if url := os.environ.get("POLITICS_STORE"):
         return url
     import platformdirs  # here, because most programs name their store
 
-    return f"sqlite:///{platformdirs.user_state_path('politics') / 'politics.db'}"
+    try:
+        return f"sqlite:///{platformdirs.user_state_path('politics') / 'politics.db'}"
+    except RuntimeError as exc:  # neither $HOME nor an entry for this user
+        raise BadStoreURL(
+            "no store is named, and there is no home directory for a file: name one with servers=, store= or "
+            "$POLITICS_STORE (on the command line --servers or --store)"
+        ) from exc
 
 
 def heartbeat() -> float:

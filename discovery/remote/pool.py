@@ -86,7 +86,8 @@ class ConnectionPool:
         """Close the connections to one server that nobody is using."""
         with self._lock:
             idle = self._idle.pop(address[1:], [])
-        for connection in idle:
+            self._size -= len(idle)
+        for _, connection in idle:
             connection.close()
 
     def close(self) -> None:

@@ -1,6 +1,7 @@
 """Cells in an SQLite file: elects a leader of this machine."""
 
 import contextlib
+import errno
 import math
 import os
 import secrets
@@ -23,6 +24,10 @@ CREATE TABLE IF NOT EXISTS cells (name TEXT PRIMARY KEY, data BLOB NOT NULL, ver
 CREATE TABLE IF NOT EXISTS store (one INTEGER PRIMARY KEY CHECK (one = 1), identity TEXT NOT NULL, born REAL NOT NULL);
 """
 
+_PERMANENT = {
+    errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENAMETOOLONG, errno.ELOOP,
+}  # fmt: skip
+
 
 class SQLiteRegister:
     """Cells in the table `cells` of one file, shared by the processes of this machine (not over a network drive)."""
@@ -30,7 +35,12 @@ class SQLiteRegister:
     def __init__(self, path: str | os.PathLike[str]) -> None:
         if not os.fspath(path) or os.fspath(path).endswith(os.sep):
             raise ValueError("the path of a file is missing")
-        self.path = Path(path).expanduser().absolute()
+        try:
+            self.path = Path(path).expanduser().absolute()
+        except RuntimeError as exc:
+            raise ValueError(
+                f"{os.fspath(path)!r} needs a home directory, and there is none: write the whole path"
+            ) from exc
         self._left_behind: list[sqlite3.Connection | None] = []
         self._begin()
         with _forks:
@@ -56,7 +66,16 @@ class SQLiteRegister:
                     self._close()
                 yield self._db or self._connect()
         except (sqlite3.Error, OSError) as exc:
-            raise StoreUnavailable(f"the store {self.path} cannot be used: {exc}") from exc
+            raise StoreUnavailable(f"the store {self.path} cannot be used: {exc}", permanent=self._lasts(exc)) from exc
+
+    def _lasts(self, exc: sqlite3.Error | OSError) -> bool:
+        """Return whether an error comes again until somebody changes the file, its folder or the path."""
+        if isinstance(exc, OSError):
+            return exc.errno in _PERMANENT
+        code = getattr(exc, "sqlite_errorcode", None)
+        if code == sqlite3.SQLITE_CANTOPEN:  # it says no more than that: of its log, of descriptors
+            return self.path.is_dir() or not os.access(self.path.parent, os.W_OK | os.X_OK)
+        return code in (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_READONLY_DIRECTORY, sqlite3.SQLITE_NOTADB)
 
     def _connect(self) -> sqlite3.Connection:
         for folder in reversed([each for each in self.path.parents if not each.exists()]):

@@ -124,7 +124,7 @@ def when_the_store_answers(
         return max(0.0, min(jitter(state), end - now()))
 
     return tenacity.Retrying(
-        retry=tenacity.retry_if_exception_type(StoreUnavailable),
+        retry=tenacity.retry_if_exception(lambda exc: isinstance(exc, StoreUnavailable) and not exc.permanent),
         stop=lambda _: now() >= end,
         wait=wait,
         sleep=lambda seconds: pause(signals, seconds),
