@@ -1,4 +1,4 @@
-"""`politics run`: run a worker, as a service manager or a container does."""
+"""`politics run`: run workers, as a service manager or a container does."""
 
 import contextlib
 import importlib
@@ -8,20 +8,27 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from election import Event
+from election.events import OnEvent
 from politics import TokenWorker
 from politics.cli.common import ServersOption, StoreOption, split
+from politics.cli.logs import LogLevel, configure
+from politics.worker import process_all
 
 log = logging.getLogger("politics")
 
 
 def run(
-    target: Annotated[
-        str, typer.Argument(metavar="TARGET", help="The worker: path/to/file.py:Class or package.module:Class.")
+    targets: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="TARGET",
+            help="A worker: path/to/file.py:Class or package.module:Class. Several run in one process.",
+        ),
     ],
     store: StoreOption = None,
     servers: ServersOption = None,
@@ -39,6 +46,40 @@ def run(
             help="A silent leader is replaced after this time.", metavar="SECONDS", show_default="the class's"
         ),
     ] = None,
+    sticky: Annotated[
+        bool | None,
+        typer.Option(
+            "--sticky/--no-sticky",
+            help="Keep a healthy leader from slot to slot, or elect anew for each.",
+            show_default="the class's",
+        ),
+    ] = None,
+    on_failover: Annotated[
+        str | None,
+        typer.Option(
+            help="A slot that a leader left unfinished: rerun or skip it.",
+            metavar="rerun|skip",
+            show_default="the class's",
+        ),
+    ] = None,
+    on_error: Annotated[
+        str | None,
+        typer.Option(
+            help="A slot whose work raises an error: it is done, or another worker retries it.",
+            metavar="done|retry",
+            show_default="the class's",
+        ),
+    ] = None,
+    log_level: Annotated[
+        LogLevel,
+        typer.Option(
+            help="Log from this level on.",
+            metavar="debug|info|warning|error",
+            case_sensitive=False,
+            show_default="info",
+        ),
+    ] = LogLevel.INFO,
+    log_json: Annotated[bool, typer.Option("--log-json", help="Log one JSON object per line.")] = False,
     metrics_port: Annotated[
         int | None,
         typer.Option(
@@ -50,7 +91,12 @@ def run(
         ),
     ] = None,
     metrics_host: Annotated[
-        str, typer.Option(help="Serve them on this address. 0.0.0.0 means every interface.", metavar="ADDRESS")
+        str,
+        typer.Option(
+            help="Serve them on this address. 0.0.0.0 means every interface.",
+            metavar="ADDRESS",
+            show_default="127.0.0.1",
+        ),
     ] = "127.0.0.1",
 ) -> None:
     """Run a TokenWorker until SIGTERM or Ctrl-C.
@@ -63,42 +109,61 @@ def run(
 
     Example: politics run mailer.py:Mailer --servers 10.0.0.5:11211
     """
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(process)d %(message)s")
-    worker = load(target)
+    configure(log_level, as_json=log_json)
+    if group is not None and len(targets) > 1:
+        raise typer.BadParameter("--group is for one worker; with several, name the group in each class")
     given = {
         "store": store,
         "servers": split(servers),
         "group": group,
         "iteration_length": iteration_length,
         "lease_ttl": lease_ttl,
+        "sticky": sticky,
+        "on_failover": on_failover,
+        "on_error": on_error,
     }
-    made = worker(**{key: value for key, value in given.items() if value is not None})  # type: ignore[arg-type]
-    with contextlib.nullcontext() if metrics_port is None else _serve(made, metrics_host, metrics_port):
-        made.process()
+    options: dict[str, Any] = {key: value for key, value in given.items() if value is not None}
+    made: dict[str, TokenWorker] = {}
+    for target in targets:
+        worker = load(target)(**options)
+        if made.setdefault(worker.group, worker) is not worker:
+            raise typer.BadParameter(f"two of the workers are of the group {worker.group!r}; only one could ever lead")
+    workers = list(made.values())
+    with contextlib.nullcontext() if metrics_port is None else _serve(workers, metrics_host, metrics_port):
+        process_all(workers)
 
 
 @contextlib.contextmanager
-def _serve(worker: TokenWorker, host: str, port: int) -> Iterator[None]:
-    """Serve metrics of the worker inside the block."""
+def _serve(workers: list[TokenWorker], host: str, port: int) -> Iterator[None]:
+    """Serve metrics of the workers inside the block."""
     try:
-        from politics.metrics import Metrics, serve
+        from politics.metrics import Families, Metrics, serve
     except ModuleNotFoundError as exc:
         raise typer.BadParameter(f"--metrics-port: {exc}") from exc
-    metrics, own = Metrics(worker.group), worker.on_event
-
-    def see(event: Event) -> None:
-        metrics.see(event)
-        own(event)
-
-    worker.on_event = see  # type: ignore[method-assign]
+    families, all_metrics = Families(), []
+    for worker in workers:
+        metrics = Metrics(worker.group, families)
+        all_metrics.append(metrics)
+        _add(metrics.see, worker)
     with contextlib.ExitStack() as stack:
         try:
-            found = stack.enter_context(serve([metrics], host, port, lambda: worker.running))
+            found = stack.enter_context(serve(all_metrics, host, port, lambda: all(w.running for w in workers)))
         except OSError as exc:
             where = f"--metrics-port {port} of --metrics-host {host}"
             raise typer.BadParameter(f"{where} cannot be used: {exc.strerror}") from exc
-        log.info("%s: metrics on port %d of %s", worker.group, found, host)
+        log.info("%s: metrics on port %d of %s", ", ".join(worker.group for worker in workers), found, host)
         yield
+
+
+def _add(see: OnEvent, worker: TokenWorker) -> None:
+    """Have a worker's events seen by one more."""
+    own = worker.on_event
+
+    def on_event(event: Event) -> None:
+        see(event)
+        own(event)
+
+    worker.on_event = on_event  # type: ignore[method-assign]
 
 
 def load(target: str) -> type[TokenWorker]:
