@@ -19,7 +19,7 @@ from election.lease import Lease, LeasePolicy
 from election.record import MAX_NUMBER, Record, State, check_name, find_fence, is_usable, no_room
 from election.register import Register
 from election.renewer import renew_in_background
-from election.retries import retrying
+from election.retries import Reminder, retrying
 from election.rules import Adopt, Ask, Post, Take, View, Wait, next_step
 from election.term import LeaseTerm, Note, read_note
 
@@ -87,7 +87,7 @@ class Candidate:
         """What it has seen of the cell."""
         self._left: tuple[Record, Any] | None = None
         self._wake = threading.Event()
-        self._unreachable = False
+        self._silence = Reminder(log, self._clock)
         self._seen_to_lead: int | None = None
 
     def _begin_in_child(self) -> None:
@@ -205,7 +205,7 @@ class Candidate:
         """Wait until this candidate leads, and return its term: `with candidate.campaign() as term: …`.
 
         While the store does not answer, it is asked again after pauses that grow and are random (`election.retries`).
-        That the store is silent is logged once, and so is its return.
+        That the store is silent is logged when it begins and then once a minute, and so is its return.
 
         Args:
             timeout: seconds to wait at most; None: for as long as it takes.
@@ -263,21 +263,22 @@ class Candidate:
             chance=self._chance,
         )
         result = again(look)
-        if self._unreachable:
-            self._unreachable = False
+        if self._silence.over():
             event = Event(EventKind.STORE_ANSWERS, self.name)
             log.info("%s: the store answers again", self.name, extra=tell(self._on_event, event))
         return result
 
     def _report_silence(self, state: RetryCallState) -> None:
-        """Log that the store does not answer, once for each outage. At the start some errors need no waiting."""
+        """Log that the store does not answer, once a minute. At the start some errors need no waiting."""
         trouble = state.outcome.exception() if state.outcome else None
         if self._seen_to_lead is None and isinstance(trouble, StoreUnavailable) and trouble.permanent:
             raise StoreUnusable(f"{self.name}: {trouble}") from trouble
-        if not self._unreachable:
-            self._unreachable = True
+        begins = self._silence.trouble is None
+        if self._silence.due("silence"):
             event = Event(EventKind.STORE_SILENT, self.name, reason=str(trouble))
-            log.warning("%s: waiting for the store: %s", self.name, trouble, extra=tell(self._on_event, event))
+            fields = tell(self._on_event, event) if begins else event.fields
+            lasts = "" if begins else f" for {self._silence.lasted:.0f} s"
+            log.warning("%s: waiting for the store%s: %s", self.name, lasts, trouble, extra=fields)
 
     def nudge(self) -> None:
         """Make a running campaign or observation look at once. This is only a hint; it decides nothing."""

@@ -4,6 +4,7 @@ This is for stores and databases that do not answer. The compare-and-swap loops 
 the protocol and do not use it.
 """
 
+import logging
 import random
 import threading
 from collections.abc import Callable
@@ -28,6 +29,41 @@ def backoff(failures: int, chance: float, *, first: float, longest: float) -> fl
     # 2.0**1000 is still a float. An outage of a week has more failures.
     limit = min(longest, first * 2.0 ** min(failures - 1, 1000))
     return limit * (0.5 + 0.5 * chance)
+
+
+class Reminder:
+    """Says when to log a trouble that lasts: when it begins, and then once a minute.
+
+    Args:
+        log: where it is logged. If nobody reads warnings there, no clock is asked.
+        clock: counts the minutes.
+    """
+
+    every = 60.0
+    """Seconds between two lines about the same trouble."""
+
+    def __init__(self, log: logging.Logger, clock: Clock) -> None:
+        self._log, self._clock = log, clock
+        self.trouble: str | None = None
+        """What is wrong; None while nothing is."""
+        self.lasted = 0.0
+        """For how many seconds, when it was logged last."""
+        self._since = self._said = 0.0
+
+    def due(self, trouble: str) -> bool:
+        """Return whether to log `trouble` now; another trouble than the last one is logged at once."""
+        now = self._clock.now() if self._log.isEnabledFor(logging.WARNING) else 0.0
+        if trouble != self.trouble:
+            self.trouble, self._since = trouble, now
+        elif now - self._said < self.every:
+            return False
+        self._said, self.lasted = now, now - self._since
+        return True
+
+    def over(self) -> bool:
+        """Note that nothing is wrong any more; return whether something was."""
+        trouble, self.trouble = self.trouble, None
+        return trouble is not None
 
 
 def retrying(

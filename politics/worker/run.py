@@ -16,7 +16,7 @@ from election.clock import Clock
 from election.errors import BadPolicy, BadRecord, ElectionError
 from election.events import EventKind, tell
 from election.forks import fork_detector
-from election.retries import backoff, retrying
+from election.retries import Reminder, backoff, retrying
 from election.rules import View, is_own_takeover
 from election.term import Note
 from politics.group.peers import Peer
@@ -105,7 +105,7 @@ class Run:
         self._stop, self._stop_reason = threading.Event(), ""
         self._slot: Slot | None = None
         self._turn: Turn | None = None
-        self._bad_record = self._not_eligible = ""
+        self._bad_record, self._not_eligible = Reminder(log, clock), Reminder(log, clock)
         self._failures = 0
         """How many slots in a row this worker has failed and left to be run again."""
         self._forked = fork_detector()
@@ -182,15 +182,14 @@ class Run:
             chance=self._chance,
         )
         lead = again(self._candidate.campaign, plan=self._plan, stop=self._stop)
-        self._bad_record = ""
+        self._bad_record.over()
         return lead
 
     def _complain(self, state: RetryCallState) -> None:
-        """Log a record that is not ours, once."""
+        """Log a record that is not ours, once a minute."""
         trouble = str(state.outcome.exception()) if state.outcome else ""
-        if trouble != self._bad_record:
+        if self._bad_record.due(trouble):
             log.error("%s: this worker cannot take part in the election: %s", self._worker.group, trouble)
-        self._bad_record = trouble
 
     def _plan(self, view: View) -> Note | None:
         """Learn the present slot from the record; return what we would write if we took the lease now."""
@@ -295,13 +294,11 @@ class Run:
     def _tell(self, lead: LeaseTerm, slot: Slot) -> bool:
         """Write `slot` into the record, however long the store takes; return False if leadership ended first."""
         self._slot = slot
-        about, policy, silent = (self._worker.group, slot.number), self._worker.policy, False
+        about, policy, silence = (self._worker.group, slot.number), self._worker.policy, Reminder(log, self._clock)
 
         def say(state: RetryCallState) -> None:
-            nonlocal silent
-            if not silent and state.outcome:
+            if silence.due("silence") and state.outcome:
                 log.warning("%s: slot %d cannot be recorded yet: %s", *about, state.outcome.exception())
-            silent = True
 
         again = retrying(
             self._clock,
@@ -316,7 +313,7 @@ class Run:
         )
         with contextlib.suppress(StoreUnavailable, BadRecord, LeadershipLost):
             again(lead.proclaim, slot.note)
-            if silent:
+            if silence.over():
                 log.info("%s: slot %d is recorded now", *about)
             return True
         return False
@@ -333,12 +330,12 @@ class Run:
             log.exception("%s: %s failed", self._worker.group, hook.__name__)
 
     def _may_lead(self) -> bool:
-        """Return what `eligible` says; False if it raises, which is logged once until it works again."""
+        """Return what `eligible` says; False if it raises, which is logged once a minute until it works again."""
         try:
-            may, trouble = bool(self._worker.eligible()), ""
+            may = bool(self._worker.eligible())
         except Exception as exc:
-            may, trouble = False, repr(exc)
-            if trouble != self._not_eligible:
+            if self._not_eligible.due(repr(exc)):
                 log.exception("%s: eligible failed, so this worker does not lead", self._worker.group)
-        self._not_eligible = trouble
+            return False
+        self._not_eligible.over()
         return may

@@ -13,7 +13,7 @@ from tenacity import retry_if_exception_type, stop_after_attempt
 
 from election import Candidate, LeasePolicy, NotElected, StoreUnavailable
 from election.forks import fork_detector
-from election.retries import backoff, retrying
+from election.retries import Reminder, backoff, retrying
 from election.testing import FakeClock, FaultyRegister, FaultyStore
 from tests.contract.test_register import in_fork
 from tests.unit.fakes import NAME
@@ -133,6 +133,51 @@ def test_a_silent_store_is_asked_less_and_less(caplog: pytest.LogCaptureFixture)
     assert (
         said == [f"{NAME}: waiting for the store: the link to the store is cut", f"{NAME}: the store answers again"] * 2
     )
+
+
+def test_an_outage_that_lasts_is_logged_once_a_minute(caplog: pytest.LogCaptureFixture) -> None:
+    """With how long it has lasted; as an event it begins once, and as one it ends."""
+    caplog.set_level(logging.INFO, "election")
+    clock, events = FakeClock(), list[str]()
+    link = FaultyStore(clock).link()
+    candidate = Candidate(link, NAME, clock=clock, on_event=lambda event: events.append(str(event.kind)))
+    link.cut = True
+    with pytest.raises(NotElected):
+        candidate.campaign(timeout=150.0, plan=lambda _view: None)
+    link.cut = False
+    with pytest.raises(NotElected):
+        candidate.campaign(timeout=0, plan=lambda _view: None)
+    first, second, third, end = [record.getMessage() for record in caplog.records]
+    assert first == f"{NAME}: waiting for the store: the link to the store is cut"
+    assert second.startswith(f"{NAME}: waiting for the store for 60 s: ")
+    assert third.startswith(f"{NAME}: waiting for the store for 120 s: ") or "for 121 s: " in third
+    assert end == f"{NAME}: the store answers again"
+    assert [event for event in events if event.startswith("store")] == ["store_silent", "store_answers"]
+
+
+def test_a_trouble_is_logged_when_it_begins_changes_or_has_lasted_a_minute() -> None:
+    """And anew once it was over."""
+    clock = FakeClock()
+    reminder, begun, lasted = Reminder(logging.getLogger("election"), clock), clock.now(), []
+
+    def due(trouble: str, after: float) -> bool:
+        clock.advance(begun + after - clock.now())
+        return reminder.due(trouble)
+
+    assert not reminder.over()
+    for trouble, after in (
+        ("cut", 0.0),
+        ("cut", 59),
+        ("cut", 61),
+        ("cut", 119),
+        ("full", 120),
+        ("full", 121),
+        ("full", 181),
+    ):
+        lasted.append(reminder.lasted if due(trouble, after) else None)
+    assert lasted == [0.0, None, 61.0, None, 0.0, None, 61.0]
+    assert reminder.over()
+    assert due("full", 182)
 
 
 def test_fork_detector() -> None:
