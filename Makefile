@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: help demo test repeat check bench simulate chaos clean tools
+.PHONY: help demo test minimum repeat check bench simulate chaos clean tools
 help:  ## list the targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
 
@@ -12,6 +12,10 @@ demo: .venv/run  ## three workers, one leader: kill it and watch another take ov
 
 test: .venv/dev tools  ## the whole test suite, against real memcached and real processes, in four processes beside each other
 	@$(BIN)/python -m pytest --numprocesses 4 --dist loadgroup $(ARGS)
+
+minimum: .venv/minimum tools  ## a part of the tests with the lowest versions of our dependencies that pyproject.toml allows
+	@.venv/minimum/bin/python -m pytest --numprocesses 4 tests/unit tests/contract tests/integration/test_cli.py \
+		tests/integration/test_terminal.py tests/integration/test_registry_cli.py tests/integration/test_metrics.py
 
 repeat: .venv/dev tools  ## the suite many times, and a count of what failed: RUNS=10 BUSY=1
 	@$(BIN)/python -m tests.repeat --runs $(or $(RUNS),10) $(if $(BUSY),--busy)
@@ -45,6 +49,13 @@ clean:  ## remove the virtual environment and every cache
 .venv/dev: .venv/run
 	@echo "installing the test tools into .venv ..."
 	@$(PIP) --editable '.[dev]'
+	@touch $@
+
+.venv/minimum: .venv/dev tests/minimum.py
+	@echo "installing the lowest versions into .venv/minimum ..."
+	@$(BIN)/python -m tests.minimum > .venv/constraints.txt
+	@$(BIN)/python -m venv --clear .venv/minimum
+	@.venv/minimum/bin/python -m pip install --quiet --disable-pip-version-check --constraint .venv/constraints.txt --editable '.[dev]'
 	@touch $@
 
 .venv/bench: .venv/dev

@@ -29,9 +29,7 @@ def resign(
     group: Annotated[str, typer.Argument(metavar="GROUP", help="The group whose leader is asked.")],
     store: StoreOption = None,
     servers: ServersOption = None,
-    timeout: Annotated[
-        float, typer.Option(help="How long to wait for the handover.", metavar="SECONDS", min=0.0)
-    ] = 30.0,
+    timeout: Annotated[float, typer.Option(help="How long to wait for the handover.", metavar="SECONDS")] = 30.0,
 ) -> None:
     """Ask the leader of GROUP to hand over.
 
@@ -40,6 +38,8 @@ def resign(
 
     The request takes nothing away. A leader that ignores it goes on leading; then this command ends with status 1.
     """
+    if not 0 <= timeout < float("inf"):
+        raise typer.BadParameter(f"must be a number of seconds, not {timeout!r}", param_hint="--timeout")
     now, told = SystemClock().now, list[str]()
 
     def say(news: str) -> None:
