@@ -15,7 +15,7 @@ try:
     from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
     from prometheus_client.exposition import CONTENT_TYPE_LATEST
 except ModuleNotFoundError as exc:
-    raise ModuleNotFoundError("metrics need a library: pip install 'politics[metrics]'", name=exc.name) from exc
+    raise ModuleNotFoundError("metrics need a library: pip install prometheus-client", name=exc.name) from exc
 
 from election import Event
 from election.clock import SystemClock
