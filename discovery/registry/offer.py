@@ -6,6 +6,7 @@ import functools
 import hashlib
 import hmac
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import NamedTuple
@@ -49,6 +50,14 @@ class Offer:
         """Return the next revision of this offer."""
         return replace(self, on_loan=on_loan, revision=self.revision + 1)
 
+    def forges(self, mine: Offer) -> bool:
+        """Return whether this was announced under the name of `mine` by somebody else.
+
+        An earlier announcement of ours may still be under way, so an older state of the same service is none.
+        """
+        same = (self.service, self.lender) == (mine.service, mine.lender)
+        return not same or self.revision > mine.revision or (self.revision == mine.revision and self != mine)
+
     def properties(self, secret: bytes, now: float) -> dict[str, str]:
         """Return what is announced: with a `secret` signed at `now`, in seconds of the wall clock.
 
@@ -85,7 +94,7 @@ def parse(name: str, properties: Mapping[str, str], secret: bytes, now: float) -
             url.name(properties["app"], "an app"), url.name(properties["name"], "a service"), properties["url"],
             properties.get("text", ""),
         )  # fmt: skip
-        revision, lender = int(properties["n"]), properties.get("lender", "")
+        revision, lender = _number(properties["n"]), properties.get("lender", "")
         remote_address(service.url)
         remote_address(lender)
     except (KeyError, ValueError, BadURL, BadAddress, BadAnnouncement) as exc:
@@ -101,6 +110,12 @@ def remote_address(text: str) -> Address | None:
         BadAddress: it begins like an address of an object, and is none.
     """
     return Address.parse(text) if text.startswith(SCHEME) else None
+
+
+def _number(text: str) -> int:
+    if not re.fullmatch("[0-9]{1,12}", text):
+        raise ValueError(f"no number of at most twelve digits: {text!r:.100}")
+    return int(text)
 
 
 def _refuse_unprintable(properties: Mapping[str, str]) -> None:
@@ -121,7 +136,7 @@ def _verify(name: str, properties: Mapping[str, str], secret: bytes, now: float)
         raise Refused("unsigned")
     if not hmac.compare_digest(mac.encode(), _signature(secret, name, signed).encode()):
         raise Refused("forged, or signed with another secret")
-    if not abs(now - int(signed.get("time", "0"))) <= SKEW:
+    if not abs(now - _number(signed.get("time", "0"))) <= SKEW:
         raise Refused(f"signed more than {SKEW:g} s ago, or the clocks differ by that much")
 
 

@@ -92,6 +92,17 @@ class Offering:
         mine = self.offers.get(name)
         return mine is not None and self._remove(mine)
 
+    def hear(self, heard: Offer) -> None:
+        """Take what was announced in the name of an offer of ours. If it was not by us, announce ours again."""
+        with self._announcing:
+            mine = next((mine for mine in self.offers.values() if mine.name == heard.name), None)
+            if mine is None:
+                return
+            if heard.forges(mine):
+                self._announce(mine.changed(mine.on_loan))
+            else:
+                self._view.put(mine)  # a call may have failed since, and it was forgotten
+
     def close(self) -> None:
         """Withdraw everything, once `closed` is set."""
         with self._lock:  # nothing is added any more

@@ -279,7 +279,9 @@ class Registry:
             if self.refused & (self.refused - 1) == 0:  # the 1st, 2nd, 4th, 8th ...
                 log.warning("ignored an announcement: %s (%s ignored so far)", exc, self.refused)
             return None
-        return self._view.put(heard)
+        if name in self._offering.announced:
+            return self._offering.hear(heard)
+        return self._view.put(heard, certain=bool(self._secret))
 
 
 def _checked(name: str) -> str:

@@ -98,6 +98,7 @@ class ServiceView:
     def __init__(self) -> None:
         self._offers: dict[str, Offer] = {}
         self._all, self._free = _Providers(), _Providers()
+        self._certain: set[str] = set()  # names of offers whose last state is certainly their owner's
         self._watches: list[Watch] = []
         self._news: deque[tuple[list[Watch], ServiceChange]] = deque()  # what watches are yet to be told
         self._telling = False  # whether a thread does that
@@ -106,12 +107,19 @@ class ServiceView:
         self._lock = threading.Lock()
         self._freed = threading.Condition(self._lock)
 
-    def put(self, offer: Offer) -> None:
-        """Take in an offer that was heard, for the first time or again. One older than what is known is ignored."""
+    def put(self, offer: Offer, certain: bool = False) -> None:
+        """Take in an offer, for the first time or again.
+
+        The last word counts, so that a forged announcement is believed until the owner speaks again, and no longer. But
+        what is `certain`, because the owner has told us in person or has signed it, is not undone by an announcement
+        of before, which may still be under way, or be repeated by a stranger.
+        """
         with self._lock:
             known = self._offers.get(offer.name)
-            if known is not None and (offer.revision < known.revision or offer == known):
+            late = known is not None and offer.lender == known.lender and offer.revision < known.revision
+            if offer == known or (late and (certain or offer.name in self._certain)):
                 return
+            (self._certain.add if certain else self._certain.discard)(offer.name)
             self._offers[offer.name] = offer
             self._note(known, offer)
             self._news.append((self._watches, ServiceChange("changed" if known else "added", *_state(offer))))
@@ -121,6 +129,7 @@ class ServiceView:
         """Forget an offer that is there no more, and return it."""
         with self._lock:
             offer = self._offers.pop(name, None)
+            self._certain.discard(name)
             if offer is not None:
                 self._note(offer, None)
                 self._news.append((self._watches, ServiceChange("removed", *_state(offer))))

@@ -36,6 +36,9 @@ BAD: list[dict[Any, Any]] = [
     GOOD | {"text": "two\nlines"},
     GOOD | {"n": "9" * 5000},
     GOOD | {"n": "first"},
+    GOOD | {"n": "-1"},
+    GOOD | {"n": "٣"},
+    GOOD | {"n": "1" + "0" * 60},
     GOOD | {str(number): "x" * 200 for number in range(7)},
 ]
 

@@ -8,11 +8,13 @@ import subprocess
 import sys
 import time
 
-from discovery import Beacon
+import pytest
+
+from discovery import Beacon, Registry
 from discovery.beacon.filter import QUESTIONS
 from tests.hosts.network import INSIDE, require
 from tests.integration.harness import ROOT
-from tests.waiting import until
+from tests.waiting import DEADLINE, until
 
 LOOPBACK = ["127.0.0.1"]
 ASKING = b"\0\0\0\1\0\0\0\0\0\0\x09_politics\x04_tcp\x05local\0\0\x0c\0\1"
@@ -55,3 +57,59 @@ def test_questions_do_not_make_a_flood_of_answers() -> None:
                 answers += kind.encode() in stranger.recv(9000)
         packets = 8  # of one answer
         assert 0 < answers <= packets * QUESTIONS * (2 + time.monotonic() - begun)
+
+
+class Greeter:
+    def greet(self) -> str:
+        return "hi"
+
+
+@pytest.mark.parametrize("number", ["0", "1", "999999999999", "1" + "0" * 60])
+def test_a_service_cannot_be_taken_over_for_good(number: str) -> None:
+    """Who announces something else in its name is contradicted at once, however high the number of the forged state."""
+    app = f"app{secrets.token_hex(6)}"
+    with (
+        Registry(app, interfaces=LOOPBACK, heartbeat=60.0) as owner,
+        Registry(interfaces=LOOPBACK, heartbeat=60.0) as customer,
+        Beacon(LOOPBACK, period=60.0) as stranger,
+    ):
+        owner.register("Greeter", Greeter())
+        real = owner.services((app, None, None, None))
+        customer.lookup(f"distributed://{app}/Greeter", DEADLINE)
+        name = next(iter(owner._offering.announced))
+        before = owner._offering.offers["Greeter"].revision
+        forged = {"app": app, "name": "Greeter", "url": "remote://127.0.0.1:1/x", "n": number}
+        refused = customer.refused
+        stranger.announce("service", forged, name)
+        if len(number) > 12:
+            until(lambda: customer.refused > refused)
+        else:
+            until(lambda: owner._offering.offers["Greeter"].revision > before)
+            last = owner._offering.offers["Greeter"]
+            until(lambda: customer._view.offers((app, None, None, None)) == [last])
+        assert customer.services((app, None, None, None)) == owner.services((app, None, None, None)) == real
+        assert customer.lookup(f"distributed://{app}/Greeter", DEADLINE).greet() == "hi"
+
+
+def test_a_signed_service_cannot_be_taken_over_at_all() -> None:
+    """Nobody believes what is not signed, and a signed announcement of before does not undo what came after it."""
+    app, secret = f"app{secrets.token_hex(6)}", "ours"
+    with (
+        Registry(app, interfaces=LOOPBACK, heartbeat=60.0, secret=secret) as owner,
+        Registry(interfaces=LOOPBACK, heartbeat=60.0, secret=secret) as customer,
+        Beacon(LOOPBACK, period=60.0) as stranger,
+    ):
+        owner.register("Greeter", Greeter())
+        before = owner._offering.offers["Greeter"].properties(b"ours", time.time())
+        name = next(iter(owner._offering.announced))
+        with customer.borrow("Greeter", timeout=DEADLINE):
+            lent = customer._view.offers((app, None, None, None))
+            assert lent[0].on_loan
+            refused = customer.refused
+            forgery = stranger.announce("service", before | {"url": "remote://127.0.0.1:1/x"}, name)
+            until(lambda: customer.refused > refused)
+            seen = list[object]()
+            stranger.browse("service", lambda _, sighting: seen.append(sighting.properties))
+            forgery.update(before)
+            until(lambda: before in seen)
+            assert customer._view.offers((app, None, None, None)) == lent

@@ -4,6 +4,7 @@ import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -32,7 +33,7 @@ def test_a_watch_begins_with_what_is_known_and_tells_of_each_change(view: Servic
     view.put(first)
     watch = view.watch(("app", "a", None, None))
     view.put(offer("b"))
-    view.put(lent)
+    view.put(lent, certain=True)
     view.put(first)  # older than what is known
     view.put(lent.changed(on_loan=False))
     view.drop("a")
@@ -125,13 +126,45 @@ def test_a_watch_shows_what_it_is(view: ServiceView) -> None:
 
 
 def test_an_older_state_of_an_offer_is_ignored(view: ServiceView) -> None:
-    """An announcement that is still under way does not turn the view back."""
+    """An announcement that is still under way does not undo what the owner has told us meanwhile."""
     new = replace(offer("a"), on_loan=True, revision=3)
-    view.put(new)
+    view.put(replace(new, on_loan=False, revision=2))
+    view.put(new, certain=True)
     view.put(replace(new, on_loan=False, revision=2))
     assert view.offers(ANY) == [new]
     with pytest.raises(RequestExpired):
         view.pick(("app", "a"), 0)
+
+
+def test_the_last_announcement_is_believed(view: ServiceView) -> None:
+    """Whatever its number, so that a forged one is believed until the owner's next heartbeat, and no longer."""
+    real = replace(offer("a"), revision=5)
+    forged = replace(real, on_loan=True, revision=10**11)
+    for state in (real, forged, real):
+        view.put(state)
+        assert view.offers(ANY) == [state]
+
+
+def test_a_forged_offer_does_not_keep_what_its_lender_told(view: ServiceView) -> None:
+    """Whoever borrows from a stranger may be told any number. The owner's announcements are believed all the same."""
+    real = replace(offer("a"), revision=5)
+    view.put(replace(real, lender="remote://127.0.0.1:1/x", revision=10**11), certain=True)
+    view.put(real)
+    assert view.offers(ANY) == [real]
+
+
+@pytest.mark.parametrize(
+    ("heard", "forged"),
+    [
+        ({}, False), ({"revision": 4}, False), ({"revision": 4, "on_loan": True}, False), ({"on_loan": True}, True),
+        ({"revision": 6}, True), ({"lender": "remote://127.0.0.1:1/x", "revision": 4}, True),
+        ({"service": offer("b").service, "revision": 4}, True),
+    ],
+)  # fmt: skip
+def test_an_owner_knows_what_is_forged(heard: dict[str, Any], forged: bool) -> None:
+    """What it has announced before is not, and comes back to it."""
+    mine = replace(offer("a"), revision=5)
+    assert replace(mine, **heard).forges(mine) == forged
 
 
 class Moody:
