@@ -42,7 +42,7 @@ def url(data: bytes) -> object:
 
 
 def announcement(data: bytes) -> object:
-    return beacon.parse(f"worker-{'0' * 16}.{beacon.TYPE}", data)
+    return beacon.parse(data), beacon.parse(beacon.head(f"worker-{'0' * 16}", (), 1.0, 1) + data)
 
 
 def record(data: bytes) -> object:
