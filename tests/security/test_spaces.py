@@ -113,6 +113,9 @@ class Raises:
     def __hash__(self) -> int:
         raise ArithmeticError
 
+    def __repr__(self) -> str:
+        return "Raises()"
+
 
 @pytest.mark.parametrize("poison", [decimal.Decimal("sNaN"), Raises(), (1, decimal.Decimal("sNaN"))], ids=repr)
 @pytest.mark.parametrize("literal", [decimal.Decimal(1), 1, (1, decimal.Decimal(1)), [1]], ids=repr)
