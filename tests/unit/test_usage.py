@@ -35,7 +35,7 @@ def test_help_fits_a_terminal(words: list[str], columns: str) -> None:
     ("command", "usage"),
     [
         ("lock", "NAME -- COMMAND..."), ("borrow", "URL -- COMMAND..."), ("status", "[GROUP...]"),
-        ("call", "URL METHOD [ARG...]"), ("run", "TARGET"),
+        ("call", "URL METHOD [ARG...]"), ("run", "TARGET..."),
     ],
 )  # fmt: skip
 def test_the_usage_is_what_is_typed(command: str, usage: str) -> None:
