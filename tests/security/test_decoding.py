@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from discovery.errors import BadMessage, BadTemplate, ConnectionLost, RemoteError
+from discovery.errors import BadMessage, BadTemplate, CannotTravel, ConnectionLost, RemoteError
 from discovery.patterns import ForeignPattern
 from discovery.remote import Address, Client, Server
 from discovery.remote.encoding import _UNPACK, Codec
@@ -84,11 +84,26 @@ def test_members_that_share_a_hash_are_refused(name: str, tag: str) -> None:
         plain().loads(data)
 
 
-def test_many_small_sets_share_one_budget() -> None:
-    """Comparisons are counted for the message, not for each of its sets."""
-    data = tagged("t", *[tagged("s", *alike(40))] * 500).encode()
-    with cpu(1.0 + len(data) * 1e-6), pytest.raises(BadMessage, match="share a hash"):
-        plain().loads(data)
+def test_sets_of_few_members_that_share_a_hash_cost_little() -> None:
+    """As many as are let in, three levels deep and in many sets, cost no more than their bytes."""
+    deep = tagged("f", *(tagged("f", *alike(16)[: 8 + n], "-1", "-2") for n in range(4)))
+    data = tagged("t", *[tagged("s", *alike(16))] * 500, *[deep] * 500).encode()
+    with cpu(1.0 + len(data) * 2e-6):
+        assert len(plain().loads(data)) == 1000
+
+
+def test_what_is_let_in_does_not_depend_on_what_is_beside_it() -> None:
+    """Otherwise it could be written into a ring beside much else, and then be taken by nobody."""
+    for count in range(2, 40):
+        alone = tagged("t", tagged("s", *alike(count)))
+        outcomes = set()
+        for data in (alone, tagged("t", alone, '"' + "x" * 1_000_000 + '"')):
+            try:
+                plain().loads(data.encode())
+                outcomes.add(True)
+            except BadMessage:
+                outcomes.add(False)
+        assert len(outcomes) == 1
 
 
 @pytest.mark.parametrize(
@@ -123,6 +138,8 @@ def test_a_message_has_a_million_lists_at_most() -> None:
     """Empty sets take many times their bytes; brackets within a text are none."""
     with pytest.raises(BadMessage, match="more than 1000000"):
         plain().loads(b"[" + b'{"s":[]},' * MAX_LISTS + b"0]")
+    with pytest.raises(CannotTravel, match="more than 1000000"):
+        plain().dumps([[]] * MAX_LISTS)
     text = '["\\[' * (MAX_LISTS // 2 + 1)
     with cpu(5.0):
         assert travel(["x", text]) == ["x", text]

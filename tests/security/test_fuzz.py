@@ -16,7 +16,7 @@ from discovery.registry.url import ServiceURL
 from discovery.remote import Address
 from discovery.remote.encoding import _UNPACK, Codec
 from discovery.remote.protocol import HEADER, MAGIC, VERSION, Kind, Protocol, Role
-from discovery.remote.proxy import Proxy
+from discovery.remote.proxy import Proxy, address_of
 from election.errors import BadRecord
 from election.record import decode
 
@@ -30,7 +30,10 @@ GROWTH, FLOOR = 10, 0.02
 """What four times the bytes may cost: ten times the time, where linear is 4 and quadratic is 16, and seconds beside."""
 
 NOWHERE: Any = None  # the client of the proxies: nobody calls through them
-CODEC = Codec(lambda value: None, lambda text: Proxy(NOWHERE, Address.parse(text)))
+CODEC = Codec(
+    lambda value: str(address_of(value)) if isinstance(value, Proxy) else None,
+    lambda text: Proxy(NOWHERE, Address.parse(text)),
+)
 
 
 def address(data: bytes) -> object:
@@ -94,6 +97,37 @@ def test_any_bytes_are_a_value_or_one_kind_of_error(parse: Callable[[bytes], obj
     except PARSERS[parse]:
         pass
     assert time.thread_time() - began < BUDGET
+
+
+SENT = st.recursive(
+    st.sampled_from(["null", "true", "0", "-1", "-2", "0.5", "NaN", '"x"', "[]", "9" * 4300,
+                     '{"i":"-0x8000000000000000"}',
+                     '{"decimal":".%s"}' % ("1" * 4299), '{"decimal":"NaN"}', '{"decimal":"1E+5_0"}', '{"b":"AA=="}',
+                     '{"y":"int"}', '{"r":"remote://h:1/x"}', '{"date":"2026-W01-1"}', '{"time":["12:00",1]}',
+                     '{"datetime":["2026-01-02T03:04:05.123456+02:00:01",0]}', '{"timedelta":[1,-1,9999999999]}',
+                     '{"uuid":"{00000000-0000-0000-0000-000000000001}"}', '{"p":["(",130]}', '{"n":[1,9,2]}',
+                     '{"p":[{"b":"YQ=="},0]}', '{"c":[1.0,-0.0]}', '{"i":"0x1fffffffffffffff"}']),
+    lambda inner: st.builds(
+        lambda form, parts: form.replace("%s", ",".join(parts)).replace("%1", parts[0] if parts else "0"),
+        st.sampled_from(["[%s]", '{"t":[%s]}', '{"s":[%s]}', '{"f":[%s]}', '{"d":[%1,%1]}', '{"d":[%s]}',
+                         '{"o":["x.Y",{"d":["f",%1]}]}', '{"e":["builtins.KeyError","k",[[%s],{"d":[]}],"t"]}',
+                         '{"e":["builtins.OSError","k",[[%s],{"d":[]}],""]}',
+                         '{"e":["discovery.errors.ConnectionLost","k",[[%s],{"d":["value",%1]}],"t"]}',
+                         '{"e":["x.Y","k",[[%s],{"d":[]}],"t"]}']),
+        st.lists(inner, max_size=4),
+    ),
+    max_leaves=12,
+).map(str.encode)  # fmt: skip
+
+
+@given(SENT | JSON)
+def test_what_is_let_in_can_be_sent_on(data: bytes) -> None:
+    """Otherwise a stranger could write a tuple into a ring that nobody can take, nor any other before it."""
+    try:
+        value = CODEC.loads(data)
+    except BadMessage:
+        return
+    CODEC.loads(CODEC.dumps(value))
 
 
 def many(piece: str, before: str = "[", after: str = "]") -> Callable[[int], bytes]:

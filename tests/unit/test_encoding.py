@@ -91,7 +91,7 @@ def test_plain_data_arrives_as_it_was_sent(value: Any) -> None:
 @pytest.mark.parametrize(
     "value",
     [
-        2**4000,
+        10**4300 - 1,
         -(2**64),
         math.inf,
         1 + 2j,
@@ -135,7 +135,7 @@ class Weekday(enum.IntEnum):
         (Weekday.MONDAY, "Weekday"),
         (Point, "Point"),
         (re.compile("a" * 1001), "1000 characters"),
-        ([2**14_284], "14285 bits"),
+        ([10**4300], "14285 bits"),
         (decimal.Decimal("1" * 4301), "too many digits"),
         (decimal.Decimal("sNaN"), "NaN that raises"),
         (datetime.datetime(2026, 1, 1, tzinfo=type("Z", (datetime.tzinfo,), {})()), "fixed offsets"),

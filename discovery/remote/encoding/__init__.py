@@ -3,7 +3,7 @@
 Text, numbers, booleans, None and lists are written as JSON writes them. Anything else is an object with one key, its
 tag: `{"t": [1, 2]}` is a tuple. Nothing is evaluated, imported or called by name to read it: a tag selects one of the
 functions below, and a class is only built if this process has named it with `by_value`. Nothing else is called, and
-nothing is sent or read. The work is linear in the length of the message: each has one budget, see `budget.py`.
+nothing is sent or read. The work is linear in the length of the message, see `budget.py`.
 
 Only exact types can be sent. A subclass (a named tuple, an IntEnum) would arrive as something else, so the sender gets
 an error.
@@ -21,7 +21,7 @@ from typing import Any, TypeVar
 
 from discovery.errors import BadMessage, CannotTravel
 from discovery.patterns import MAX_PATTERN, ForeignPattern
-from discovery.remote.encoding.budget import MAX_BITS, MAX_DEPTH, MAX_DIGITS, begin, spread, too_deep
+from discovery.remote.encoding.budget import MAX_DEPTH, MAX_DIGITS, MAX_INT, MAX_LISTS, lists, spread, too_deep
 from discovery.remote.encoding.errors import pack_error, unpack_error
 from discovery.remote.encoding.values import Unknown, by_value, class_name, describe, known, parts, text_of
 
@@ -70,20 +70,25 @@ class Codec:
         Raises:
             CannotTravel: Names the part of the value that cannot be sent.
         """
-        return _encode(_pack(value, self._refer, 0)).encode("ascii")
+        data = _encode(_pack(value, self._refer, 0)).encode("ascii")
+        if lists(data) > MAX_LISTS:
+            raise CannotTravel(f"more than {MAX_LISTS} lists, tuples, sets and so on")
+        return data
 
     def loads(self, data: bytes | bytearray) -> Any:
         """Return the value that those bytes carry.
 
-        A message has one budget for all that is in it, see `budget`.
+        What it may hold and cost is limited as `budget.py` says.
 
         Raises:
             BadMessage: They carry none. No other error is raised, whatever they are.
         """
         try:
-            deepest = begin(data)
+            count = lists(data)
+            if count > MAX_LISTS:
+                raise BadMessage(f"more than {MAX_LISTS} lists, tuples, sets and so on")
             value = self._decode(data.decode("ascii"))
-            if deepest > MAX_DEPTH and too_deep(value):  # the walk is for large messages only
+            if count > MAX_DEPTH and too_deep(value):  # the walk is for large messages only
                 raise BadMessage(f"nested more than {MAX_DEPTH} deep")
         except BadMessage:
             raise
@@ -144,14 +149,14 @@ def _offset_only(moment: Any) -> str:
 
 
 def _hex(value: int) -> str:
-    if value.bit_length() > MAX_BITS:
-        raise CannotTravel(f"an int of {value.bit_length()} bits cannot be sent: the most is {MAX_BITS}")
+    if not -MAX_INT <= value <= MAX_INT:
+        raise CannotTravel(f"an int of {value.bit_length()} bits cannot be sent: it has more than {MAX_DIGITS} digits")
     return hex(value)
 
 
 def _unpack_int(text: str) -> int:
     value = int(text, 16)  # linear, for a base that is a power of two
-    if value.bit_length() > MAX_BITS:
+    if not -MAX_INT <= value <= MAX_INT:
         raise BadMessage(f"an int of {value.bit_length()} bits")
     return value
 
@@ -165,7 +170,8 @@ def _pack_decimal(value: decimal.Decimal) -> str:
 
 def _unpack_decimal(text: str) -> decimal.Decimal:
     value = decimal.Decimal(text) if len(text) <= MAX_DIGITS else None
-    if value is None or value.is_snan():  # which raises when it is compared, and has no hash
+    # A signaling NaN raises when it is compared, and has no hash.
+    if value is None or value.is_snan() or len(str(value)) > MAX_DIGITS:
         raise BadMessage(f"no number: {text:.80}")
     return value
 

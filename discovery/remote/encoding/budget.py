@@ -1,8 +1,11 @@
-"""What one message may hold and cost: depth, lists, digits, and comparisons of what shares a hash."""
+"""What one message may hold and cost: depth, lists, digits, and comparisons of what shares a hash.
+
+Each rule depends on the value alone, not on what else is in its message. So what was let in can be sent on, and is let
+in there. Otherwise a stranger could write tuples that nobody can take.
+"""
 
 import decimal
 import re
-import threading
 from collections import Counter
 from collections.abc import Collection
 from itertools import chain
@@ -11,7 +14,7 @@ from typing import Any
 from discovery.errors import BadMessage
 from discovery.remote.encoding.values import inside
 
-__all__ = ["MAX_BITS", "MAX_DEPTH", "MAX_DIGITS", "MAX_LISTS", "begin", "spread", "too_deep"]
+__all__ = ["MAX_DEPTH", "MAX_DIGITS", "MAX_INT", "MAX_LISTS", "lists", "spread", "too_deep"]
 
 MAX_DEPTH = 100
 """Containers within containers, at most: deep enough for data, too shallow to exhaust anybody's stack."""
@@ -19,25 +22,22 @@ MAX_DEPTH = 100
 MAX_LISTS = 1_000_000
 """Lists, tuples, sets and so on in one message. An empty set takes 24 times as many bytes here as on the way."""
 
-MAX_BITS, MAX_DIGITS = 14_284, 4_300
-"""Of an int, and of a Decimal. Python itself prints no longer ints, and the time for comparing the two is quadratic."""
+MAX_DIGITS = 4_300
+MAX_INT = 10**MAX_DIGITS - 1
+"""Of a Decimal, and of an int. Python itself prints no longer ints, and the time to compare the two is quadratic."""
+
+MAX_ALIKE, MAX_LEVELS = 16, 3
+"""Comparisons that the members of a set may need on average, where they share a hash, and how often sets with such
+members may be members of each other."""
 
 _FLAT, _LISTS = {str, int, float, bool, type(None), bytes}, {list, tuple}
 _STRINGS = re.compile(rb'"(?:[^"\\]++|\\.)*+"?')
-_message = threading.local()  # `left`: the comparisons that the message may still cost that this thread decodes
 
 
-def begin(data: bytes | bytearray) -> int:
-    """Begin a message; return at most how deep its values can be nested.
-
-    Raises:
-        BadMessage: There are too many values in it.
-    """
-    lists = data.count(b"[")
-    if lists > MAX_LISTS and _STRINGS.sub(b"", data).count(b"[") > MAX_LISTS:
-        raise BadMessage(f"more than {MAX_LISTS} lists, tuples, sets and so on")
-    _message.left = 1000 + len(data) // 2
-    return lists
+def lists(data: bytes | bytearray) -> int:
+    """Return how many lists, tuples, sets and so on are in a message; up to `MAX_LISTS` perhaps too many of them."""
+    count = data.count(b"[")
+    return count if count <= MAX_LISTS else _STRINGS.sub(b"", data).count(b"[")
 
 
 def too_deep(value: Any) -> bool:
@@ -52,7 +52,7 @@ def too_deep(value: Any) -> bool:
 
 
 def spread(members: list[Any]) -> list[Any]:
-    """Return those members, or raise `BadMessage` if comparing those that share a hash is beyond the budget.
+    """Return those members, or raise `BadMessage` if those that share a hash would take long to compare.
 
     Everybody can find numbers that share a hash. A set of half a million of them fits into one message. Building it
     takes half an hour, and the interpreter does nothing else meanwhile.
@@ -60,30 +60,38 @@ def spread(members: list[Any]) -> list[Any]:
     if len(members) > 1:
         hashes = [hash(member) for member in members]
         if len(set(hashes)) < len(hashes):
-            _comparisons(members, hashes)
+            size, comparisons, levels = _alike(members, hashes)
+            if comparisons > MAX_ALIKE * size or levels > MAX_LEVELS:
+                raise BadMessage("too many members of a set, or keys of a dictionary, share a hash")
     return members
 
 
-def _comparisons(members: Collection[Any], hashes: list[int]) -> int:
-    """Return at least how many comparisons a set of these members needs, and take them off the budget."""
-    alike = Counter(hashes)
-    needed = sum(alike[own] * _size(member) for member, own in zip(members, hashes, strict=True) if alike[own] > 1)
-    _message.left -= needed
-    if _message.left < 0:
-        raise BadMessage("too many members of sets, or keys of dictionaries, share a hash")
-    return needed
+def _alike(members: Collection[Any], hashes: list[int]) -> tuple[int, int, int]:
+    """Return the size of those members that share a hash, how much is to be compared, and in how many levels."""
+    count = Counter(hashes)
+    size = comparisons = levels = 0
+    for member, own in zip(members, hashes, strict=True):
+        if count[own] > 1:
+            its_size, its_cost, its_levels = _cost(member)
+            size += its_size
+            comparisons += count[own] * its_cost
+            levels = max(levels, its_levels + 1)
+    return size, comparisons, levels
 
 
-def _size(value: Any) -> int:
-    """Return what one comparison of that value costs, and take the work for finding out off the budget."""
+def _cost(value: Any) -> tuple[int, int, int]:
+    """Return a value's size, what one comparison of it costs, and in how many levels it holds sets as in `_alike`.
+
+    The work is linear in the size, since a set of more than `MAX_LEVELS` levels has been refused when it was built.
+    """
     if isinstance(value, int | decimal.Decimal):
         digits = len(str(value)) if isinstance(value, decimal.Decimal) else value.bit_length() * 3 // 10
-        return 1 + (digits // 16) ** 2 // 10  # an int beside a Decimal is converted, in quadratic time
-    held = inside(value)
-    if not held:
-        return 1
-    _message.left -= len(held)
-    if _message.left < 0:
-        raise BadMessage("too many members of sets, or keys of dictionaries, share a hash")
-    size = 1 + sum(map(_size, held))
-    return size + _comparisons(held, list(map(hash, held))) if isinstance(value, frozenset) else size
+        return 1 + digits // 16, 1 + (digits // 16) ** 2 // 10, 0  # an int beside a Decimal is converted
+    size, cost, levels = 1, 1, 0
+    for held in inside(value):
+        its_size, its_cost, its_levels = _cost(held)
+        size, cost, levels = size + its_size, cost + its_cost, max(levels, its_levels)
+    if isinstance(value, set | frozenset | dict):
+        _, comparisons, its_levels = _alike(value, [hash(member) for member in value])
+        cost, levels = cost + comparisons, max(levels, its_levels)
+    return size, cost, levels
