@@ -20,14 +20,14 @@ MAX_PATTERN = 1000
 FLAGS = re.ASCII | re.IGNORECASE | re.LOCALE | re.MULTILINE | re.DOTALL | re.UNICODE | re.VERBOSE
 """The flags that travel. DEBUG, for one, prints."""
 
+QUICK, LOCKED = 50e-6, 0.005
+"""Seconds of CPU within which a search is not counted, and during which no other thread runs, at most."""
+
 BURST = 0.1
-"""Seconds of this process's CPU that one pattern may take at once."""
+"""Seconds of CPU that the searches of one pattern that are not quick may take together."""
 
 PER_TEXT, PER_CHARACTER = 10e-6, 10e-9
-"""Seconds that it gains with each text, and with each of the text's characters, so that many texts are no fault."""
-
-ALONE = 0.005
-"""Seconds of a search during which no other thread runs. Most take microseconds."""
+"""Seconds that a pattern gains with each text, and with each of its characters, so that many texts are no fault."""
 
 # What `regex` reads in braces other than a number of repeats ("fuzzy" matching), and [:alpha:], mean nothing to `re`.
 _SAME_MEANING = re.compile(r"(?:\\.|\{\d*,?\d*\}|\[(?!:\^?\w+:\])|[^\\{\[])*+", re.DOTALL)
@@ -36,8 +36,8 @@ _SAME_MEANING = re.compile(r"(?:\\.|\{\d*,?\d*\}|\[(?!:\^?\w+:\])|[^\\{\[])*+", 
 class ForeignPattern:
     """A regular expression that came from another process. In a template it is what `re.compile` makes: it matches.
 
-    It is compiled when it is first used. All its searches together may take a tenth of a second, and ten microseconds
-    more for each text and a hundredth of one for each character of it. For one thread at a time.
+    It is compiled when it is first used. Its searches together may take a tenth of a second of CPU, and ten
+    microseconds more for each text and a hundredth of one for each character of it. For one thread at a time.
 
     Args:
         pattern: Its text, or its bytes.
@@ -67,25 +67,26 @@ class ForeignPattern:
         """
         if not isinstance(value, type(self.pattern)):
             return False
-        began = time.thread_time()
-        self._left = min(BURST, self._left + PER_TEXT + PER_CHARACTER * len(value))
+        if self._compiled is None:
+            self._compiled = _compile(self.pattern, self.flags)
+        long = PER_CHARACTER * len(value)
+        self._left = min(BURST, self._left + PER_TEXT + long)
         try:
-            return self._search(value)
+            return self._compiled.search(value, timeout=min(QUICK + long, LOCKED)) is not None
+        except TimeoutError:
+            return self._search_slowly(value)
+
+    def _search_slowly(self, value: Any) -> bool:
+        """Begin again, count the time, and let other threads run, which costs more than a quick search."""
+        began = time.thread_time()
+        try:
+            if self._left <= 0:
+                raise TimeoutError
+            return self._compiled.search(value, timeout=self._left, concurrent=True) is not None
         except TimeoutError:
             raise BadTemplate(f"{self!r} takes too long to search") from None
         finally:
             self._left -= time.thread_time() - began
-
-    def _search(self, value: Any) -> bool:
-        if self._compiled is None:
-            self._compiled = _compile(self.pattern, self.flags)
-        if self._left <= 0:
-            raise TimeoutError
-        try:
-            found = self._compiled.search(value, timeout=min(self._left, ALONE))
-        except TimeoutError:  # begin again, and let others run, which would cost a short search more than itself
-            found = self._compiled.search(value, timeout=self._left, concurrent=True)
-        return found is not None
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, ForeignPattern):
