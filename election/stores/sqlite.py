@@ -197,7 +197,8 @@ def _before_fork() -> None:
         # Not for ever: this very thread may have it, and fork in a signal handler.
         if not register._forked() and lock.acquire(timeout=LONGEST_WAIT):
             _waiting.append(lock)
-            register._close()
+            with contextlib.suppress(sqlite3.Error):
+                register._close()
 
 
 def _after_fork() -> None:
