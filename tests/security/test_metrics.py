@@ -2,16 +2,20 @@
 
 import contextlib
 import os
+import re
 import resource
 import socket
+import sys
 import threading
 import time
 import urllib.request
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from politics.metrics import CONNECTIONS, Metrics, serve
+from tests.processes import running
 from tests.waiting import SOON, until
 
 
@@ -47,6 +51,39 @@ def test_connections_to_the_metrics_port_take_a_few_descriptors(port: int, said:
         until(lambda: threading.active_count() - threads <= CONNECTIONS, "the end of their threads")
         assert healthy(port)
     until(lambda: descriptors() <= before, "the end of all connections")
+
+
+WORKER = """
+import resource, sys
+resource.setrlimit(resource.RLIMIT_NOFILE, (100, 100))
+from politics import TokenWorker
+from politics.cli import main
+
+class Reader(TokenWorker):
+    group, iteration_length, announce = "reader", 0.2, False
+    def perform(self, term):
+        with open(__file__) as itself, open(__file__) as again:
+            print("read", flush=True)
+
+if __name__ == "__main__":
+    sys.argv = ["politics", "run", f"{__file__}:Reader", "--store", "memory://", "--metrics-port", "0"]
+    main()
+"""
+
+
+def test_silent_clients_of_the_metrics_port_take_nothing_from_the_work(tmp_path: Path) -> None:
+    """A process with a hundred descriptors goes on working under three hundred connections."""
+    program = tmp_path / "reader.py"
+    program.write_text(WORKER)
+    with running(sys.executable, program) as process, contextlib.ExitStack() as stack:
+        found = re.search(r"metrics on port (\d+)", process.line("metrics on port"))
+        assert found
+        for _ in range(300):
+            stack.enter_context(socket.create_connection(("127.0.0.1", int(found[1]))))
+        assert healthy(int(found[1]))
+        before = process.lines.count("read")
+        until(lambda: process.lines.count("read") >= before + 3, "three more slots")
+        assert not [line for line in process.lines if "failed" in line or "Too many" in line]
 
 
 def test_a_silent_client_of_the_metrics_port_is_hung_up_on(port: int, monkeypatch: pytest.MonkeyPatch) -> None:
