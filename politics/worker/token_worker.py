@@ -185,7 +185,8 @@ class TokenWorker:
     def stop(self, grace: float | None = None) -> None:
         """Ask the work to stop, wait for it, hand the lease over and return.
 
-        Called by the work itself, it only asks. Stopping a worker that does not run does nothing.
+        Called by the work itself, it only asks. Stopping a worker that does not run does nothing. In a coroutine it
+        would hold up the event loop: `await asyncio.to_thread(worker.stop)`.
 
         Args:
             grace: seconds to wait for the work at most; None: the worker's own `grace`.
