@@ -37,11 +37,12 @@ class Job:
     """
 
     def __init__(self, command: Sequence[str], environment: Mapping[str, str], until: float) -> None:
-        # Otherwise we would be stopped when we take the terminal back from the command.
-        self._mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTTOU})
+        # SIGTTOU: otherwise we would be stopped when we take the terminal back from the command. SIGTSTP: otherwise a
+        # Ctrl-Z could stop the watchdog before it has left our group and begun, and we would wait for it for ever.
+        self._mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTTOU, signal.SIGTSTP})
         self._terminal = _open_terminal()
         self._watchdog = subprocess.Popen(
-            [sys.executable, "-I", "-S", watchdog.__file__],
+            [sys.executable, "-I", "-S", watchdog.__file__, str(os.getpid())],
             stdin=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
@@ -54,6 +55,7 @@ class Job:
         # knows of the command.
         stops: list[int] = []
         stopping = signal.signal(signal.SIGTSTP, lambda number, _: stops.append(number))
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTSTP} - self._mask)
         try:
             if time.clock_gettime(watchdog.CLOCK) >= until:  # this process was stopped, or the machine
                 raise TimeoutError("too late to start a command")

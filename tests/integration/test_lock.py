@@ -20,6 +20,7 @@ import pytest
 from election import look, open_register
 from tests.commands import Result, politics
 from tests.memcached import Memcached
+from tests.processes import python
 from tests.waiting import DEADLINE, until
 
 POLITICS = Path(sys.executable).with_name("politics")
@@ -430,6 +431,35 @@ def test_ctrl_z_stops_the_job_and_fg_continues_it(locks: Locks, terminal: Termin
     terminal.type("Ada\n")
     terminal.see("hello Ada")
     terminal.see("status=0")
+
+
+STOPPED_AT_BIRTH = """
+import os, subprocess, sys
+from politics.command import watchdog
+command = [sys.executable, "-I", "-S", watchdog.__file__, str(os.getpid())]
+dog = subprocess.Popen(command, stdin=subprocess.PIPE)
+subprocess.run(["sh", "-c", "kill -STOP $$; echo continued"], check=True)
+dog.communicate(watchdog.MESSAGE.pack(0, 0.0))
+"""
+
+
+def test_a_command_that_ctrl_z_stops_before_it_begins_is_continued() -> None:
+    """By the watchdog, since whoever spawns it is held up until then; the Ctrl-Z is passed on afterwards."""
+    with python(STOPPED_AT_BIRTH) as parent:
+        assert parent.result() == (0, "continued")
+
+
+def test_ctrl_z_in_the_first_moments_is_not_lost(locks: Locks, terminal: Terminal) -> None:
+    """As soon as the watchdog is there, just before the command begins: the job stops, and goes on."""
+    terminal.type(" ".join(locks.command("sh", "-c", "'read _; echo hello'", options=("--ttl", "30"))) + "; echo =$?\n")
+    (job,) = until(lambda: children(terminal.pid), "politics lock")
+    until(lambda: children(job), "its watchdog")
+    terminal.type("\x1a")
+    terminal.see(r"\[1\]\+\s+Stopped")
+    terminal.type("fg\n")
+    terminal.see("politics lock")
+    terminal.type("go\n")
+    terminal.see("hello")
 
 
 def test_a_job_that_is_stopped_for_longer_than_its_lease_is_killed(locks: Locks, terminal: Terminal) -> None:
