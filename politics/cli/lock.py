@@ -155,7 +155,7 @@ def lock(
             variables = {"POLITICS_FENCE": str(term.fence), "POLITICS_LOCK": term.name}
             began, began_ms = SystemClock().now(), wall_ms()
             status = run_while(term, policy.ttl, command, variables, signals)
-            if status == 0:
+            if status == 0 and once_per is not None:
                 record_success(term, began_ms)
             keep(term, began + (hold or 0.0), signals)
         raise typer.Exit(status)

@@ -72,18 +72,21 @@ def label(param: Any) -> str:
     """Return the name of an argument, or an option as it is typed."""
     if is_argument(param):
         return str(param.metavar).removeprefix(DASHES)
-    names = ", ".join(sorted(param.opts, key=len))
-    return names if param.is_flag else f"{names} {param.metavar or 'TEXT'}"
+    names = ", ".join([*sorted(param.opts, key=len), *param.secondary_opts])
+    return names if param.is_flag else f"{names} {param.metavar or param.name.upper()}"
 
 
 def explanation(param: Any) -> str:
-    """Return the help of a parameter, with its default."""
-    text, default = str(param.help), getattr(param, "show_default", False)
-    if not isinstance(default, str):
-        flag = getattr(param, "is_flag", False)
-        default = "" if not default or flag or param.default is None else f"{param.default:g}"
-    variable = f" [${param.envvar}]" if param.envvar else ""
-    return f"{text}{f' [default: {default}]' if default else ''}{variable}"
+    """Return the help of a parameter, with its default and the variable that may hold its value."""
+    told, default = getattr(param, "show_default", False), getattr(param.default, "value", param.default)
+    if isinstance(told, str):
+        default = told
+    elif not told or default is None or getattr(param, "is_flag", False):
+        default = ""
+    elif isinstance(default, float):
+        default = f"{default:g}"
+    shown = f" [default: {default}]" if default != "" else ""
+    return f"{param.help}{shown}{f' [${param.envvar}]' if param.envvar else ''}"
 
 
 def help_of(docstring: str) -> str:

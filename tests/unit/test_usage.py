@@ -1,16 +1,21 @@
 """How the command line presents itself: help, version, completion, and what a wrong word gets."""
 
+import enum
 import os
 import re
 import subprocess
 import sys
 from importlib.metadata import version
 from pathlib import Path
+from typing import Annotated
 
 import pytest
+import typer
+from typer.testing import CliRunner
 
 import politics as package
 from politics.cli import COMMANDS
+from politics.cli.usage import Command
 from tests.commands import politics
 from tests.waiting import DEADLINE
 
@@ -41,6 +46,30 @@ def test_help_fits_a_terminal(words: list[str], columns: str) -> None:
 def test_the_usage_is_what_is_typed(command: str, usage: str) -> None:
     """With brackets around what may be left out, and nothing else."""
     assert politics(command, "--help").out.splitlines()[0] == f"Usage: politics {command} [OPTIONS] {usage}"
+
+
+def test_help_shows_any_kind_of_option() -> None:
+    """A choice, a flag with its opposite, a name without a metavar."""
+
+    class Level(enum.StrEnum):
+        LOUD = "loud"
+
+    def shout(
+        level: Annotated[Level, typer.Option(help="How.")] = Level.LOUD,
+        echo: Annotated[bool, typer.Option("--echo/--no-echo", help="Again.")] = False,
+        times: Annotated[int, typer.Option(help="How often.")] = 0,
+    ) -> None:
+        """Shout."""
+
+    app = typer.Typer(add_completion=False, rich_markup_mode=None)
+    app.command(cls=Command)(shout)
+    shown = CliRunner().invoke(app, ["--help"]).output
+    for line in (
+        "  --level LEVEL      How. [default: loud]\n",
+        "  --echo, --no-echo  Again.\n",
+        "  --times TIMES      How often. [default: 0]\n",
+    ):
+        assert line in shown
 
 
 def test_help_tells_defaults() -> None:
