@@ -9,6 +9,7 @@ The name by which ordinary browsers list an announcement is for people (`instanc
 
 from __future__ import annotations
 
+import ipaddress
 import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -116,8 +117,19 @@ def parse(text: bytes) -> Sighting | None:
     if not SHORTEST <= period <= LONGEST:
         return None
     addresses = tuple(filter(None, found.get(_ADDRESSES, "").split(",")))
+    if len(addresses) > MAX_ADDRESSES or not all(map(_is_address, addresses)):
+        return None
     properties = {key: value for key, value in found.items() if not key.startswith("_")}
     return Sighting(name.partition("-")[0], name, properties, addresses, period)
+
+
+def _is_address(text: str) -> bool:
+    """Whether this is an IPv4 address. A name would have to be looked up by whoever follows the announcement."""
+    try:
+        ipaddress.IPv4Address(text)
+    except ValueError:
+        return False
+    return True
 
 
 def instance(subject: str, host: str, pid: int, number: int) -> str:

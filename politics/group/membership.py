@@ -12,7 +12,7 @@ from discovery.beacon import Announcement, Beacon
 from election import Candidate, LeaseTerm, Register, StoreUnavailable
 from election.clock import SystemClock
 from politics.group.directory import PeerDirectory, of_this_process
-from politics.group.peers import KIND, LISTEN, MAX_HOST, Peer, SplitDetector
+from politics.group.peers import KIND, LISTEN, Peer, SplitDetector, known_as
 from politics.settings import heartbeat, open_store
 
 log = logging.getLogger("politics")
@@ -146,7 +146,7 @@ class Membership:
         """
         tells, term = self.tells, self.term  # in this order: `tell` sets the term first
         fence = term.fence if term and term.valid else None
-        us = Peer(self.group, self.candidate.id, socket.gethostname()[:MAX_HOST], os.getpid(), self.identity, fence)
+        us = Peer(self.group, self.candidate.id, known_as(socket.gethostname()), os.getpid(), self.identity, fence)
         if self.announcement is None:
             self.announcement = beacon.announce(KIND, us.properties(), subject=self.group)
             self.settled_at = now() + LISTEN  # look once more: the leader may resign before we hear that it leads

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
@@ -16,8 +17,6 @@ QUIET = 0.2
 """Seconds without an answer after which a listener who has heard somebody takes it that all have answered."""
 ASKED_AGAIN = 1 / 16
 """Part of a heartbeat after which a listener asks once more, in case that its first question was lost."""
-MAX_HOST = 64
-"""Characters of a host's name that a worker announces at most."""
 MAX_REPORTED = 100
 """Peers that one worker reports at most, so that a flood of forged ones does not fill its log."""
 
@@ -48,18 +47,30 @@ class Peer:
         return texts | ({} if self.fence is None else {"fence": str(self.fence)})
 
 
+_FORMS = {"id": r"[\w-]{1,64}", "host": r"[\w.:-]{1,64}", "pid": "[0-9]{1,10}", "fence": "([0-9]{1,19})?"}
+"""What the parts of an announcement look like, in ASCII. The group is the name of a lease, and the store any text."""
+
+
 def parse(properties: Mapping[str, str]) -> Peer | None:
-    """Return the peer that these properties announce; None if one of them is what no worker announces of itself."""
-    texts = [properties.get(key, "") for key in ("group", "id", "host", "pid", "store", "fence")]
-    group, id_, host, pid, store, fence = texts
-    numbers = all(number.isascii() and number.isdecimal() for number in (pid, fence or "0"))
-    if not all((id_, host, numbers)) or not all(map(str.isprintable, texts)) or len(host) > MAX_HOST:
-        return None
+    """Return the peer that these properties announce; None if no worker would announce them.
+
+    What is a peer here is safe to look up in a store and to show to people.
+    """
+    parts = {key: properties.get(key, "") for key in ("group", "store", *_FORMS)}
+    well_formed = all(re.fullmatch(form, parts[key], re.ASCII) for key, form in _FORMS.items())
     try:
-        check_name(group)
+        group = check_name(parts["group"])
     except BadPolicy:
         return None
-    return Peer(group, id_, host, int(pid), store, int(fence) if fence else None)
+    if not well_formed or not parts["store"].isprintable():
+        return None
+    fence = int(parts["fence"]) if parts["fence"] else None
+    return Peer(group, parts["id"], parts["host"], int(parts["pid"]), parts["store"], fence)
+
+
+def known_as(host: str) -> str:
+    """Return a host's name as it may be announced."""
+    return re.sub(r"[^\w.:-]", "_", host, flags=re.ASCII)[:64] or "_"
 
 
 def heard_all_at(begun: float, last: float | None, heartbeat: float) -> float:

@@ -12,6 +12,7 @@ import pytest
 
 from discovery import Beacon, Registry
 from discovery.beacon.filter import QUESTIONS
+from tests.commands import politics
 from tests.hosts.network import INSIDE, require
 from tests.integration.harness import ROOT
 from tests.waiting import DEADLINE, until
@@ -113,3 +114,24 @@ def test_a_signed_service_cannot_be_taken_over_at_all() -> None:
             forgery.update(before)
             until(lambda: before in seen)
             assert customer._view.offers((app, None, None, None)) == lent
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        {"group": " "}, {"group": "x" * 100}, {"host": "[/x]"}, {"host": "[link=http://x]y[/link]"}, {"id": "[/x]"},
+        {"pid": "9" * 99}, {"fence": "1" + "0" * 60}, {"fence": "nan"},
+    ],
+)  # fmt: skip
+def test_one_announcement_does_not_end_the_command_line(bad: dict[str, str]) -> None:
+    """A member that no worker could be is nobody; the others are shown."""
+    group = f"group {secrets.token_hex(6)}"
+    good = {"group": group, "id": secrets.token_hex(16), "host": "web1", "pid": "1", "store": "memory:1", "fence": "5"}
+    with Beacon(LOOPBACK) as stranger:
+        stranger.announce("peer", good)
+        stranger.announce("peer", good | bad)
+        done = politics("status", "--json", "--store", "memory://", POLITICS_INTERFACES=LOOPBACK[0])
+    assert done.status == 0, done.said
+    (found,) = [row for row in json.loads(done.out) if row["group"] == group]
+    assert len(found["members"]) == 1
+    assert not [row for row in json.loads(done.out) if row["group"] == bad.get("group")]

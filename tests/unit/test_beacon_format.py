@@ -68,6 +68,12 @@ def test_what_is_packed_always_fits() -> None:
         OURS + b"\x08_every=0",
         OURS + b"\x0a_every=nan",
         OURS + b"\x0a_every=1e9",
+        OURS + b"\x0b_every=0x10",
+        OURS + b"\x0f_at=example.com",
+        OURS + b"\x0d_at=10.0.0.1,x",
+        OURS + b"\x08_at=[/x]",
+        OURS + b"\x08_at=a..b",
+        OURS + b"\x54_at=" + b",".join([b"10.0.0.1"] * 9),
         goodbye(NAME),
         b"",
         b"\x00",
@@ -80,7 +86,7 @@ def test_what_is_packed_always_fits() -> None:
     ],
 )
 def test_what_is_malformed_or_oversized_is_no_announcement(text: bytes) -> None:
-    """Cut off, not UTF-8, without a key, twice the same key, too long, a nonsensical period, or not named as ours."""
+    """Cut off, not UTF-8, without a key, twice the same key, too long, no period, no addresses, or not ours."""
     assert parse(text) is None
 
 

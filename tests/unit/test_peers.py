@@ -12,7 +12,7 @@ from politics import Peer, TokenWorker
 from politics.doctor.findings import Level, of_peers
 from politics.group.directory import _directories, listening, record
 from politics.group.membership import CONFIRM, Membership
-from politics.group.peers import KIND, MAX_REPORTED, SplitDetector, heard_all_at, parse
+from politics.group.peers import KIND, MAX_REPORTED, SplitDetector, heard_all_at, known_as, parse
 from politics.settings import heartbeat
 
 CONFIRMED = 16.0
@@ -32,12 +32,25 @@ def test_what_is_announced_is_understood(peer: Peer) -> None:
     "change",
     [
         {"group": ""}, {"id": ""}, {"host": ""}, {"pid": ""}, {"pid": "-1"}, {"pid": "٣"}, {"fence": "5.0"},
-        {"host": "\x1b[2J"}, {"group": "a\nb"}, {"store": "\x07"},
+        {"host": "\x1b[2J"}, {"group": "a\nb"}, {"store": "\x07"}, {"group": " "}, {"group": "x" * 100},
+        {"group": "ü" * 41}, {"host": "[/x]"}, {"host": "[link=http://x]"}, {"host": "a b"}, {"host": "h" * 65},
+        {"id": "[/x]"}, {"id": "x" * 65}, {"pid": "1" * 11}, {"fence": "1" + "0" * 60}, {"fence": "-1"},
+        {"fence": "nan"}, {"pid": "1\n"},
     ],
 )  # fmt: skip
 def test_nonsense_is_nobody(change: dict[str, str]) -> None:
-    """What lacks a part, is no number where there should be one, or would move a terminal's cursor, is ignored."""
+    """What lacks a part, is no number or no name where there should be one, or would move a terminal's cursor."""
     assert parse(ALICE.properties() | change) is None
+
+
+@pytest.mark.parametrize(
+    ("host", "name"),
+    [("web1.example.com", "web1.example.com"), ("[/x]", "__x_"), ("Zoë's", "Zo__s"), ("h" * 99, "h" * 64), ("", "_")],
+)
+def test_every_host_may_announce_itself(host: str, name: str) -> None:
+    """Under a name that the others believe."""
+    assert known_as(host) == name
+    assert parse(ALICE.properties() | {"host": name}) is not None
 
 
 def test_who_differs_for_long_enough_is_reported_once() -> None:
