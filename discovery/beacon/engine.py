@@ -51,7 +51,7 @@ TICKS = 4
 """Ticks in a period."""
 AGAIN = (1 / 16, 1 / 4)
 """Parts of a period after which a change is sent again, in case that the first packet was lost."""
-_CHUNK = 6  # announcements sent at once
+_CHUNK = 5  # announcements sent at once
 _GAP = 0.03  # seconds between two such chunks
 _GOODBYES = 20  # withdrawn announcements sent at once
 _PAUSE = 0.005  # seconds between two such packets
