@@ -8,7 +8,7 @@ from election import BadPolicy, BadStoreURL, Register, open_register
 
 log = logging.getLogger("politics")
 
-HEARTBEAT = 4.0
+HEARTBEAT = 3.0
 """Seconds between two announcements of a worker, if `$POLITICS_HEARTBEAT` does not say otherwise."""
 
 

@@ -27,7 +27,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 import ifaddr
 
-from discovery.beacon.engine import ASK, Engine
+from discovery.beacon.engine import Engine
 from discovery.beacon.format import (
     LIFETIME,
     LONGEST,
@@ -42,10 +42,13 @@ from discovery.beacon.format import (
     pack,
     parse,
 )
+from discovery.beacon.hearing import ASK
+from discovery.beacon.pace import ANSWERED
 from discovery.errors import BadAnnouncement, BadTime, MulticastUnavailable
 from discovery.fork import ForkGuard
 
 __all__ = [
+    "ANSWERED",
     "LIFETIME",
     "MAX_SIZE",
     "PERIOD",
@@ -132,6 +135,12 @@ class Beacon:
         if engine is not None and not self._guard.forked:
             engine.close()
 
+    @property
+    def pace(self) -> float:
+        """Seconds between two heartbeats now: the period, or more where many are heard."""
+        engine = self._engine
+        return engine.pace if engine else self.period
+
     def announce(
         self, kind: str, properties: Properties, name: str = "", *, subject: str = "", port: int = 0
     ) -> Announcement:
@@ -172,11 +181,11 @@ class Beacon:
         key, question = object(), new_name(ASK)
         text, _ = self._text(question, {})
         self._on_loop(lambda engine: engine.watch(key, kind, callback, question, text))
-        return lambda: self._on_loop(lambda engine: engine.watchers.pop(key, None))
+        return lambda: self._on_loop(lambda engine: engine.hearing.watchers.pop(key, None))
 
     def suspect(self, name: str) -> None:
         """Forget a sighting. Those who browse hear that it is removed, and added again if it has another heartbeat."""
-        self._on_loop(lambda engine: engine.forget(name))
+        self._on_loop(lambda engine: engine.hearing.forget(name))
 
     def __enter__(self) -> Beacon:
         return self.start()

@@ -22,33 +22,21 @@ import re
 import secrets
 import socket
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import cast
 
 from zeroconf import Error, InterfaceChoice, IPVersion, RecordUpdate, RecordUpdateListener, ServiceInfo, Zeroconf, const
 from zeroconf._dns import DNSRecord, DNSText
 from zeroconf._protocol.outgoing import DNSOutgoing
 
-from discovery.beacon.filter import Filter, FilteredProtocol, networks
-from discovery.beacon.format import (
-    PERIODS,
-    TYPE,
-    Change,
-    Sighting,
-    goodbye,
-    instance,
-    name_in,
-    parse,
-    seconds_to_live,
-)
+from discovery.beacon.filter import Filter, networks
+from discovery.beacon.format import TYPE, goodbye, instance, seconds_to_live, with_period
+from discovery.beacon.hearing import TICKS, Callback, Hearing
+from discovery.beacon.pace import ANSWERED, next_pace, rest, spread
+from discovery.beacon.packets import MAX_PACKET, Gate, overflows
 from discovery.errors import MulticastUnavailable
 
-MAX_HEARD = 10_000
-"""Announcements that a beacon remembers. It ignores more, so that a flood of names costs bounded memory."""
-ASK = ""
-"""The kind of an announcement that asks everyone for theirs."""
-TICKS = 4
-"""Ticks in a period."""
 AGAIN = (1 / 16, 1 / 4)
 """Parts of a period after which a change is sent again, in case that the first packet was lost."""
 _CHUNK = 5  # announcements sent at once
@@ -59,7 +47,6 @@ _LAST_PAUSE = 0.1  # seconds until they are sent again: a listener whose buffer 
 _MULTICAST_ALL = 49  # Linux's IP_MULTICAST_ALL: whether to receive what others on this machine have subscribed to
 _BUFFER = 1 << 20  # bytes that may wait to be read, where the system allows as many
 
-Callback = Callable[[Change, Sighting], object]
 log = logging.getLogger("discovery")
 
 
@@ -86,16 +73,16 @@ class Engine(RecordUpdateListener):
         assert zeroconf.loop is not None
         self.zeroconf, self.loop, self.period = zeroconf, zeroconf.loop, period
         self.interfaces, self.door = interfaces, Filter()
-        self.watchers: dict[object, tuple[str, Callback]] = {}
-        self.heard: dict[str, tuple[bytes, Sighting]] = {}
-        self.believed: dict[str, int] = {}  # until which tick
-        self.tick = 0
+        self.pace = period  # the seconds between two heartbeats now, more than the period where many are heard
+        self.hearing = Hearing(period, self.question)
         host = socket.gethostname().partition(".")[0]
         self.host = host, f"{re.sub('[^A-Za-z0-9-]', '-', host)[:50]}-{secrets.token_hex(4)}.local."
+        self.next_beat = 0  # in ticks
         self.own: dict[str, Own] = {}
         self.to_send: dict[str, Own] = {}  # in order
         self.burst = 1  # how many there were to send at the same time
         self.sending: asyncio.TimerHandle | None = None
+        self.answering = self.asked = False
         self.heart: asyncio.Task[None] | None = None
 
     @classmethod
@@ -140,10 +127,13 @@ class Engine(RecordUpdateListener):
         """Hear only what comes from the networks in which we speak, also on sockets that are new."""
         self.door.change(networks(self.interfaces))
         for reader in self.zeroconf.engine.readers:
-            inner = reader.transport.get_protocol()
-            if not isinstance(inner, FilteredProtocol):
-                reader.transport.set_protocol(FilteredProtocol(inner, self.door, self.loop.time))
+            inner = cast(asyncio.DatagramProtocol, reader.transport.get_protocol())
+            if not isinstance(inner, Gate):
                 reader.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _BUFFER)
+                reader.transport.max_size = MAX_PACKET  # type: ignore[attr-defined]  # asyncio makes room for 262,144
+                reader.transport.set_protocol(
+                    Gate(reader.sock.dup(), inner, self.admits, self.hearing.knows, self.hearing.learn)
+                )
                 if sys.platform == "linux":
                     with contextlib.suppress(OSError):  # not in every sandbox
                         reader.sock.setsockopt(socket.IPPROTO_IP, _MULTICAST_ALL, 0)
@@ -185,24 +175,50 @@ class Engine(RecordUpdateListener):
         others for dead when it goes on.
         """
         while True:
-            if self.tick % TICKS == 0:
+            if self.hearing.tick >= self.next_beat:
+                changed = self.adapt() or not self.hearing.tick
+                ticks = round(TICKS * self.pace / self.period)
+                # Not all in the same moment, though many may have been started in the same.
+                self.next_beat = self.hearing.tick + (random.randint(math.ceil(ticks / 2), ticks) if changed else ticks)
                 self.repeat(0)
+            if self.hearing.tick % TICKS == 0:
                 await self.follow()
             await asyncio.sleep(self.period / TICKS)
-            self.age()
-
-    def age(self) -> None:
-        """Count one more tick, and forget those that have been silent for too long."""
-        self.tick += 1
-        for name in [name for name, until in self.believed.items() if until < self.tick]:
-            self.forget(name)
+            self.hearing.age()
 
     # Sending
+
+    def adapt(self) -> bool:
+        """Set the pace for what is heard now, and say so in what is announced. Return whether it has changed."""
+        pace = next_pace(self.pace, self.period, len(self.hearing.heard))
+        if pace == self.pace:
+            return False
+        self.pace = pace
+        for own in self.own.values():
+            info = own.info
+            own.info = self.info(info.name, info.port or 0, info.text, info.parsed_addresses())
+            self.zeroconf.registry.async_update(own.info)
+        return True
 
     def repeat(self, delay: float) -> None:
         """Send every announcement again, beginning after `delay` seconds."""
         self.to_send |= self.own
         self.send_soon(delay)
+
+    def question(self) -> None:
+        """Answer soon: not all beacons in the same moment, and none again right after an answer."""
+        self.asked = True
+        if not self.answering:
+            self.answering = True
+            self.loop.call_later(random.uniform(0, spread(len(self.hearing.heard))), self.answer)
+
+    def answer(self) -> None:
+        """Send every announcement if somebody has asked, and rest."""
+        self.answering = self.asked
+        if self.asked:
+            self.asked = False
+            self.repeat(0)
+            self.loop.call_later(rest(len(self.hearing.heard)), self.answer)
 
     def send_soon(self, delay: float) -> None:
         """Go on sending what is to be sent after `delay` seconds, unless a time is set already."""
@@ -283,7 +299,7 @@ class Engine(RecordUpdateListener):
 
     def info(self, full: str, port: int, text: bytes, addresses: Sequence[str]) -> ServiceInfo:
         """The form in which zeroconf keeps an announcement, so that it answers the questions of others."""
-        ttl, server = seconds_to_live(self.period), self.host[1]
+        ttl, server, text = seconds_to_live(self.pace), self.host[1], with_period(text, self.pace)
         known = list(addresses)
         return ServiceInfo(
             TYPE, full, port, server=server, properties=text, parsed_addresses=known, host_ttl=ttl, other_ttl=ttl
@@ -293,55 +309,29 @@ class Engine(RecordUpdateListener):
 
     def watch(self, key: object, kind: str, callback: Callback, question: str, text: bytes) -> None:
         """Call back for what is known and for what comes, and ask the others to announce themselves now."""
-        self.watchers[key] = kind, callback
-        for _, sighting in list(self.heard.values()):
-            if sighting.kind == kind:
-                _call(callback, "added", sighting)
+        self.hearing.watch(key, kind, callback)
         record = text_record(f"{question}.{TYPE}", text, seconds_to_live(self.period))
         self.send([record])
         self.loop.call_later(AGAIN[0] * self.period, self.send, [record])
+        self.loop.call_later(ANSWERED, self.ask_again, record)
+
+    def ask_again(self, question: DNSText) -> None:
+        """Ask once more if answers were lost. Not more often: where many are heard, an answer costs everybody."""
+        if any(overflows(reader.sock) for reader in self.zeroconf.engine.readers):
+            self.send([question])
+
+    def admits(self, data: bytes, sender: str) -> bool:
+        """Return whether this packet may come in."""
+        return self.door.admits(data, sender, self.loop.time())
 
     def async_update_records(self, zc: Zeroconf, now: float, records: list[RecordUpdate]) -> None:
         """Take every record that arrives. An announcement is whole in its text."""
+        self.hearing.unclear -= len(records)
         for update in records:
+            record = update.new
             # If both are the same, zeroconf's cache drops a record. How long we believe it is decided here.
-            if isinstance(update.new, DNSText) and update.new is not update.old:
-                self.record(update.new)
-
-    def record(self, record: DNSText) -> None:
-        """Take one record."""
-        if record.name.endswith(TYPE) and (name := name_in(record.text)):
-            if record.ttl == 0 or record.text == goodbye(name):
-                self.forget(name)
-            else:
-                self.hear(name, record.text)
-
-    def hear(self, name: str, text: bytes) -> None:
-        """Take an announcement, or its repetition."""
-        before, sighting = self.heard.get(name, (None, None))
-        if before != text:
-            known, sighting = sighting is not None, parse(text)
-            if sighting is None or (not known and len(self.heard) >= MAX_HEARD):
-                return
-            if sighting.kind == ASK:
-                self.repeat(random.uniform(0, _GAP))  # not everyone at the same moment
-                return
-            self.heard[name] = text, sighting
-            self.tell("changed" if known else "added", sighting)
-        assert sighting is not None
-        self.believed[name] = self.tick + math.ceil(PERIODS * TICKS * sighting.period / self.period - 1e-6)
-
-    def forget(self, name: str) -> None:
-        """Forget an announcement, and tell everyone who browses for its kind."""
-        if name in self.heard:
-            del self.believed[name]
-            self.tell("removed", self.heard.pop(name)[1])
-
-    def tell(self, change: Change, sighting: Sighting) -> None:
-        """Call everyone who browses for this kind."""
-        for kind, callback in list(self.watchers.values()):
-            if kind == sighting.kind:
-                _call(callback, change, sighting)
+            if isinstance(record, DNSText) and record is not update.old and record.name.endswith(TYPE):
+                self.hearing.take(record.text, ended=record.ttl == 0)
 
 
 def _choice(interfaces: Sequence[str] | None) -> InterfaceChoice | list[str]:
@@ -351,10 +341,3 @@ def _choice(interfaces: Sequence[str] | None) -> InterfaceChoice | list[str]:
 def text_record(full: str, text: bytes, ttl: int) -> DNSText:
     """A text record that replaces the one before it."""
     return DNSText(full, const._TYPE_TXT, const._CLASS_IN | const._CLASS_UNIQUE, ttl, text)
-
-
-def _call(callback: Callback, change: Change, sighting: Sighting) -> None:
-    try:
-        callback(change, sighting)
-    except Exception:
-        log.exception("the callback for %s %s raised", change, sighting.name)

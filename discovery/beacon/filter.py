@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from ipaddress import IPv4Network, ip_address
-from typing import Any
 
 import ifaddr
 
@@ -56,23 +54,6 @@ class Filter:
 def is_question(data: bytes) -> bool:
     """Return whether a packet asks: the first bit of its flags says so."""
     return len(data) > 2 and not data[2] & 0x80
-
-
-class FilteredProtocol(asyncio.DatagramProtocol):
-    """Pass to another protocol what a `Filter` admits."""
-
-    def __init__(self, inner: Any, door: Filter, now: Callable[[], float]) -> None:
-        self.inner, self.door, self.now = inner, door, now
-
-    def datagram_received(self, data: bytes, addr: tuple[Any, ...]) -> None:
-        if self.door.admits(data, addr[0], self.now()):
-            self.inner.datagram_received(data, addr)
-
-    def error_received(self, exc: Exception) -> None:
-        self.inner.error_received(exc)
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        self.inner.connection_lost(exc)
 
 
 def networks(interfaces: Sequence[str] | None) -> list[IPv4Network]:

@@ -18,7 +18,7 @@ from typing import Literal
 
 from discovery.errors import BadAnnouncement
 
-PERIOD = 4.0
+PERIOD = 3.0
 """Seconds between two heartbeats, unless a beacon is given another period."""
 PERIODS = 3
 """Periods for which an announcement is believed after it was last heard. So two heartbeats may be lost."""
@@ -86,6 +86,17 @@ def head(name: str, addresses: Sequence[str], period: float, revision: int) -> b
 def goodbye(name: str) -> bytes:
     """Return the text of an announcement that was withdrawn."""
     return _strings([(_ID, name)]) + _GONE
+
+
+def with_period(text: bytes, period: float) -> bytes:
+    """Return the same announcement with another period in its head."""
+    start, key = 0, f"{_PERIOD}=".encode()
+    while start < len(text):
+        end = start + 1 + text[start]
+        if text[start + 1 : end].startswith(key):
+            return text[:start] + _strings([(_PERIOD, f"{period:g}")]) + text[end:]
+        start = end
+    return text
 
 
 def name_in(text: bytes) -> str:

@@ -26,6 +26,8 @@ from discovery.tuples.space import TupleSpace
 
 LISTEN = 0.4
 """Seconds for which a registry has listened before it decides that a name is free."""
+MANY = 200
+"""Services that are heard in this time, from which on the registry listens until all have answered."""
 CONTEST = 0.05
 """Seconds in which two who register the same name at the same moment hear of each other."""
 log = logging.getLogger("discovery")
@@ -73,6 +75,8 @@ class Offering:
         with self._claim(where):
             if not shared:
                 self._wait(self._since + self.listen - uptime(), where)
+                if len(self._view.offers((None,) * 4)) >= MANY:
+                    self._wait(self._since + beacon.ANSWERED - uptime(), where)
                 self._refuse_if_taken(where, "")
             mine = self._publish(where, target, endpoint, description)
             try:

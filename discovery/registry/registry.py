@@ -76,7 +76,7 @@ class Registry:
         tls: TLS | None = None,
         keep: float = 600.0,
         timeout: float | None = None,
-        heartbeat: float = 4.0,
+        heartbeat: float = beacon.PERIOD,
     ) -> None:
         self.app = url.name(app or f"{socket.gethostname()}_{os.getpid()}", "an app")
         self.refused = 0

@@ -112,8 +112,11 @@ class MemcachedRegister:
     def identity(self) -> str:
         """Return a random name, kept in the server itself: two `localhost` differ, a restart makes a new one."""
         with self._open() as connection:
-            connection.client.add("politics-identity", uuid.uuid4().hex, expire=0)
-            return identity_of("memcached", connection.client.get("politics-identity", b""))
+            identity = connection.client.get("politics-identity")
+            if identity is None:
+                connection.client.add("politics-identity", uuid.uuid4().hex, expire=0)
+                identity = connection.client.get("politics-identity", b"")
+            return identity_of("memcached", identity)
 
     def shard(self, name: str) -> "MemcachedRegister":
         """Return itself."""

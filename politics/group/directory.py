@@ -5,8 +5,8 @@ from __future__ import annotations
 import atexit
 import contextlib
 import logging
-import math
 import os
+import random
 import threading
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -16,7 +16,7 @@ from discovery.beacon import Announcement, Beacon, Change, Sighting
 from discovery.errors import MulticastUnavailable
 from election.clock import SystemClock
 from election.forks import fork_detector
-from politics.group.peers import KIND, Peer, heard_all_at, parse
+from politics.group.peers import KIND, Heard, Peer, heard_all_at, looks, may_be_free, parse
 from politics.settings import heartbeat, interfaces
 
 log = logging.getLogger("politics")
@@ -27,7 +27,6 @@ LAST_WORD = 1.0
 """Seconds that the end of the process may wait for the goodbyes."""
 
 now = SystemClock().now
-Heard = dict[str, Peer]
 
 
 class Member(Protocol):
@@ -37,6 +36,8 @@ class Member(Protocol):
     def group(self) -> str: ...
     @property
     def due(self) -> float: ...
+    @property
+    def leads(self) -> bool: ...
     def nudge(self) -> None: ...
     def update(self, beacon: Beacon) -> Announcement: ...
 
@@ -47,7 +48,7 @@ class PeerDirectory:
     def __init__(self) -> None:
         self.forked = fork_detector()
         self.members: tuple[Member, ...] = ()
-        self.heard: Heard = {}
+        self.heard = Heard()
         self.wake = threading.Event()
         self._lock = threading.Lock()  # never held while anything waits
         self._thread: threading.Thread | None = None
@@ -59,7 +60,7 @@ class PeerDirectory:
         with self._lock:
             self.members = (*self.members, member)
             if not self._serving:
-                self.heard = {}
+                self.heard = Heard()
                 thread = threading.Thread(target=self._run, args=(self.heard,), name="politics-peers", daemon=True)
                 try:
                     thread.start()
@@ -97,21 +98,22 @@ class PeerDirectory:
 
     def _serve(self, stack: contextlib.ExitStack, heard: Heard) -> None:
         beacon: Beacon | None = None
-        tried, period = -RETRY, heartbeat()
+        tried = -RETRY
         announced: dict[Member, Announcement] = {}
         while True:
             self.wake.clear()  # before the members are asked what is new
             if not (members := self._current()):
                 return
             if beacon is None and now() - tried >= RETRY:
-                beacon, tried = self._open(stack, heard, period), now()
+                beacon, tried = self._open(stack, heard), now()
             for member in members if beacon else ():
                 assert beacon is not None
                 announced[member] = member.update(beacon)
             for gone in announced.keys() - set(self.members):
                 announced.pop(gone).withdraw()
-            # A term that has ended is noticed within a quarter of a period, even if nobody tells.
-            self.wake.wait(max(0.0, min(period / 4, min(member.due for member in members) - now())))
+            # A term that has ended is noticed within a quarter of a heartbeat, even if nobody tells.
+            pause = heartbeat() / (4 if any(member.leads for member in members) else 1)
+            self.wake.wait(max(0.0, min(pause, min(member.due for member in members) - now())))
 
     def _current(self) -> tuple[Member, ...]:
         """Return the members. If there are none the thread ends, and the next member starts another."""
@@ -119,10 +121,10 @@ class PeerDirectory:
             self._serving = bool(self.members)
             return self.members
 
-    def _open(self, stack: contextlib.ExitStack, heard: Heard, period: float) -> Beacon | None:
+    def _open(self, stack: contextlib.ExitStack, heard: Heard) -> Beacon | None:
         """Return a beacon that listens; None where there is no multicast, which is logged once."""
         try:
-            beacon = stack.enter_context(Beacon(interfaces(), period=period))
+            beacon = stack.enter_context(Beacon(interfaces(), period=heartbeat()))
             beacon.browse(KIND, partial(self._hear, heard))
         except MulticastUnavailable as exc:
             if not self._warned:
@@ -132,20 +134,15 @@ class PeerDirectory:
         return beacon
 
     def _hear(self, heard: Heard, change: Change, sighting: Sighting) -> None:
-        """On the beacon's thread: nudge after what may be a change of leader, compare after a change of store.
-
-        A leader that resigns may seem to have ended before the store knows. So an update that changes nothing is a
-        nudge too, because every `Membership.tell` is announced; and so is a goodbye, of a leader or not.
-        """
+        """On the beacon's thread: nudge some of those who stand by after what may be the end of a term."""
         before, after = record(heard, change, sighting)
-        if after is None or before == after or (before and before.fence) != after.fence:
+        if before and may_be_free(before, after):
             for member in self.members:
-                if member.group in {peer.group for peer in (before, after) if peer}:
+                if member.group == before.group and looks(heard.count(before.group), random.random()):
+                    due = member.due
                     member.nudge()
-                    if member.due < math.inf:
+                    if member.due < due:
                         self.wake.set()
-        if (before and before.store) != (after and after.store):
-            self.wake.set()
 
 
 # By process: a forked child has none of its parent's threads, and announces nothing.
@@ -160,13 +157,7 @@ def of_this_process() -> PeerDirectory:
 
 def record(heard: Heard, change: Change, sighting: Sighting) -> tuple[Peer | None, Peer | None]:
     """Record in `heard` what was heard. Return what this announcement said before, and what it says now."""
-    before = heard.get(sighting.name)
-    after = None if change == "removed" else parse(sighting.properties)
-    if after:
-        heard[sighting.name] = after
-    else:
-        heard.pop(sighting.name, None)
-    return before, after
+    return heard.take(sighting.name, None if change == "removed" else parse(sighting.properties))
 
 
 @contextlib.contextmanager
@@ -179,7 +170,7 @@ def listening() -> Iterator[Callable[[], list[Peer]]]:
     Raises:
         MulticastUnavailable: this machine has no multicast.
     """
-    heard: Heard = {}
+    heard = Heard()
     news, clock = threading.Event(), SystemClock()
     last: float | None = None
 
@@ -201,6 +192,6 @@ def listening() -> Iterator[Callable[[], list[Peer]]]:
                 waited = left <= 0
                 clock.wait(news, max(0.0, left))
                 news.clear()
-            return sorted(heard.values(), key=lambda peer: (peer.group, peer.host, peer.pid))
+            return heard.all()
 
         yield peers

@@ -13,14 +13,14 @@ from election import Candidate, LeaseTerm, Register, StoreUnavailable
 from election.clock import SystemClock
 from politics.group.directory import PeerDirectory, of_this_process
 from politics.group.peers import KIND, LISTEN, Peer, SplitDetector, known_as
-from politics.settings import heartbeat, open_store
+from politics.settings import heartbeat
 
 log = logging.getLogger("politics")
 
 CONFIRM = 4
 """Heartbeats for which two members must name different stores before that is reported. A beacon believes for three."""
 RECHECK, RETRY = 30.0, 2.0
-"""Seconds after which a store is asked for its identity again: if it told us, and if it did not."""
+"""Seconds after which a store is asked for its identity again: if it told us, and if it did not or a peer differs."""
 NUDGE_EVERY = 0.02
 """Seconds between two nudges at least, however many announcements arrive."""
 
@@ -32,15 +32,16 @@ class Membership:
 
     Args:
         candidate: the worker's; its name is the group.
-        store: a URL, which is opened once more, so that no renewal waits behind a question about identity; or a
-            `Register`, which is shared.
+        register: the store, over the connections of the worker. It is asked for its identity, and rarely.
+        closes: whether the worker closes the register when it has left.
 
     Raises:
         BadPolicy: `$POLITICS_HEARTBEAT` is not a valid number.
     """
 
-    def __init__(self, candidate: Candidate, store: str | Register) -> None:
-        self.candidate, self.group, self.store = candidate, candidate.name, store
+    def __init__(self, candidate: Candidate, register: Register, *, closes: bool = False) -> None:
+        self.candidate, self.group = candidate, candidate.name
+        self.register, self.closes, self.left = register, closes, False
         self.term: LeaseTerm | None = None
         self.identity, self.asked = "", 0.0
         self.nudged, self.nudge_at, self.settled_at = 0.0, math.inf, math.inf
@@ -57,6 +58,7 @@ class Membership:
 
     def leave(self) -> None:
         """Stop announcing this worker."""
+        self.left = True
         if directory := self._directory():
             directory.remove(self)
 
@@ -73,8 +75,8 @@ class Membership:
     def peers(self) -> tuple[Peer, ...]:
         """Return the other members as they were last heard, ordered by host and pid."""
         directory = self._directory()
-        heard = list(directory.heard.values()) if directory and self in directory.members else []
-        others = {peer.id: peer for peer in heard if peer.group == self.group and peer.id != self.candidate.id}
+        heard = directory.heard.of(self.group) if directory and self in directory.members else []
+        others = {peer.id: peer for peer in heard if peer.id != self.candidate.id}
         return tuple(sorted(others.values(), key=lambda peer: (peer.host, peer.pid)))
 
     def _directory(self) -> PeerDirectory | None:
@@ -87,6 +89,11 @@ class Membership:
     def due(self) -> float:
         """When `update` must be called next at the latest."""
         return min(self.nudge_at, self.settled_at)
+
+    @property
+    def leads(self) -> bool:
+        """Whether we are announced as the leader."""
+        return self.announced is not None and self.announced[1].leads
 
     def nudge(self) -> None:
         """Make the candidate look at the store: now, or at `nudge_at` if the last nudge was just before."""
@@ -108,6 +115,7 @@ class Membership:
         if self.is_time_to_ask():
             self.identity, self.asked = self.ask(), now()
             self.announce(beacon)
+        self.splits.confirm = CONFIRM * beacon.pace
         for peer in self.splits.check(self.identity, self.peers(), self.asked, now()):
             log.error(
                 "%s: SPLIT: %s:%d uses another store (%s) than this worker (%s), so each store has a leader of its "
@@ -117,23 +125,26 @@ class Membership:
         return announcement
 
     def is_time_to_ask(self) -> bool:
-        """Return whether the store was never asked, was asked long ago, or a peer has differed since then."""
+        """Return whether the store was never asked, or was asked long enough ago.
+
+        That is sooner if a peer has differed since then. But however many differ, there is one question in `RETRY`
+        seconds: announcements may be forged.
+        """
         suspected = any(since > self.asked for since in self.splits.suspects.values())
-        return suspected or not self.asked or now() - self.asked >= (RECHECK if self.identity else RETRY)
+        return not self.asked or now() - self.asked >= (RETRY if suspected or not self.identity else RECHECK)
 
     def ask(self) -> str:
         """Return the store's identity; empty if it does not answer."""
-        register = open_store(self.store)
         try:
-            identity = register.shard(self.group).identity()
+            identity = self.register.shard(self.group).identity()
         except StoreUnavailable:
             return ""  # the campaign reports it
         except Exception:
             log.exception("%s: the store failed to tell its identity, so a split cannot be detected", self.group)
             return ""
         finally:
-            if register is not self.store:
-                register.close()
+            if self.left and self.closes:  # the worker may have closed it before we asked, which opened it again
+                self.register.close()
         # A store that a user wrote may return any text. An announcement has limits.
         fits = identity.isprintable() and len(identity.encode()) <= 200
         return identity if fits else hashlib.sha256(identity.encode()).hexdigest()

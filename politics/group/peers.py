@@ -17,6 +17,10 @@ QUIET = 0.2
 """Seconds without an answer after which a listener who has heard somebody takes it that all have answered."""
 ASKED_AGAIN = 1 / 16
 """Part of a heartbeat after which a listener asks once more, in case that its first question was lost."""
+MAX_PEERS = 1000
+"""Peers of one group that are kept, so that a flood of forged ones costs bounded memory and time."""
+LOOKERS = 8
+"""Standbys, on average, that look at the store when its lease may be free. In a larger group all others poll anyway."""
 MAX_REPORTED = 100
 """Peers that one worker reports at most, so that a flood of forged ones does not fill its log."""
 
@@ -84,6 +88,71 @@ def heard_all_at(begun: float, last: float | None, heartbeat: float) -> float:
     if last is None:
         return begun + LISTEN
     return min(begun + LISTEN, max(last, begun + ASKED_AGAIN * heartbeat) + QUIET)
+
+
+class Heard:
+    """The peers that were heard: by the name of their announcement, and `MAX_PEERS` of each group at most.
+
+    One thread calls `take`; the other methods may be called on any.
+    """
+
+    def __init__(self) -> None:
+        self._peers: dict[str, Peer] = {}
+        self._groups: dict[str, dict[str, Peer]] = {}
+
+    def take(self, name: str, after: Peer | None) -> tuple[Peer | None, Peer | None]:
+        """Take what an announcement says now, None for nothing. Return what it said before, and what is kept of it."""
+        before = self._peers.pop(name, None)
+        if before:
+            self._groups[before.group].pop(name)
+            if not self._groups[before.group]:
+                del self._groups[before.group]
+        if after and len(self._groups.get(after.group, ())) >= MAX_PEERS:
+            after = None
+        if after:
+            self._peers[name] = self._groups.setdefault(after.group, {})[name] = after
+        return before, after
+
+    def __len__(self) -> int:
+        return len(self._peers)
+
+    def count(self, group: str) -> int:
+        """Return how many of the group were heard."""
+        return len(self._groups.get(group, ()))
+
+    def of(self, group: str) -> list[Peer]:
+        """Return those of the group."""
+        return list(self._groups.get(group, {}).values())
+
+    def all(self) -> list[Peer]:
+        """Return those of all groups, in the order of groups, hosts and pids."""
+        return sorted(self._peers.values(), key=lambda peer: (peer.group, peer.host, peer.pid))
+
+    def clear(self) -> None:
+        """Forget them all."""
+        self._peers, self._groups = {}, {}
+
+
+def may_be_free(before: Peer | None, after: Peer | None) -> bool:
+    """Return whether an announcement that has changed may mean that the lease of its group is free.
+
+    A leader that resigns may seem to have ended before the store knows. So an update that changes nothing counts too,
+    since each end of a term is announced, and so does a goodbye, of a leader or not. A peer that leads now has taken
+    the lease: nobody else needs to look.
+    """
+    if after is None:
+        return before is not None
+    return not after.leads and before is not None and (before == after or before.leads)
+
+
+def looks(peers: int, chance: float) -> bool:
+    """Return whether a standby looks at the store, where `peers` of its group are heard and may look as well.
+
+    Args:
+        peers: how many of the group are heard.
+        chance: a random number, at least 0 and less than 1.
+    """
+    return chance * peers < LOOKERS
 
 
 def stores(peers: Iterable[Peer]) -> set[str]:

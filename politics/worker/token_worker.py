@@ -112,8 +112,7 @@ class TokenWorker:
         if self.announce:
             heartbeat()  # a mistake in it is told here, not in the middle of the first run
         self.policy = LeasePolicy(ttl=self.lease_ttl)
-        self._chosen = choose_store(self.store, self.servers)
-        self._register = open_store(self._chosen)
+        self._register = open_store(choose_store(self.store, self.servers))
         self._candidate = Candidate(
             self._register, self.group, self.policy, on_event=lambda event: self.on_event(event)
         )
@@ -234,7 +233,7 @@ class TokenWorker:
     def _announcer(self) -> Announcer:
         from politics.group.membership import Membership  # here, since only those who announce need multicast DNS
 
-        return Membership(self._candidate, self._chosen)
+        return Membership(self._candidate, self._register, closes=self._register is not self.store)
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} group={self.group!r} iteration_length={self.iteration_length:g}>"

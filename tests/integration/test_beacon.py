@@ -11,7 +11,7 @@ import pytest
 from zeroconf import ServiceInfo, Zeroconf
 from zeroconf._protocol.outgoing import DNSOutgoing
 
-import discovery.beacon.engine
+import discovery.beacon.hearing
 from discovery import Beacon
 from discovery.beacon import PERIOD, Change, Sighting, pack
 from discovery.errors import BadAnnouncement, MulticastUnavailable
@@ -127,7 +127,7 @@ def test_a_killed_process_is_forgotten(beacon: Beacon, kind: str, other: Other) 
 
 
 def test_a_killed_process_is_forgotten_within_fifteen_seconds(kind: str, other: Other) -> None:
-    """The same with the usual period: the two real values are four and twelve seconds."""
+    """The same with the usual period: it is forgotten after nine to ten seconds."""
     with Beacon(LOOPBACK) as beacon:
         next_event = heard(beacon, kind)
         process = other(PERIOD)
@@ -254,7 +254,7 @@ def test_a_flood_of_names_is_bounded(beacon: Beacon, kind: str, monkeypatch: pyt
     next_event = heard(beacon, kind)
     announcement = beacon.announce(kind, {"n": "1"})
     assert next_event(SOON)[0] == "added"
-    monkeypatch.setattr(discovery.beacon.engine, "MAX_HEARD", 0)
+    monkeypatch.setattr(discovery.beacon.hearing, "MAX_HEARD", 0)
     beacon.announce(kind, {"n": "2"})
     announcement.update({"n": "3"})
     assert next_event(SOON) == ("changed", Sighting(kind, announcement.name, {"n": "3"}, ("127.0.0.1",), QUICK))

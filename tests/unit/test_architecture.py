@@ -50,6 +50,7 @@ PURE = {
                  "politics/doctor/findings.py", "politics/group/peers.py", "politics/command/leases.py",
                  "discovery/tuples/template.py", "discovery/tuples/index.py", "discovery/tuples/deadlines.py",
                  "discovery/tuples/state.py", "discovery/registry/url.py", "discovery/beacon/format.py",
+                 "discovery/beacon/pace.py",
                  "discovery/remote/address.py", "discovery/remote/protocol.py")
 }  # fmt: skip
 ERRORS = {Path(f"{package}/errors.py") for package in PACKAGES}

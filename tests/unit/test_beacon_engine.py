@@ -2,7 +2,9 @@
 
 import asyncio
 import os
-from collections.abc import Callable
+import socket
+import sys
+from collections.abc import Callable, Iterator
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -12,11 +14,16 @@ from zeroconf._dns import DNSAddress, DNSPointer, DNSRecord, DNSService, DNSText
 from zeroconf._protocol.outgoing import DNSOutgoing
 
 from discovery.beacon import PERIOD, PERIODS, Change, Sighting
-from discovery.beacon.engine import TICKS, Engine
-from discovery.beacon.format import TYPE, goodbye, head, name_in, pack
+from discovery.beacon.engine import Engine
+from discovery.beacon.format import TYPE, goodbye, head, name_in, pack, with_period
+from discovery.beacon.hearing import TICKS
+from discovery.beacon.pace import ANSWERED
+from discovery.beacon.packets import Gate
 
 NAME = "ring-0123456789abcdef"
 GOODBYE = goodbye(NAME)
+OTHER = "ring-0000000000000001"
+NEIGHBOUR = "127.0.0.1"
 
 
 class Loop:
@@ -41,14 +48,16 @@ class Loop:
 class Network:
     """An engine, the texts it has sent as (moment, name, text), its other records, and what was heard from it."""
 
-    def __init__(self, period: float = PERIOD) -> None:
+    def __init__(self, period: float = 4.0) -> None:
         self.loop = Loop()
         self.sent: list[tuple[float, str, bytes]] = []
         self.others: list[DNSRecord] = []
-        fake = SimpleNamespace(loop=self.loop, registry=ServiceRegistry(), async_send=self._send)
+        self.readers: list[SimpleNamespace] = []
+        opened = SimpleNamespace(readers=self.readers)
+        fake = SimpleNamespace(loop=self.loop, registry=ServiceRegistry(), async_send=self._send, engine=opened)
         self.engine = Engine(cast(Zeroconf, fake), period)
         self.heard: list[tuple[Change, Sighting]] = []
-        self.engine.watchers[self] = "ring", lambda change, sighting: self.heard.append((change, sighting))
+        self.engine.hearing.watchers[self] = "ring", lambda change, sighting: self.heard.append((change, sighting))
 
     def _send(self, out: DNSOutgoing) -> None:
         for record, _ in out.answers:
@@ -70,7 +79,7 @@ class Network:
         self.engine.add(name, "Stock", 7647, text, ["10.0.0.1"])
 
 
-def text(revision: int, period: float = PERIOD, name: str = NAME, **properties: str) -> bytes:
+def text(revision: int, period: float = 4.0, name: str = NAME, **properties: str) -> bytes:
     return head(name, ["10.0.0.1"], period, revision) + pack(properties)
 
 
@@ -164,11 +173,22 @@ def test_who_is_silent_is_forgotten_after_three_of_its_periods(own: float, their
     network.receive(text(1, period=theirs))
     ticks = 0
     while network.changes() == ["added"]:
-        network.engine.age()
+        network.engine.hearing.age()
         ticks += 1
     tick = own / TICKS
     assert PERIODS * theirs <= (ticks - 1) * tick + 1e-9 <= PERIODS * theirs + tick
     assert network.changes() == ["added", "removed"]
+
+
+def test_who_crashes_among_few_is_forgotten_within_ten_seconds() -> None:
+    """With the usual period, at the latest; two heartbeats may be lost meanwhile."""
+    network, tick = Network(PERIOD), PERIOD / TICKS
+    network.receive(text(1, period=PERIOD))
+    passed = 0.0
+    while network.changes() == ["added"]:
+        network.engine.hearing.age()
+        passed += tick
+    assert 3 * PERIOD <= passed <= 10.0
 
 
 def test_a_heartbeat_prolongs_belief() -> None:
@@ -177,7 +197,7 @@ def test_a_heartbeat_prolongs_belief() -> None:
     for _ in range(5):
         network.receive(text(1))
         for _ in range(PERIODS * TICKS):
-            network.engine.age()
+            network.engine.hearing.age()
     assert network.changes() == ["added"]
 
 
@@ -190,6 +210,186 @@ def test_who_asks_is_answered_by_everything() -> None:
     network.receive(text(1, name="-0123456789abcdef"))
     network.loop.run(until=2.1)
     assert [(name, sent) for _, name, sent in network.sent] == [(NAME, text(1))]
+
+
+def test_many_questions_have_one_answer() -> None:
+    """Whoever asks is answered, and however many ask, ten times a second at most where few are heard."""
+    network = Network()
+    network.add(text(1))
+    network.loop.run(until=2.0)
+    network.sent.clear()
+    for number in range(1000):
+        network.receive(text(1, name=f"-{number:016x}"))
+        network.loop.run(until=2.0 + number / 1000)
+    assert 8 <= len(network.sent) <= 11
+    last = network.loop.time
+    network.loop.run(until=last + 1)
+    assert network.sent[-1][0] >= last
+
+
+def test_news_do_not_wait_for_an_answer() -> None:
+    """Where many are heard an answer may wait most of a second; a change is sent at once."""
+    network = Network()
+    for number in range(1000):
+        network.receive(text(1, name=f"ring-{number:016x}"))
+    network.add(text(1))
+    network.loop.run(until=2.0)
+    network.receive(text(1, name="-0123456789abcdef"))
+    network.sent.clear()
+    network.engine.update(NAME, text(2), ["10.0.0.1"])
+    network.loop.run(until=2.0)
+    assert network.sent == [(2.0, NAME, text(2))]
+
+
+def test_who_hears_many_speaks_less_often_and_says_so() -> None:
+    """The new period is in all announcements; for those who hear them it is no change."""
+    network = Network()
+    network.add(text(1, a="1"))
+    network.loop.run(until=2.0)
+    for number in range(5000):
+        network.receive(text(1, name=f"ring-{number:016x}"))
+    network.engine.adapt()
+    network.sent.clear()
+    network.engine.repeat(0)
+    network.loop.run(until=3.0)
+    assert network.sent == [(2.0, NAME, text(1, period=6.0, a="1"))]
+    listener = Network()
+    for period in (4.0, 6.0, 9.0):
+        listener.receive(text(1, period, a="1"))
+    listener.receive(text(2, 9.0, a="1"))
+    assert listener.changes() == ["added", "changed"]
+    for _ in range(round(PERIODS * 9.0 / 4.0 * TICKS)):
+        listener.engine.hearing.age()
+    assert listener.changes() == ["added", "changed"]
+    listener.engine.hearing.age()
+    assert listener.changes() == ["added", "changed", "removed"]
+
+
+def test_a_period_is_put_into_any_head() -> None:
+    """What follows is untouched, and so is a text without one."""
+    assert with_period(text(7, 4.0, every="_every=4"), 13.5) == text(7, 13.5, every="_every=4")
+    assert with_period(pack({"a": "b"}), 13.5) == pack({"a": "b"})
+    assert with_period(b"", 1.0) == b""
+
+
+def test_that_no_more_can_be_heard_is_said_once(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Once, until there was room again."""
+    monkeypatch.setattr("discovery.beacon.hearing.MAX_HEARD", 2)
+    network = Network()
+    for number in (1, 2, 3, 4):
+        network.receive(text(1, name=f"ring-{number:016x}"))
+    assert caplog.text.count("more are ignored") == 1
+    network.receive(goodbye(f"ring-{1:016x}"))
+    for number in (5, 6):
+        network.receive(text(1, name=f"ring-{number:016x}"))
+    assert caplog.text.count("more are ignored") == 2
+    assert network.changes().count("added") == 3
+
+
+class Wire:
+    """An engine behind its gate, and a zeroconf that reads packets which name the records in them."""
+
+    def __init__(self) -> None:
+        self.network, self.parsed, self.contents = Network(), 0, dict[bytes, list[bytes]]()
+        self.sock, self.other = (socket.socket(socket.AF_INET, socket.SOCK_DGRAM) for _ in range(2))
+        self.sock.bind((NEIGHBOUR, 0))
+        self.other.connect(self.sock.getsockname())
+        self.sock.setblocking(False)
+        inner, engine = cast(asyncio.DatagramProtocol, self), self.network.engine
+        self.gate = Gate(self.sock, inner, self.admits, engine.hearing.knows, engine.hearing.learn)
+
+    def admits(self, data: bytes, sender: str) -> bool:
+        return sender == NEIGHBOUR
+
+    def datagram_received(self, data: bytes, addr: object) -> None:
+        self.parsed += 1
+        kind = const._CLASS_IN | const._CLASS_UNIQUE
+        records = [DNSText(f"Any.{TYPE}", const._TYPE_TXT, kind, 12, said) for said in self.contents[data]]
+        updates = [RecordUpdate(record, None) for record in records]
+        self.network.engine.async_update_records(self.network.engine.zeroconf, 0.0, updates)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.other.close()
+
+    def packet(self, *records: bytes, hidden: int = 0) -> bytes:
+        """A packet with these records, and others that zeroconf does not tell of."""
+        data = bytes(6) + (len(records) + hidden).to_bytes(2) + bytes(4) + repr(records).encode()
+        self.contents[data] = list(records)
+        return data
+
+    def receive(self, *records: bytes, hidden: int = 0, sender: str = NEIGHBOUR) -> None:
+        """Let such a packet come in."""
+        self.gate.datagram_received(self.packet(*records, hidden=hidden), (sender, 5353))
+
+
+@pytest.fixture
+def wire() -> Iterator[Wire]:
+    wire = Wire()
+    yield wire
+    wire.gate.connection_lost(None)
+
+
+def test_all_packets_that_have_come_are_read_at_once(wire: Wire) -> None:
+    """The loop passes on the first; the gate reads the others, and stops when there are no more."""
+    for number in range(9):
+        wire.other.send(wire.packet(text(1, name=f"ring-{number:016x}")))
+    wire.gate.datagram_received(wire.sock.recv(9000), (NEIGHBOUR, 5353))
+    assert wire.network.changes() == ["added"] * 9
+
+
+def test_a_heartbeat_is_parsed_once(wire: Wire) -> None:
+    """The same bytes say the same: they prolong belief as a parsed packet would."""
+    for _ in range(5):
+        wire.receive(text(1), text(1, name=OTHER))
+        for _ in range(PERIODS * TICKS):
+            wire.network.engine.hearing.age()
+    assert wire.parsed == 1
+    assert wire.network.changes() == ["added", "added"]
+    wire.network.engine.hearing.age()
+    assert wire.network.changes()[2:] == ["removed", "removed"]
+    wire.receive(text(1), text(1, name=OTHER))
+    assert wire.network.changes()[4:] == ["added", "added"]
+
+
+def test_the_same_bytes_are_parsed_again_when_they_say_something_new(wire: Wire) -> None:
+    """After an update, a goodbye, and a suspicion; and a packet with a question or a goodbye always is."""
+    for said in (text(1), text(2), text(1), GOODBYE, text(1), GOODBYE):
+        wire.receive(said)
+    assert wire.network.changes() == ["added", "changed", "changed", "removed", "added", "removed"]
+    wire.receive(text(1))
+    wire.network.engine.hearing.forget(NAME)
+    wire.receive(text(1))
+    assert wire.network.changes()[6:] == ["added", "removed", "added"]
+    other = text(1, name=OTHER)
+    for packet in ((GOODBYE, other), (text(1, name="-0123456789abcdef"), other)):
+        before = wire.parsed
+        wire.receive(*packet)
+        wire.receive(*packet)
+        assert wire.parsed == before + 2
+    before = wire.parsed
+    wire.receive(other, hidden=1)
+    wire.receive(other, hidden=1)
+    assert wire.parsed == before + 2
+
+
+def test_what_is_not_admitted_prolongs_nothing(wire: Wire) -> None:
+    """The bytes of a heartbeat from somewhere else are dropped before they are compared."""
+    wire.receive(text(1))
+    for _ in range(PERIODS * TICKS + 1):
+        wire.receive(text(1), sender="192.0.2.1")
+        wire.network.engine.hearing.age()
+    assert wire.network.changes() == ["added", "removed"]
+
+
+def test_packets_that_are_kept_are_bounded(wire: Wire, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Past the limit all are parsed once more, and nothing is missed."""
+    monkeypatch.setattr("discovery.beacon.packets.MAX_KEPT", 1000)
+    for revision in range(100):
+        wire.receive(text(revision))
+        assert sum(map(len, wire.network.engine.hearing.packets._said)) <= 1000
+    assert len(wire.network.changes()) == 100
 
 
 def test_a_question_is_asked_twice() -> None:
@@ -261,3 +461,19 @@ def test_who_is_called_the_same_elsewhere_is_another() -> None:
     assert [(change, sighting.name) for change, sighting in network.heard] == [
         ("added", NAME), ("added", twin), ("removed", twin),
     ]  # fmt: skip
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux counts what a full buffer has lost")
+@pytest.mark.parametrize("lost", [False, True])
+def test_whoever_lost_answers_asks_once_more(lost: bool) -> None:
+    """When all have answered, and only then: an answer costs everybody."""
+    network = Network()
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as full:
+        full.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1)
+        full.bind(("127.0.0.1", 0))
+        for _ in range(100 if lost else 0):
+            full.sendto(bytes(1000), full.getsockname())
+        network.readers.append(SimpleNamespace(sock=full))
+        network.engine.watch(object(), "ring", print, "-0123456789abcdef", text(1))
+        network.loop.run(until=30.0)
+    assert [moment for moment, *_ in network.sent] == [0.0, 0.25, *([ANSWERED] if lost else [])]

@@ -1,7 +1,7 @@
 """Members of a group: how they are announced, and what follows from several of them."""
 
 import hashlib
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -12,7 +12,18 @@ from politics import Peer, TokenWorker
 from politics.doctor.findings import Level, of_peers
 from politics.group.directory import _directories, listening, record
 from politics.group.membership import CONFIRM, Membership
-from politics.group.peers import KIND, MAX_REPORTED, SplitDetector, heard_all_at, known_as, parse
+from politics.group.peers import (
+    KIND,
+    LOOKERS,
+    MAX_PEERS,
+    MAX_REPORTED,
+    Heard,
+    SplitDetector,
+    heard_all_at,
+    known_as,
+    looks,
+    parse,
+)
 from politics.settings import heartbeat
 
 CONFIRMED = 16.0
@@ -83,17 +94,16 @@ def test_a_store_that_restarts_again_and_again_is_no_split() -> None:
 def test_the_dead_are_not_accused() -> None:
     """A peer that died while the store restarted never learns its new identity; it is forgotten before the report."""
     believed = 3.0 + 0.25  # heartbeats: a beacon forgets a quarter late at most
-    looked = 0.25  # and the directory looks every quarter
-    assert believed + looked < CONFIRM
-    assert membership("memory://").splits.confirm == CONFIRM * heartbeat() == CONFIRM * Beacon().period
+    assert believed < CONFIRM
+    assert membership().splits.confirm == CONFIRM * heartbeat() == CONFIRM * Beacon().pace
 
 
-@pytest.mark.parametrize(("text", "seconds"), [("", 4.0), ("0.4", 0.4), ("60", 60.0), ("1e1", 10.0)])
+@pytest.mark.parametrize(("text", "seconds"), [("", 3.0), ("0.4", 0.4), ("60", 60.0), ("1e1", 10.0)])
 def test_the_heartbeat_is_read_from_the_environment(monkeypatch: pytest.MonkeyPatch, text: str, seconds: float) -> None:
     """`$POLITICS_HEARTBEAT` is a number of seconds, by default 4; the time to a report follows from it."""
     monkeypatch.setenv("POLITICS_HEARTBEAT", text)
     assert heartbeat() == seconds
-    assert membership("memory://").splits.confirm == CONFIRM * seconds
+    assert membership().splits.confirm == CONFIRM * seconds
 
 
 @pytest.mark.parametrize("text", ["often", "0", "-4", "0.09", "61", "nan", "inf", " "])
@@ -122,7 +132,7 @@ def test_a_flood_of_strangers_does_not_fill_the_log() -> None:
 
 def test_the_newest_news_of_each_announcement_count() -> None:
     """A change replaces what was heard before, a removal and what cannot be parsed remove it."""
-    heard: dict[str, Peer] = {}
+    heard = Heard()
 
     def hear(change: Any, properties: dict[str, str]) -> tuple[Peer | None, Peer | None]:
         return record(heard, change, Sighting("peer", "peer-1", properties, ()))
@@ -132,7 +142,30 @@ def test_the_newest_news_of_each_announcement_count() -> None:
     assert hear("changed", led) == (BOB, parse(led))
     assert hear("changed", {"group": "pork"}) == (parse(led), None)
     assert hear("removed", BOB.properties()) == (None, None)
-    assert heard == {}
+    assert heard.all() == heard.of("pork") == []
+
+
+def test_the_peers_of_a_group_are_bounded() -> None:
+    """Past the limit new ones are nobody, until one of those that are known ends; other groups have their own room."""
+    heard = Heard()
+    crowd = [Peer("pork", str(number), "h", number) for number in range(MAX_PEERS + 1)]
+    for peer in crowd:
+        heard.take(f"peer-{peer.id}", peer)
+    assert heard.count("pork") == len(heard.of("pork")) == MAX_PEERS
+    assert heard.take("peer-0", crowd[0]) == (crowd[0], crowd[0])
+    assert heard.take("other", Peer("beef", "b", "h", 1))[1] is not None
+    assert heard.take("late", crowd[-1]) == (None, None)
+    heard.take("peer-0", None)
+    assert heard.take("late", crowd[-1]) == (None, crowd[-1])
+
+
+def test_about_eight_standbys_of_many_look_when_a_lease_is_free() -> None:
+    """All of a small group do; of a larger one as many as are sure to include one that may lead."""
+    chances = [number / 1000 for number in range(1000)]
+    for peers in (1, 8):
+        assert all(looks(peers, chance) for chance in chances)
+    for peers in (10, 200, 1000):
+        assert sum(looks(peers, chance) for chance in chances) / 1000 * peers == pytest.approx(LOOKERS, rel=0.05)
 
 
 class Odd(MemoryRegister):
@@ -148,9 +181,9 @@ class Odd(MemoryRegister):
         return self.answer
 
 
-def membership(store: str | Register) -> Membership:
+def membership(register: Register | None = None) -> Membership:
     """A worker's, which has not joined."""
-    return Membership(Candidate(MemoryRegister(), "pork"), store)
+    return Membership(Candidate(MemoryRegister(), "pork"), register or MemoryRegister())
 
 
 def test_a_store_that_cannot_say_who_it_is(caplog: pytest.LogCaptureFixture) -> None:
@@ -159,6 +192,52 @@ def test_a_store_that_cannot_say_who_it_is(caplog: pytest.LogCaptureFixture) -> 
     assert caplog.text == ""
     assert membership(Odd(ZeroDivisionError("odd"))).ask() == ""
     assert "a split cannot be detected" in caplog.text
+
+
+class Counting(MemoryRegister):
+    """Counts how often it was asked who it is, and whether it is closed."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.asked, self.closed = 0, False
+
+    def identity(self) -> str:
+        self.asked, self.closed = self.asked + 1, False
+        return "one"
+
+    def close(self) -> None:
+        self.closed = True
+
+
+def test_however_many_peers_differ_the_store_is_asked_once_in_two_seconds(monkeypatch: pytest.MonkeyPatch) -> None:
+    """And every half minute while all agree."""
+    moment, store = [100.0], Counting()
+    monkeypatch.setattr("politics.group.membership.now", lambda: moment[0])
+    member, said = membership(store), cast(Beacon, Said())
+    crowd: list[Peer] = []
+    monkeypatch.setattr(member, "peers", lambda: tuple(crowd))
+    for _ in range(1000):
+        member.update(said)
+        moment[0] += 0.1
+    assert store.asked == 4
+    for number in range(1000):
+        crowd.append(Peer("pork", str(number), "h", number, f"other {number}"))
+        member.update(said)
+        moment[0] += 0.01
+    assert 4 < store.asked <= 4 + 6
+
+
+def test_a_store_that_its_worker_has_closed_is_not_left_open() -> None:
+    """The peers thread may ask just then; but a register that has other users stays open."""
+    for closes in (True, False):
+        store = Counting()
+        member = Membership(Candidate(MemoryRegister(), "pork"), store, closes=closes)
+        assert member.ask() == "one"
+        assert not store.closed
+        member.leave()
+        store.close()
+        assert member.ask() == "one"
+        assert store.closed == closes
 
 
 @pytest.mark.parametrize("name", ["x" * 201, "ü" * 101, "a\nb"])
@@ -172,7 +251,7 @@ def test_nudges_are_not_too_many(monkeypatch: pytest.MonkeyPatch) -> None:
     """However fast announcements come in, a store is looked at fifty times a second at most."""
     moment, nudges = [100.0], []
     monkeypatch.setattr("politics.group.membership.now", lambda: moment[0])
-    member = membership("memory://")
+    member = membership()
     monkeypatch.setattr(member.candidate, "nudge", lambda: nudges.append(moment[0]))
     for _ in range(100):
         member.nudge()
@@ -182,6 +261,8 @@ def test_nudges_are_not_too_many(monkeypatch: pytest.MonkeyPatch) -> None:
 
 class Said:
     """A beacon, and its only announcement, that keep what they are told."""
+
+    pace = 4.0
 
     def __init__(self) -> None:
         self.fences: list[str | None] = []
@@ -199,7 +280,7 @@ def test_a_leader_that_cannot_renew_is_no_longer_announced(monkeypatch: pytest.M
     said, candidate = Said(), Candidate(MemoryRegister(), "pork", LeasePolicy(ttl=0.1), renew_with=lambda *_: None)
     term = candidate.attempt() or candidate.attempt()
     assert term is not None
-    member = Membership(candidate, "memory://")
+    member = Membership(candidate, MemoryRegister())
     member.tell(term)
     member.announce(said)  # type: ignore[arg-type]
     assert term.lost.wait(10)
@@ -210,7 +291,7 @@ def test_a_leader_that_cannot_renew_is_no_longer_announced(monkeypatch: pytest.M
 def test_who_has_not_joined_hears_nobody_and_may_leave() -> None:
     """No thread is started for it, and nothing is raised."""
     before = dict(_directories)
-    member = membership("memory://")
+    member = membership()
     member.tell(None)
     member.leave()
     assert member.peers() == ()
