@@ -82,9 +82,10 @@ def test_no_command_waits_for_it(tmp_path: Path, command: tuple[str, ...]) -> No
 def test_permission_denied_ends_the_start(mode: int, why: str) -> None:
     """A file that is not ours is refused at once, as is a folder in which the database can have no log."""
     program = (
-        "import os, sys, discovery.signals, election.stores.sqlite, politics\n"
+        "import os, sys, discovery.signals, election.stores.sqlite\n"
+        "from politics import TokenWorker\n"
         "os.setgid(65534); os.setuid(65534)\n"
-        "politics.TokenWorker(group='mailer', store=sys.argv[1], announce=False).process(print)"
+        "TokenWorker(group='mailer', store=sys.argv[1], announce=False).process(print)"
     )
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "leases.db"
