@@ -88,11 +88,7 @@ class Finder:
     def lost(self, address: Address) -> None:
         """Send nobody to a server that does not answer, until it is heard again."""
 
-        def there(offer: Offer) -> bool:
-            other = remote_address(offer.service.url)
-            return other is not None and (other.host, other.port) == (address.host, address.port)
-
-        self._suspect(there)
+        self._suspect(lambda offer: offer.server == address[1:])
 
     def _suspect(self, suspect: Callable[[Offer], bool]) -> None:
         for known in self.view.offers():
@@ -106,13 +102,13 @@ class Finder:
         self._waiting[call] = address[1:], call.cancel
         try:
             if losses != self._losses:  # this server may be the one that was lost, before we waited
-                self._ask_if_there(address)
+                self._ask_if_there(address[1:])
             answer = call.result()
             if call.held:
                 call.confirm()
             return answer
         except CallTimeout:
-            self._ask_if_there(address)  # the method takes long, or its process is stopped
+            self._ask_if_there(address[1:])  # the method takes long, or its process is stopped
             raise
         except RequestCanceled:
             if call in self._waiting:
@@ -122,35 +118,32 @@ class Finder:
             self._waiting.pop(call, None)
 
     def gone(self, offer: Offer | None) -> None:
-        """Take note of an offer that is there no more. Return at once.
+        """Take note of an offer that is there no more. Return at once. Nothing is done while its provider has others.
 
         Its provider may have withdrawn it, and still be at work on a call. So it is asked whether it is there, and if
         it does not answer, all who wait for it are woken. The idle connections to it are closed: on such a connection
         a process that was stopped would be sent a call that it never answers.
         """
-        for text in (offer.service.url, offer.lender) if offer is not None else ():
-            if (address := remote_address(text)) is not None:
-                self._losses += 1
-                self.client.forget(address)
-                self._ask_if_there(address)
+        server = offer.server if offer is not None else None
+        if server is not None and not self.view.hears(server):
+            self._losses += 1
+            self.client.forget(Address("", *server))
+            self._ask_if_there(server)
 
-    def _ask_if_there(self, address: Address) -> None:
-        server = address[1:]
+    def _ask_if_there(self, server: Server) -> None:
         if server in self._asked or not any(waited == server for waited, _ in list(self._waiting.values())):
             return
         self._asked.add(server)
         try:
-            threading.Thread(
-                target=self._give_up_if_silent, args=(address,), name="registry probe", daemon=True
-            ).start()
+            threading.Thread(target=self._give_up_if_silent, args=(server,), name="registry probe", daemon=True).start()
         except RuntimeError as exc:
             self._asked.discard(server)
             log.warning("cannot ask %s:%s whether it is there: %s", *server, exc)
 
-    def _give_up_if_silent(self, address: Address) -> None:
-        server = address[1:]
+    def _give_up_if_silent(self, server: Server) -> None:
+        address = Address("-", *server)  # there is no such object
         try:
-            self.client.call(Address("-", *server), "-", within=self.patience)  # there is no such object
+            self.client.call(address, "-", within=self.patience)
         except ConnectionLost:
             self.lost(address)
             for waiter, (waited, end) in list(self._waiting.items()):

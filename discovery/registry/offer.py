@@ -46,6 +46,12 @@ class Offer:
     on_loan: bool = False
     revision: int = 0
 
+    @property
+    def server(self) -> tuple[str, int] | None:
+        """The host and the port of its provider; None where neither the service nor the lender can be called."""
+        address = remote_address(self.service.url) or remote_address(self.lender)
+        return address[1:] if address is not None else None
+
     def changed(self, on_loan: bool) -> Offer:
         """Return the next revision of this offer."""
         return replace(self, on_loan=on_loan, revision=self.revision + 1)

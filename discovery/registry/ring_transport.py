@@ -45,7 +45,8 @@ class RingTransport:
 
     @property
     def where(self) -> str:
-        return f"{self._listener.where}{', which does not answer' if self._listener.lost else ''}"
+        away = self._listener.lost and self._listener._followed is None
+        return f"{self._listener.where}{', which does not answer' if away else ''}"
 
     def start(self) -> None:
         self._listener.start()

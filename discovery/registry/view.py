@@ -7,7 +7,7 @@ import heapq
 import logging
 import random
 import threading
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterable
 from itertools import count
 from typing import Literal, NamedTuple
@@ -99,6 +99,7 @@ class ServiceView:
         self._offers: dict[str, Offer] = {}
         self._all, self._free = _Providers(), _Providers()
         self._certain: set[str] = set()  # names of offers whose last state is certainly their owner's
+        self._servers: Counter[tuple[str, int] | None] = Counter()  # how many offers of each are known
         self._watches: list[Watch] = []
         self._news: deque[tuple[list[Watch], ServiceChange]] = deque()  # what watches are yet to be told
         self._telling = False  # whether a thread does that
@@ -157,6 +158,10 @@ class ServiceView:
         """Return all offers of that name, those on loan too."""
         return self._all.get(wanted)
 
+    def hears(self, server: tuple[str, int]) -> bool:
+        """Return whether an offer of the provider with that host and port is known."""
+        return server in self._servers
+
     def offers(self, template: Fields = (None, None, None, None)) -> list[Offer]:
         """Return all offers that match, those on loan too."""
         wanted = Template(template)
@@ -202,6 +207,12 @@ class ServiceView:
     def _note(self, old: Offer | None, new: Offer | None) -> None:
         """Note what has taken the place of what. The lock is held."""
         self._all.replace(old, new)
+        if old is not None:
+            self._servers[old.server] -= 1
+            if not self._servers[old.server]:
+                del self._servers[old.server]
+        if new is not None:
+            self._servers[new.server] += 1
         free = new if new is not None and not new.on_loan else None
         self._free.replace(old, free)
         if free is not None:

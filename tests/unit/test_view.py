@@ -277,3 +277,15 @@ def test_a_lookup_that_waits_gets_what_comes(view: ServiceView) -> None:
         view.close()
         with pytest.raises(RequestCanceled):
             waiting.result(SOON)
+
+
+def test_a_provider_is_heard_as_long_as_one_of_its_offers_is_known(view: ServiceView) -> None:
+    """By its host and port, whatever happens to its other services."""
+    server = ("127.0.0.1", 7001)
+    offers = [Offer(name, Service("app", name, f"remote://127.0.0.1:7001/{name * 22}", ""), "") for name in "ab"]
+    for one in (*offers, offers[0].changed(on_loan=True)):
+        view.put(one)
+    view.drop("a")
+    assert view.hears(server)
+    view.drop("b")
+    assert not view.hears(server)
