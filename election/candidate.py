@@ -8,15 +8,15 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
-from tenacity import RetryCallState, retry_if_exception_type, retry_if_result
+from tenacity import RetryCallState, retry_if_exception_type
 
-from election.cell import LeaseCell, read_record
+from election.cell import LeaseCell, read_record, until_settled
 from election.clock import Clock, SystemClock, wall_ms
 from election.errors import BadPolicy, BadRecord, NotElected, StoreUnavailable, StoreUnusable
 from election.events import Event, EventKind, OnEvent, tell
 from election.forks import fork_detector
 from election.lease import Lease, LeasePolicy
-from election.record import MAX_NUMBER, Record, State, check_name, find_fence, is_usable, no_room
+from election.record import MAX_NUMBER, Record, State, check_name, no_room
 from election.register import Register
 from election.renewer import renew_in_background
 from election.retries import Reminder, retrying
@@ -347,46 +347,4 @@ def ask_to_resign(register: Register, name: str, *, clock: Clock | None = None) 
             raise BadRecord(f"the lease in the cell {name!r} could not be written again: {exc}") from exc
         return shard.swap(name, data, version) is not None, record
 
-    return _until_settled(ask, clock)
-
-
-def forget(register: Register, name: str, *, clock: Clock | None = None) -> Record | None:
-    """Replace a record that nobody can read by a vacant one, and return that; None if there is no such record.
-
-    This takes nothing from anybody. A holder whose record was spoilt still leads until its deadline: it writes over the
-    vacant record, as after a loss. Everybody else waits a whole lease from the moment when they first see the vacant
-    record, even if the store remembers (rule 5): what was in the cell was not lost, but overwritten.
-
-    The fence of the new record is that of the old one if it can still be found there, and 0 if not. The next leader's
-    is larger than that, than all that it has seen itself, and than its wall clock in milliseconds.
-
-    Args:
-        register: the store.
-        name: the lease.
-        clock: for tests.
-
-    Raises:
-        StoreUnavailable: the store did not answer. The vacant record may have been written, or may still be.
-    """
-    shard = register.shard(check_name(name))
-
-    def replace_it() -> tuple[bool, Record | None]:
-        cell = shard.read(name)
-        if cell is None or is_usable(name, cell.data):
-            return True, None
-        vacant = LeaseCell(shard, name).forgotten(find_fence(cell.data, wall_ms()))
-        return shard.swap(name, vacant.encode(), cell.version) is not None, vacant
-
-    return _until_settled(replace_it, clock)
-
-
-def _until_settled(work: Callable[[], tuple[bool, Record | None]], clock: Clock | None) -> Record | None:
-    """Do `work` until it says that it is settled: somebody else may write at the same moment."""
-    again = retrying(
-        clock or SystemClock(),
-        first=0.005,
-        longest=0.1,
-        retry=retry_if_result(lambda outcome: not outcome[0]),
-        wake=threading.Event(),
-    )
-    return again(work)[1]
+    return until_settled(ask, clock)

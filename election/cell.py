@@ -4,14 +4,18 @@ import itertools
 import math
 import os
 import socket
+import threading
 import uuid
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
-from election.clock import wall_ms
-from election.record import Record, State, decode
+from tenacity import retry_if_result
+
+from election.clock import Clock, SystemClock, wall_ms
+from election.record import Record, State, check_name, decode, find_fence, is_usable
 from election.register import Register
+from election.retries import retrying
 
 
 class LeaseCell:
@@ -93,3 +97,45 @@ def read_record(register: Register, name: str) -> tuple[Record | None, Any]:
     """
     cell = register.read(name)
     return (decode(name, cell.data), cell.version) if cell else (None, None)
+
+
+def forget(register: Register, name: str, *, clock: Clock | None = None) -> Record | None:
+    """Replace a record that nobody can read by a vacant one, and return that; None if there is no such record.
+
+    This takes nothing from anybody. A holder whose record was spoilt still leads until its deadline: it writes over the
+    vacant record, as after a loss. Everybody else waits a whole lease from the moment when they first see the vacant
+    record, even if the store remembers (rule 5): what was in the cell was not lost, but overwritten.
+
+    The fence of the new record is that of the old one if it can still be found there, and 0 if not. The next leader's
+    is larger than that, than all that it has seen itself, and than its wall clock in milliseconds.
+
+    Args:
+        register: the store.
+        name: the lease.
+        clock: for tests.
+
+    Raises:
+        StoreUnavailable: the store did not answer. The vacant record may have been written, or may still be.
+    """
+    shard = register.shard(check_name(name))
+
+    def replace_it() -> tuple[bool, Record | None]:
+        cell = shard.read(name)
+        if cell is None or is_usable(name, cell.data):
+            return True, None
+        vacant = LeaseCell(shard, name).forgotten(find_fence(cell.data, wall_ms()))
+        return shard.swap(name, vacant.encode(), cell.version) is not None, vacant
+
+    return until_settled(replace_it, clock)
+
+
+def until_settled(work: Callable[[], tuple[bool, Record | None]], clock: Clock | None) -> Record | None:
+    """Do `work` until it says that it is settled: somebody else may write at the same moment."""
+    again = retrying(
+        clock or SystemClock(),
+        first=0.005,
+        longest=0.1,
+        retry=retry_if_result(lambda outcome: not outcome[0]),
+        wake=threading.Event(),
+    )
+    return again(work)[1]

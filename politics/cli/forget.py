@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from election.candidate import forget as forget_record
+from election.cell import forget as forget_record
 from election.clock import wall_ms
 from election.record import check_name, is_usable
 from politics.cli.common import ServersOption, StoreOption, complain, out, register_of

@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from election import Candidate, Event, Register, ask_to_resign, look, open_register
-from election.candidate import forget
+from election.cell import forget
 from election.clock import wall_ms
 from election.errors import BadRecord
 from election.events import EventKind

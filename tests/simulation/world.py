@@ -356,7 +356,7 @@ class World:
     def forget_lease(self) -> None:
         """Somebody runs `politics forget`, in one moment."""
         with self.acting_for(self.processes[0]):
-            election.candidate.forget(Hand(self.store), "job")
+            election.cell.forget(Hand(self.store), "job")
         self.forgotten += 1
 
     # The verifier.
