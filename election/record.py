@@ -172,7 +172,10 @@ def decode(name: str, data: bytes) -> Record:
     if wrong:
         raise BadRecord(f"the lease in the cell {name!r} has no usable {', '.join(wrong)}: {data[:200]!r}{REMEDY}")
     # For people, so it stops nobody, whatever it is; but neither a log nor a terminal must obey it.
-    known["host"] = "".join(each if each.isprintable() else "\ufffd" for each in known.get("host", "")[:MAX_HOST])
+    host = known.get("host", "")[:MAX_HOST]
+    if not host.isprintable():
+        host = "".join(each if each.isprintable() else "\ufffd" for each in host)
+    known["host"] = host
     return Record(**{**known, "state": State(known["state"])}, unknown=fields)
 
 

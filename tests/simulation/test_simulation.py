@@ -22,7 +22,7 @@ def test_there_are_never_two_leaders_and_somebody_leads_again_when_the_faults_st
 def test_nobody_leads_beside_a_holder_whose_record_was_spoilt_and_forgotten() -> None:
     """Records that nobody can read, and `politics forget` at any moment, break nothing."""
     done = list(worlds(60_000, kinds=EDITS))
-    assert sum(world.forgotten for world in done) > 30, "hardly anything was forgotten: this attacks nothing"
+    assert sum(world.forgotten for world in done) > 15, "hardly anything was forgotten: this attacks nothing"
     assert sum(world.terms for world in done) > 30, "hardly anybody was elected: this attacks nothing"
 
 
