@@ -21,7 +21,7 @@ from election.rules import Lost, Post, Rewrite, Take, View, Wait
 from politics.worker.slots import Slot, Turn, next_turn
 from tests.simulation.store import Link, Store
 from tests.simulation.threads import Process, world
-from tests.simulation.world import EDITS, KINDS, World
+from tests.simulation.world import KINDS, World
 
 _next_step, _reconcile, _renewed = election.rules.next_step, election.rules.reconcile, election.rules.renewed
 _swap, _resign, _free_at, _see, _fork = Store.swap, LeaseTerm.resign, View.free_at, View.see, World.fork
@@ -216,9 +216,9 @@ CAUGHT = (
     Breakage(
         "5",
         "a record that was overwritten counts as lost, so that the store is asked whether it remembers",
-        50_000,
+        20_000,
         ((_step, "next_step", forgotten_is_lost),),
-        EDITS,
+        ("spoil", "spoil", "cut"),
     ),
     Breakage("6", "a lost record is not put back", 100_000, ((_term, "reconcile", never_put_back),)),
     Breakage("7", "a successor keeps the fence that it finds", 1_000, ((_step, "next_step", same_fence),)),
