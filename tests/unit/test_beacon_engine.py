@@ -434,6 +434,23 @@ def test_goodbyes_take_every_record_back() -> None:
     assert [(type(record), record.ttl) for record in network.others] == [(DNSPointer, 0), (DNSService, 0)] * 3
 
 
+@pytest.mark.parametrize("added", [True, False])
+def test_browsers_behind_a_new_interface_see_everything(added: bool) -> None:
+    """All records are sent once more when an interface has come, and only then."""
+    network = Network()
+    network.add(text(1))
+    network.loop.run(until=2.0)
+    network.others.clear()
+
+    async def update(*_: object) -> bool:
+        return added
+
+    cast(Any, network.engine.zeroconf).engine = SimpleNamespace(async_update_interfaces=update, readers=[])
+    asyncio.run(network.engine.follow())
+    network.loop.run(until=4.0)
+    assert len(network.others) == (3 if added else 0)
+
+
 def test_a_goodbye_spares_what_is_called_the_same() -> None:
     """Two by one process differ by a number; what takes over a name is not ended by the goodbyes of the one before."""
     network = Network()
