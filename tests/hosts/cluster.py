@@ -65,11 +65,9 @@ class Cluster:
         self.memcached.stop()
         self.read()
         self._file.close()
-        self.left = [
-            entry.joinpath("cmdline").read_text().replace("\0", " ")
-            for entry in Path("/proc").iterdir()
-            if entry.name.isdecimal() and int(entry.name) != os.getpid()
-        ]
+        others = (int(entry.name) for entry in Path("/proc").iterdir() if entry.name.isdecimal())
+        commands = (Path(f"/proc/{pid}/cmdline").read_text().replace("\0", " ") for pid in others if pid != os.getpid())
+        self.left = list(filter(None, commands))  # what has ended, and is not collected yet, has no command any more
 
     def start(self, *hosts: str) -> None:
         """Start a worker on each of the hosts that have none, and wait until all of them race."""

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from discovery.beacon import MAX_SIZE, Beacon, Sighting, pack, parse
+from discovery.beacon import MAX_SIZE, PERIOD, Beacon, Sighting, pack, parse
 from discovery.beacon.format import MAX_HEAD, MAX_LABEL, goodbye, head, instance, name_in, seconds_to_live
 from discovery.errors import BadAnnouncement, BadTime
 from discovery.registry import Registry
@@ -22,7 +22,7 @@ def test_what_is_packed_is_parsed() -> None:
 
 def test_what_the_beacon_adds_may_be_missing() -> None:
     """Except its name. Then there are no addresses, and the period is the usual one."""
-    assert parse(OURS + pack({"a": "b"})) == Sighting("ring", NAME, {"a": "b"}, (), 4.0)
+    assert parse(OURS + pack({"a": "b"})) == Sighting("ring", NAME, {"a": "b"}, (), PERIOD)
     assert parse(pack({"a": "b"})) is None
 
 
