@@ -106,6 +106,8 @@ class Membership:
 
     def update(self, beacon: Beacon) -> Announcement:
         """Announce what is new, ask the store for its identity if that is due, and report peers on another store."""
+        if self.closes and not self.asked:  # one announcement instead of two; a store of ours soon answers, or fails
+            self.identity, self.asked = self.ask(), now()
         announcement = self.announce(beacon)
         if now() >= self.settled_at:
             self.settled_at = math.inf

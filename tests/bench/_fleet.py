@@ -1,7 +1,7 @@
 """Many workers on one machine, forked from one process that has imported everything, so that no import is measured.
 
-It prints `started PID` for each, and `PID SECONDS` when one begins to lead. SIGUSR1 makes a leader hand over. All end
-with this process's standard input.
+It prints `started PID SECONDS` for each, and `leads PID SECONDS` when one begins to lead. SIGUSR1 makes a leader
+hand over. All end with this process's standard input.
 """
 
 import logging
@@ -27,7 +27,7 @@ def work(store: str, ttl: float, announce: bool) -> None:
         group, iteration_length = "bench", 0.05  # the work takes longer, and ends its slot when it is told to
 
         def perform(self, term: Any) -> None:
-            os.write(1, f"{os.getpid()} {now()}\n".encode())
+            os.write(1, f"leads {os.getpid()} {now()}\n".encode())
             over.wait()
             over.clear()
 
@@ -38,12 +38,12 @@ def work(store: str, ttl: float, announce: bool) -> None:
 
 def main(size: int, store: str, ttl: float, announce: bool) -> None:
     """Fork them, and wait for the end."""
-    pids = []
+    pids, begun = [], SystemClock().now()
     for _ in range(size):
         if not (pid := os.fork()):
             work(store, ttl, announce)
         pids.append(pid)
-        os.write(1, f"started {pid}\n".encode())
+        os.write(1, f"started {pid} {begun}\n".encode())
     sys.stdin.read()
     for pid in pids:
         os.kill(pid, signal.SIGKILL)

@@ -52,15 +52,16 @@ def fleet(size: int, announce: bool = True, settle: float = SETTLE, handovers: i
     """Start so many workers, and measure."""
     with memcached() as port:
         options = [str(size), f"memcached://127.0.0.1:{port}", str(TTL), "announce" if announce else "silent"]
-        command, begun = [sys.executable, "-m", "tests.bench._fleet", *options], SystemClock().now()
+        command = [sys.executable, "-m", "tests.bench._fleet", *options]
         pipe = subprocess.PIPE
         with subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True, cwd=ROOT) as process:
             assert process.stdin is not None
             assert process.stdout is not None
             pids: list[int] = []
-            elected = _elected(process.stdout, pids)
+            begun: list[float] = []
+            elected = _elected(process.stdout, pids, begun)
             leader, at = next(elected)
-            first = at - begun
+            first = at - begun[0]
             time.sleep(settle)
             started, before = time.monotonic(), sum(map(_cpu, pids))
             time.sleep(MEASURE)
@@ -80,14 +81,15 @@ def fleet(size: int, announce: bool = True, settle: float = SETTLE, handovers: i
     return Figures(first, cpu, _percentile(gaps, 0.5), _percentile(gaps, 0.99), connections)
 
 
-def _elected(lines: Iterator[str], pids: list[int]) -> Iterator[tuple[int, float]]:
-    """Each that leads, and since when; those that have started are added to `pids`."""
+def _elected(lines: Iterator[str], pids: list[int], begun: list[float]) -> Iterator[tuple[int, float]]:
+    """Each that leads, and since when; those that are started are added to `pids`, and the time to `begun`."""
     for line in lines:
-        what, value = line.split()
+        what, pid, moment = line.split()
         if what == "started":
-            pids.append(int(value))
+            pids.append(int(pid))
+            begun.append(float(moment))
         else:
-            yield int(what), float(value)
+            yield int(pid), float(moment)
 
 
 def _cpu(pid: int) -> float:

@@ -227,6 +227,14 @@ def test_however_many_peers_differ_the_store_is_asked_once_in_two_seconds(monkey
     assert 4 < store.asked <= 4 + 6
 
 
+def test_the_first_announcement_names_the_store() -> None:
+    """So that there is one and not two; but a register of the user's, which may never answer, is not waited for."""
+    for closes in (True, False):
+        said = Said()
+        Membership(Candidate(MemoryRegister(), "pork"), Counting(), closes=closes).update(cast(Beacon, said))
+        assert said.stores == ["one" if closes else ""]
+
+
 def test_a_store_that_its_worker_has_closed_is_not_left_open() -> None:
     """The peers thread may ask just then; but a register that has other users stays open."""
     for closes in (True, False):
@@ -266,8 +274,10 @@ class Said:
 
     def __init__(self) -> None:
         self.fences: list[str | None] = []
+        self.stores: list[str] = []
 
     def announce(self, kind: str, properties: dict[str, str], **_: Any) -> Any:
+        self.stores.append(properties["store"])
         self.update(properties)
         return self
 
