@@ -12,7 +12,7 @@ from discovery.beacon import Announcement, Beacon
 from election import Candidate, LeaseTerm, Register, StoreUnavailable
 from election.clock import SystemClock
 from politics.group.directory import PeerDirectory, of_this_process
-from politics.group.peers import KIND, LISTEN, Peer, SplitDetector, known_as
+from politics.group.peers import KIND, LISTEN, Peer, SplitDetector, known_as, polls_suffice
 from politics.settings import heartbeat
 
 log = logging.getLogger("politics")
@@ -45,6 +45,7 @@ class Membership:
         self.term: LeaseTerm | None = None
         self.identity, self.asked = "", 0.0
         self.nudged, self.nudge_at, self.settled_at = 0.0, math.inf, math.inf
+        self.end_at = math.inf
         self.announcement: Announcement | None = None
         self.tells = 0
         self.announced: tuple[int, Peer] | None = None
@@ -88,7 +89,7 @@ class Membership:
     @property
     def due(self) -> float:
         """When `update` must be called next at the latest."""
-        return min(self.nudge_at, self.settled_at)
+        return min(self.nudge_at, self.settled_at, self.end_at)
 
     @property
     def leads(self) -> bool:
@@ -164,6 +165,21 @@ class Membership:
             self.announcement = beacon.announce(KIND, us.properties(), subject=self.group)
             self.settled_at = now() + LISTEN  # look once more: the leader may resign before we hear that it leads
         elif (tells, us) != self.announced:
+            if not us.leads and self.is_put_off():
+                return self.announcement
             self.announcement.update(us.properties())
-        self.announced = tells, us
+        self.announced, self.end_at = (tells, us), math.inf
         return self.announcement
+
+    def is_put_off(self) -> bool:
+        """Return whether the end of a term is not announced yet: for a poll, where many poll.
+
+        One of them then looks sooner than the announcement arrives, and it does not have to share the processor with
+        hundreds that hear it at the same moment.
+        """
+        directory, poll = self._directory(), self.candidate.policy.poll
+        if not directory or not polls_suffice(directory.heard.count(self.group), poll):
+            return False
+        if self.end_at == math.inf:
+            self.end_at = now() + poll
+        return now() < self.end_at

@@ -21,6 +21,8 @@ MAX_PEERS = 1000
 """Peers of one group that are kept, so that a flood of forged ones costs bounded memory and time."""
 LOOKERS = 8
 """Standbys, on average, that look at the store when its lease may be free. In a larger group all others poll anyway."""
+SOON = 0.005
+"""Seconds between two looks at a lease, by any standby, with which no nudge is needed."""
 MAX_REPORTED = 100
 """Peers that one worker reports at most, so that a flood of forged ones does not fill its log."""
 
@@ -153,6 +155,11 @@ def looks(peers: int, chance: float) -> bool:
         chance: a random number, at least 0 and less than 1.
     """
     return chance * peers < LOOKERS
+
+
+def polls_suffice(peers: int, poll: float) -> bool:
+    """Return whether so many standbys, each looking every `poll` seconds, notice a free lease without a nudge."""
+    return poll <= SOON * peers
 
 
 def stores(peers: Iterable[Peer]) -> set[str]:

@@ -7,7 +7,7 @@ import pytest
 
 from discovery import Beacon
 from discovery.beacon import Change, Sighting
-from election import Candidate, LeaseTerm
+from election import Candidate, LeasePolicy, LeaseTerm
 from election.stores.memory import MemoryRegister
 from politics import Peer
 from politics.group import membership
@@ -24,7 +24,7 @@ class Standby:
 
     def __init__(self) -> None:
         self.nudges, self.announced = 0, list[dict[str, str]]()
-        candidate = SimpleNamespace(name="pork", id="me", nudge=self._nudge)
+        candidate = SimpleNamespace(name="pork", id="me", nudge=self._nudge, policy=LeasePolicy(ttl=10))
         self.membership = Membership(cast(Candidate, candidate), MemoryRegister())
         self.directory = PeerDirectory()
         self.directory.members = (self.membership,)
@@ -87,6 +87,34 @@ def test_an_end_that_was_seen_early_is_announced_again(clock: list[float]) -> No
     leader.membership.tell(None)
     leader.membership.announce(leader.beacon)
     assert leader.announced[early:] == leader.announced[:early]
+
+
+def test_where_many_poll_the_end_of_a_term_is_announced_after_a_poll(clock: list[float]) -> None:
+    """One of them has looked by then. That somebody leads is announced at once, and so is an end among few."""
+    leader = Standby()
+    leader.membership._joined = leader.directory
+    term = SimpleNamespace(fence=5, valid=True)
+
+    def announced() -> list[str | None]:
+        leader.membership.announce(leader.beacon)
+        return [properties.get("fence") for properties in leader.announced]
+
+    announced()
+    for number in range(50):
+        leader.directory.heard.take(f"peer-{number}", Peer("pork", str(number), "h", number))
+    leader.membership.tell(cast(LeaseTerm, term))
+    assert announced() == ["5"]
+    leader.membership.tell(None)
+    assert announced() == ["5"]
+    assert leader.membership.due == clock[0] + 0.25
+    clock[0] += 0.26
+    assert announced() == announced() == ["5", None]
+    assert leader.membership.due > clock[0] + 0.25
+    leader.directory.heard.take("peer-0", None)
+    leader.membership.tell(cast(LeaseTerm, term))
+    assert announced() == ["5", None, "5"]
+    leader.membership.tell(None)
+    assert announced() == ["5", None, "5", None]
 
 
 def test_a_nudge_that_comes_too_soon_is_made_up_for(clock: list[float]) -> None:
