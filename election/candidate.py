@@ -85,7 +85,7 @@ class Candidate:
         self._cell = LeaseCell(self._register, self.name)
         self.view = View()
         """What it has seen of the cell."""
-        self._left: tuple[Record, Any] | None = None
+        self._left: tuple[Record, Any, float] | None = None
         self._wake = threading.Event()
         self._silence = Reminder(log, self._clock)
         self._seen_to_lead: int | None = None
@@ -103,8 +103,8 @@ class Candidate:
     def attempt(self, plan: Plan = lambda _view: {}) -> LeaseTerm | None:
         """Look at the cell once, and lead if it can be taken now.
 
-        After a term of our own has resigned, the first look is left out: we know what we left behind, and the swap
-        fails if somebody wrote since.
+        Just after a term of our own has resigned, the first look is left out: we know what we left behind, and the
+        swap fails if somebody wrote since.
 
         Args:
             plan: see `Plan`.
@@ -113,12 +113,18 @@ class Candidate:
             StoreUnavailable: the store did not answer; the next attempt finds out whether a takeover has landed.
             BadRecord: the cell holds something that is not ours.
         """
+        return self._attempt(plan, polled=False)
+
+    def _attempt(self, plan: Plan, *, polled: bool) -> LeaseTerm | None:
+        """Do what `attempt` says. Where the cell is `polled`, and so has hardly changed, ask for its version first."""
         self._begin_in_child()
         left, self._left = self._left, None
+        if left and self._clock.now() - left[2] > self.policy.poll:
+            left = None  # others have looked since, so it is hardly still there
         if left:
-            self.view = self.view.see(*left, self._clock.now())
+            self.view = self.view.see(*left)
         else:
-            self._look()
+            self._look(polled=polled)
         note = plan(self.view)
         remembers: bool | None = None
         while note is not None:
@@ -133,26 +139,30 @@ class Candidate:
                 case Take(fence):
                     self._refuse_without_room(fence)
                     term = self._take(fence, note)
-                    return self.attempt(plan) if left and not term else term
+                    return self._attempt(plan, polled=False) if left and not term else term
                 case Adopt(sent):
                     assert self.view.record is not None
                     return self._lead(Lease(self.view.record, self.view.version, sent, self.policy), note)
         return None
 
-    def _look(self) -> None:
+    def _look(self, *, polled: bool) -> None:
         try:
-            record, version = self._cell.read()
+            if not polled or self.view.record is None or self._register.version(self.name) != self.view.version:
+                record, version = self._cell.read()
+                self.view = self.view.see(record, version, self._clock.now())
         except BadRecord:
             self._report(None)
             raise
-        self.view = self.view.see(record, version, self._clock.now())
-        self._report(record if self._leader() else None)
+        record = self.view.record
+        self._report(record if record is not None and self._is_led(record) else None)
 
     def _report(self, leader: Record | None) -> None:
         """Tell who is seen to lead, once for each leader."""
         fence = leader.fence if leader else 0
         if fence != self._seen_to_lead:
             self._seen_to_lead = fence
+            if not (self._on_event or log.isEnabledFor(logging.DEBUG)):
+                return
             event = Event(EventKind.LED, self.name, fence) if leader else Event(EventKind.LEADERLESS, self.name)
             log.debug("%s: %s leads", self.name, leader or "nobody", extra=tell(self._on_event, event))
 
@@ -173,7 +183,7 @@ class Candidate:
         unknown = before.unknown if before else {}
         record = self._cell.record(fence, State.HELD, ttl=self.policy.ttl, note=read_note(note, sent), unknown=unknown)
         data = record.encode()
-        self.view = replace(self.view, attempt=(record.seq, sent))
+        self.view = self.view.after_trying((record.seq, sent))
         version = self._register.swap(self.name, data, self.view.version)
         if version is None:
             return None
@@ -182,18 +192,19 @@ class Candidate:
         return self._lead(Lease(record, version, sent, self.policy), note, takeover)
 
     def _lead(self, lease: Lease, note: Note, takeover: bool | None = None) -> LeaseTerm | None:
-        self.view = replace(self.view, attempt=None)
+        self.view = self.view.after_trying(None)
         term = LeaseTerm(self._cell, lease, note=note, clock=self._clock, on_open=self._leave, on_event=self._on_event)
         self._seen_to_lead = term.fence
-        event = Event(EventKind.ELECTED, self.name, term.fence, takeover=takeover, until=lease.deadline)
-        log.debug("%s: elected (fence %d)", self.name, term.fence, extra=tell(self._on_event, event))
+        if self._on_event or log.isEnabledFor(logging.DEBUG):
+            event = Event(EventKind.ELECTED, self.name, term.fence, takeover=takeover, until=lease.deadline)
+            log.debug("%s: elected (fence %d)", self.name, term.fence, extra=tell(self._on_event, event))
         if lease.record.asked:
             term.ask_to_stop("asked to hand over")
         self._renew_with(self._register, term)
         return term if term.valid else None
 
     def _leave(self, record: Record, version: Any) -> None:
-        self._left = record, version
+        self._left = record, version, self._clock.now()
 
     def campaign(
         self,
@@ -222,13 +233,18 @@ class Candidate:
         def left() -> float:
             return end - self._clock.now()
 
+        nudged = True
+
+        def work() -> LeaseTerm | None:
+            return self._attempt(plan, polled=not nudged)
+
         while True:
             with contextlib.suppress(StoreUnavailable):  # the campaign is over
-                if term := self._ask_store(lambda: self.attempt(plan), stop, left):
+                if term := self._ask_store(work, stop, left):
                     return term
             if left() <= 0:
                 raise NotElected(f"{self.name}: not elected within {timeout:g} s")
-            self._clock.wait(self._wake, min(self.policy.poll, left()))
+            nudged = self._clock.wait(self._wake, min(self.policy.poll, left()))
 
     def _ask_store(
         self, work: Callable[[], T], stop: threading.Event | None, left: Callable[[], float] = lambda: float("inf")
@@ -251,18 +267,29 @@ class Candidate:
                 raise NotElected(f"{self.name}: told to stop")
             return work()
 
-        again = retrying(
-            self._clock,
-            first=self.policy.poll,
-            longest=self.policy.longest_pause,
-            retry=retry_if_exception_type(StoreUnavailable),
-            wake=self._wake,
-            stop=lambda _state: stopped() or left() <= 0,
-            before_sleep=self._report_silence,
-            left=left,
-            chance=self._chance,
-        )
-        result = again(look)
+        try:
+            result = look()
+        except StoreUnavailable as exc:
+            failed = [exc]
+
+            def look_again() -> T:
+                """Fail as the first look did, which was made without the cost of this, and then look."""
+                if failed:
+                    raise failed.pop()
+                return look()
+
+            again = retrying(
+                self._clock,
+                first=self.policy.poll,
+                longest=self.policy.longest_pause,
+                retry=retry_if_exception_type(StoreUnavailable),
+                wake=self._wake,
+                stop=lambda _state: stopped() or left() <= 0,
+                before_sleep=self._report_silence,
+                left=left,
+                chance=self._chance,
+            )
+            result = again(look_again)
         if self._silence.over():
             event = Event(EventKind.STORE_ANSWERS, self.name)
             log.info("%s: the store answers again", self.name, extra=tell(self._on_event, event))
@@ -294,17 +321,25 @@ class Candidate:
         """
         seen: Leader | str | None = "nothing yet"
         with contextlib.suppress(NotElected, StoreUnavailable):  # told to stop
+            nudged = True
+
+            def work() -> None:
+                self._look(polled=not nudged)
+
             while True:
-                self._ask_store(self._look, stop)
+                self._ask_store(work, stop)
                 leader = self._leader()
                 if leader != seen:
                     seen = leader
                     yield leader
-                self._clock.wait(self._wake, self.policy.poll)
+                nudged = self._clock.wait(self._wake, self.policy.poll)
+
+    def _is_led(self, record: Record) -> bool:
+        return record.state is State.HELD and self._clock.now() < self.view.free_at(self.policy)
 
     def _leader(self) -> Leader | None:
         record = self.view.record
-        if record is None or record.state is not State.HELD or self._clock.now() >= self.view.free_at(self.policy):
+        if record is None or not self._is_led(record):
             return None
         return Leader(record.holder, record.host, record.pid, record.fence, record.note)
 
@@ -322,7 +357,7 @@ def look(register: Register, name: str) -> Record | None:
 def ask_to_resign(register: Register, name: str, *, clock: Clock | None = None) -> Record | None:
     """Ask the leader of `name` to hand over, and return its record; None if nobody holds the lease.
 
-    The request is a field of the record, and the leader finds it at its next renewal. It takes nothing away: a leader
+    The request is a field of the record, and the leader finds it when it next looks. It takes nothing away: a leader
     that ignores it goes on leading, and one that is dead is not replaced later because of it. If somebody else writes
     at the same moment, the request is written again after a short random pause.
 

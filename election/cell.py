@@ -63,6 +63,15 @@ class LeaseCell:
         vacant = self.record(fence, State.VACANT, ttl=0.001, note={}, unknown={})
         return replace(vacant, forgotten=True)
 
+    def rewriter(self, record: Record) -> Callable[[Mapping[str, Any]], bytes]:
+        """Return a function of the note that encodes this candidate's next record, which is otherwise like `record`.
+
+        Raises:
+            BadPolicy: the function does if the note is not JSON or too long.
+        """
+        rewrite = replace(record, asked=False).rewriter()
+        return lambda note: rewrite(next(self._writes), wall_ms(), note)
+
     def swap(self, record: Record, expected: Any) -> Any | None:
         """Write `record` over the version `expected`; return the new version, or None if somebody else was first.
 

@@ -1,6 +1,6 @@
 """How long a lease is and what that proves: deadlines and margins. Pure."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from election.errors import BadPolicy
@@ -67,17 +67,17 @@ class LeasePolicy:
 
 @dataclass(frozen=True, slots=True)
 class Lease:
-    """What a holder knows: the record that it wrote last, the version of that, and when it was sent."""
+    """What a holder knows: the record of its takeover, the version of its last write, and when that was sent."""
 
     record: Record
     version: Any
     sent: float
     policy: LeasePolicy
+    deadline: float = field(init=False)
+    """The moment on the holder's clock from which this lease proves nothing."""
 
-    @property
-    def deadline(self) -> float:
-        """The moment on the holder's clock from which this lease proves nothing."""
-        return self.sent + self.policy.trusted
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "deadline", self.sent + self.policy.trusted)
 
     @property
     def renew_at(self) -> float:

@@ -1,10 +1,11 @@
 """What is written into a store's cell: versioned JSON of at most 1 KB. Pure."""
 
+import contextlib
 import enum
 import json
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -76,42 +77,50 @@ class Record:
         Raises:
             BadPolicy: the note is not JSON, or makes the record longer than `MAX_BYTES`.
         """
-        fields: dict[str, Any] = {
-            "v": FORMAT,
-            "fence": self.fence,
-            "holder": self.holder,
-            "seq": self.seq,
-            "ttl_ms": self.ttl_ms,
-            "state": self.state,
-            "host": self.host,
-            "pid": self.pid,
-            "at_ms": self.at_ms,
-            # Always there, and `true` is shorter than `false`, so that any record has room for the request.
-            "asked": self.asked,
-        }
+        return self.rewriter()(self.seq, self.at_ms, self.note)
+
+    def rewriter(self) -> "Rewriter":
+        """Return what encodes this record over and over, with another `seq`, `at_ms` and `note` each time.
+
+        Raises:
+            BadPolicy: an unknown field is not JSON.
+        """
+        # In two pieces, since a holder writes the same but for the second at each renewal.
+        fixed: dict[str, Any] = {"v": FORMAT, "fence": self.fence, "holder": self.holder, "ttl_ms": self.ttl_ms}
+        fixed |= {"state": self.state, "host": self.host, "pid": self.pid}
         if self.forgotten:
-            fields["forgotten"] = True
-        try:
-            fields["note"] = dict(self.note)
-            data = _ENCODE({**self.unknown, **fields}).encode()
-            if self.unknown and self._too_long(data):
-                data = _ENCODE(fields).encode()
-        except (TypeError, ValueError, RecursionError) as exc:
-            raise BadPolicy(f"the note cannot be written as JSON: {exc}") from exc
-        if self._too_long(data):
-            raise BadPolicy(f"the record would have {len(data)} bytes, {MAX_BYTES} at most: shorten the note")
-        if _is_deep(data, fields):
-            raise BadPolicy(f"the note is nested more than {MAX_DEPTH} deep")
-        return data
-
-    def _too_long(self, data: bytes) -> bool:
+            fixed["forgotten"] = True
+        # Without the unknown fields where there is no room for them.
+        heads = [_encode(fields, "an unknown field")[:-1] for fields in ({**self.unknown, **fixed}, fixed)]
+        if not self.unknown:
+            del heads[0]
+        # Always there, and `true` is shorter than `false`, so that any record has room for the request.
+        asked = "true" if self.asked else "false"
         # A record that fits in one state must fit in every other.
-        return len(data) - len(self.state) + max(map(len, State)) > MAX_BYTES
+        room = MAX_BYTES - max(map(len, State)) + len(self.state)
+
+        def rewrite(seq: int, at_ms: int, note: Mapping[str, Any]) -> bytes:
+            text = _encode(note, "the note")
+            if _is_deep(text, note, MAX_DEPTH - 1):
+                raise BadPolicy(f"the note is nested more than {MAX_DEPTH - 1} deep")
+            data = b""
+            for head in heads:
+                data = f'{head},"seq":{seq},"at_ms":{at_ms},"asked":{asked},"note":{text}}}'.encode()
+                if len(data) <= room:
+                    return data
+            size = len(data) + MAX_BYTES - room
+            raise BadPolicy(f"the record would have {size} bytes, {MAX_BYTES} at most: shorten the note")
+
+        return rewrite
 
 
-def _is_deep(data: bytes, value: object) -> bool:
-    """Return whether `value`, which is `data` in JSON, is nested so deeply that a deep stack could not write it."""
-    return data.count(b"[") + data.count(b"{") > MAX_DEPTH and _deeper(value, MAX_DEPTH)
+Rewriter = Callable[[int, int, Mapping[str, Any]], bytes]
+"""Takes `seq`, `at_ms` and `note`; returns the bytes of a record. Raises `BadPolicy` if the note does not fit."""
+
+
+def _is_deep(text: str, value: object, levels: int) -> bool:
+    """Return whether `value`, which is `text` in JSON, is nested so deeply that a deep stack could not write it."""
+    return text.count("[") + text.count("{") > levels and _deeper(value, levels)
 
 
 def _deeper(value: object, levels: int) -> bool:
@@ -136,11 +145,20 @@ def _refuse(text: str) -> None:
 _DECODE = json.JSONDecoder(parse_float=_finite, parse_constant=_refuse).decode
 _ENCODE = json.JSONEncoder(separators=(",", ":"), allow_nan=False).encode
 
+
+def _encode(value: Mapping[str, Any], what: str) -> str:
+    try:
+        return _ENCODE(value if type(value) is dict else dict(value)) if value != {} else "{}"
+    except (TypeError, ValueError, RecursionError) as exc:
+        raise BadPolicy(f"{what} cannot be written as JSON: {exc}") from exc
+
+
 _TYPES: dict[str, type] = {
     "fence": int, "holder": str, "seq": int, "ttl_ms": int, "state": str,
     "host": str, "pid": int, "at_ms": int, "note": dict, "asked": bool,
     "forgotten": bool,
 }  # fmt: skip
+_STATES = {str(state): state for state in State}
 _REQUIRED = ("fence", "holder", "seq", "ttl_ms", "state")
 
 
@@ -152,18 +170,18 @@ def decode(name: str, data: bytes) -> Record:
     Raises:
         BadRecord: it is not one of ours; the message names the cell.
     """
-    try:
-        fields = _DECODE(data.decode()) if len(data) <= MAX_BYTES else None
-    except (ValueError, RecursionError):
-        fields = None
-    if _is_deep(data, fields):
-        fields = None
+    fields = None
+    with contextlib.suppress(ValueError, RecursionError):
+        if len(data) <= MAX_BYTES:
+            text = data.decode()
+            fields = _DECODE(text)
+            fields = None if _is_deep(text, fields, MAX_DEPTH) else fields
     if not isinstance(fields, dict) or fields.pop("v", None) != FORMAT:
         raise BadRecord(f"the cell {name!r} holds something that is not a lease of ours: {data[:40]!r}{REMEDY}")
     known = {key: fields.pop(key) for key in _TYPES if key in fields}
     wrong = [key for key in _REQUIRED if key not in known]
     wrong += [key for key, value in known.items() if type(value) is not _TYPES[key]]
-    if not wrong and known["state"] not in list(State):
+    if not wrong and known["state"] not in _STATES:
         wrong.append("state")
     # Refuse numbers that are too large to compute with, and leases that last for ever.
     wrong += [key for key, value in known.items() if type(value) is int and not 0 <= value <= MAX_NUMBER]
@@ -176,7 +194,7 @@ def decode(name: str, data: bytes) -> Record:
     if not host.isprintable():
         host = "".join(each if each.isprintable() else "\ufffd" for each in host)
     known["host"] = host
-    return Record(**{**known, "state": State(known["state"])}, unknown=fields)
+    return Record(**{**known, "state": _STATES[known["state"]]}, unknown=fields)
 
 
 def no_room(name: str) -> BadRecord:

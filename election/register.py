@@ -2,9 +2,11 @@
 
 import hashlib
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
+
+from election.errors import StoreUnavailable
 
 
 @dataclass(frozen=True, slots=True)
@@ -13,6 +15,14 @@ class Cell:
 
     data: bytes
     version: Any
+
+
+class Swap(NamedTuple):
+    """The arguments of one `Register.swap`."""
+
+    name: str
+    data: bytes
+    expected: Any | None
 
 
 def identity_of(kind: str, raw: bytes) -> str:
@@ -29,6 +39,7 @@ class Register(Protocol):
 
     Every method may be called from any thread, and raises `StoreUnavailable` for anything that the network or the
     store did. Nothing connects before the first call. A register that crosses a `fork` connects afresh in the child.
+    An adapter that subclasses this inherits `version` and `swap_many`, which it may replace by something quicker.
     """
 
     def identity(self) -> str:
@@ -43,6 +54,14 @@ class Register(Protocol):
         """Return the cell `name`, or None if there is none."""
         ...
 
+    def version(self, name: str) -> Any | None:
+        """Return the version of the cell `name` without its data, or None if there is none.
+
+        If it equals one that `read` or `swap` returned, then the cell still holds what was read or written there.
+        """
+        cell = self.read(name)
+        return cell.version if cell else None
+
     def swap(self, name: str, data: bytes, expected: Any | None) -> Any | None:
         """Write `data` if the cell still has the version `expected` (None: if there is no cell).
 
@@ -50,6 +69,21 @@ class Register(Protocol):
         `StoreUnavailable` the write may have landed, and may still land later.
         """
         ...
+
+    def swap_many(self, swaps: Sequence[Swap]) -> list[Any | StoreUnavailable | None]:
+        """Do each swap in turn; return for each what `swap` would have returned, or would have raised.
+
+        Each is a swap by itself: some may succeed where others fail. Once the store does not answer one, those after
+        it in the same server are not known either, whether they were sent or not.
+        """
+        answers: list[Any | StoreUnavailable | None] = []
+        for swap in swaps:
+            try:
+                answers.append(self.swap(*swap))
+            except StoreUnavailable as exc:
+                # The others would wait as long for the same silence.
+                return answers + [exc] * (len(swaps) - len(answers))
+        return answers
 
     def remembers(self, seconds: float) -> bool:
         """Return whether it is certain that no cell written in the last `seconds` has been lost."""

@@ -5,19 +5,29 @@ import itertools
 import logging
 import threading
 import weakref
+from typing import Any
 
 from election.clock import Clock, SystemClock
-from election.errors import BadRecord, StoreUnavailable
+from election.errors import BadRecord, ElectionError, StoreUnavailable
 from election.events import Event, EventKind
 from election.forks import fork_detector
 from election.register import Register
-from election.term import LeaseTerm
+from election.term import LeaseTerm, Renewal
 
 log = logging.getLogger("election")
 
 
+BATCH = 256
+"""Leases that are renewed together at most: their renewals count from the moment at which the first was prepared."""
+LOOKS = 500
+"""Looks in a second at most, however many leases there are."""
+
+
 class LeaseRenewer:
-    """Renews terms when they are due.
+    """Renews terms when they are due: those of one store together, in one write. In between it looks at their cells.
+
+    A look asks for a version alone. It finds out within a poll that somebody asked the holder to hand over, or that the
+    cell was lost; without it, the next renewal does.
 
     `start` makes a daemon thread, which ends by itself when nothing is left to renew. Tests call `renew_due` instead.
     """
@@ -26,6 +36,7 @@ class LeaseRenewer:
         self.forked = fork_detector()
         self._clock = clock
         self._due: list[tuple[float, int, LeaseTerm]] = []
+        self._looks: list[tuple[float, int, LeaseTerm]] = []
         self._order = itertools.count()
         self._lock = threading.Lock()
         self._wake = threading.Event()
@@ -36,7 +47,9 @@ class LeaseRenewer:
         """Renew `term` from now on, until it is over."""
         with self._lock:
             heapq.heappush(self._due, (term.renew_at, next(self._order), term))
-            first = self._due[0][2] is term
+            look_at = self._clock.now() + max(term.look_every, len(self._due) / LOOKS)
+            heapq.heappush(self._looks, (look_at, next(self._order), term))
+            first = self._due[0][2] is term or self._looks[0][2] is term
         if first:
             self._wake.set()
 
@@ -49,41 +62,133 @@ class LeaseRenewer:
                 self._thread = thread
 
     def renew_due(self) -> float | None:
-        """Renew what is due; return when the next renewal is due, or None if nothing is left."""
-        now, silent = self._clock.now(), False
-        while term := self._pop(now):
-            if not term.valid:
-                continue
-            # A silent store must not cost each of a thousand leases a timeout.
-            due = None if silent else self._renew(term)
-            silent = due is None
-            with self._lock:
-                heapq.heappush(self._due, (term.retry_at(now) if due is None else due, next(self._order), term))
-        return self._due[0][0] if self._due else None
-
-    def _pop(self, now: float) -> LeaseTerm | None:
+        """Renew and look where it is due; return when something is due next, or None if nothing is left to renew."""
+        begun = self._clock.now()
+        self._renew_all()
+        # One at a time: no renewal waits for more than one look.
+        while self._look(begun):
+            self._renew_all()
         with self._lock:
-            return heapq.heappop(self._due)[2] if self._due and self._due[0][0] <= now else None
+            if not self._due:
+                self._looks.clear()
+                return None
+            return min(heap[0][0] for heap in (self._due, self._looks) if heap)
 
-    def _renew(self, term: LeaseTerm) -> float | None:
-        """Renew one term; return when it is due again, or None if the store failed."""
+    def _renew_all(self) -> None:
+        """Renew what is due."""
+        now, silent = self._clock.now(), False
+        while batch := self._pop_due(now):
+            # A silent store must not cost each of a thousand leases a timeout.
+            answered = {} if silent else self._renew(batch)
+            silent = len(answered) < len(batch)
+            with self._lock:
+                for term in batch:
+                    due = answered.get(term) or term.retry_at(now)
+                    heapq.heappush(self._due, (due, next(self._order), term))
+
+    def _pop_due(self, now: float) -> list[LeaseTerm]:
+        """Return terms to renew now; some more may be left.
+
+        Once one is due, those that are due a hundredth of their ttl later go with it.
+        """
+        batch: list[LeaseTerm] = []
+        with self._lock:
+            soon = now
+            while self._due and self._due[0][0] <= soon and len(batch) < BATCH:
+                term = heapq.heappop(self._due)[2]
+                if not term.valid:
+                    continue
+                soon = now + term.ttl / 100
+                if term.renew_at > soon:  # somebody has written meanwhile
+                    heapq.heappush(self._due, (term.renew_at, next(self._order), term))
+                else:
+                    batch.append(term)
+        return batch
+
+    def _renew(self, batch: list[LeaseTerm]) -> dict[LeaseTerm, float]:
+        """Renew these terms; return when each is due again, without those for which the store failed."""
+        due: dict[LeaseTerm, float] = {}
+        stores: dict[Register, list[Renewal]] = {}
+        for term in batch:
+            try:
+                renewal = term.begin_renewal()
+            except Exception:  # a note that cannot be made: this term will end, the others go on
+                log.exception("%s: cannot renew, %.1f s of leadership left", term.name, term.remaining())
+                renewal = None
+            if renewal:
+                stores.setdefault(term.register, []).append(renewal)
+            else:
+                due[term] = term.retry_at(self._clock.now())
+        for register, renewals in stores.items():
+            refused: list[LeaseTerm] = []
+            for renewal, version in zip(renewals, _swap(register, renewals), strict=True):
+                term = renewal.term
+                try:
+                    if not term.end_renewal(renewal, version):
+                        refused.append(term)
+                    else:
+                        due[term] = term.renew_at
+                        self._report(term)
+                except StoreUnavailable as exc:
+                    self._report(term, exc)
+            # These need answers of their own, so they come last.
+            for term in refused:
+                if again := self._renew_alone(term):
+                    due[term] = again
+                else:
+                    break
+        return due
+
+    def _renew_alone(self, term: LeaseTerm) -> float | None:
+        """Renew a term whose cell has changed; return when it is due again, or None if the store failed."""
         try:
-            due = term.renew()
-        except (StoreUnavailable, BadRecord) as exc:
-            if not self._failing:
-                failed = Event(EventKind.RENEWAL_FAILED, term.name, term.fence, reason=str(exc))
-                text = "%s: cannot renew, %.1f s of leadership left: %s"
-                log.warning(text, term.name, term.remaining(), exc, extra=failed.fields)
-            self._failing = True
-            # With BadRecord the store did answer, so the other leases need not wait.
-            return None if isinstance(exc, StoreUnavailable) else term.retry_at(self._clock.now())
-        except Exception:  # a note that cannot be made: this term will end, the others go on
+            due = term.renew(changed=True)
+        except StoreUnavailable as exc:
+            self._report(term, exc)
+            return None
+        except BadRecord as exc:  # the store did answer, so the other leases need not wait
+            self._report(term, exc)
+            return term.retry_at(self._clock.now())
+        except Exception:
             log.exception("%s: cannot renew, %.1f s of leadership left", term.name, term.remaining())
             return term.retry_at(self._clock.now())
-        if self._failing:
-            log.info("%s: renewed again", term.name, extra=Event(EventKind.RENEWED, term.name, term.fence).fields)
-        self._failing = False
+        self._report(term)
         return due
+
+    def _report(self, term: LeaseTerm, trouble: ElectionError | None = None) -> None:
+        """Log that renewals fail, and that they succeed again, once each."""
+        if trouble and not self._failing:
+            failed = Event(EventKind.RENEWAL_FAILED, term.name, term.fence, reason=str(trouble))
+            text = "%s: cannot renew, %.1f s of leadership left: %s"
+            log.warning(text, term.name, term.remaining(), trouble, extra=failed.fields)
+        elif self._failing and not trouble:
+            log.info("%s: renewed again", term.name, extra=Event(EventKind.RENEWED, term.name, term.fence).fields)
+        self._failing = trouble is not None
+
+    def _look(self, until: float) -> bool:
+        """Look at one cell if that is due by `until`, and renew its lease if it has changed; return whether it was."""
+        with self._lock:
+            if not self._looks or self._looks[0][0] > until:
+                return False
+            term = heapq.heappop(self._looks)[2]
+            every = max(term.look_every, len(self._due) / LOOKS)
+        if not term.valid:
+            return True
+        now = self._clock.now()
+        due = term.written_at + every  # what was just written need not be looked at
+        if due <= now:
+            due = now + every
+            try:
+                if now < term.renew_at and not term.is_unchanged():
+                    self._renew_alone(term)
+            except StoreUnavailable:  # the next renewal finds out, and reports it
+                due = term.renew_at
+            except Exception:
+                log.exception("%s: cannot look at the lease", term.name)
+                due = term.renew_at
+        with self._lock:
+            heapq.heappush(self._looks, (due, next(self._order), term))
+        return True
 
     def _run(self) -> None:
         while True:
@@ -96,6 +201,18 @@ class LeaseRenewer:
                         return
                 continue
             self._clock.wait(self._wake, next_due - self._clock.now())
+
+
+def _swap(register: Register, renewals: list[Renewal]) -> list[Any | StoreUnavailable | None]:
+    """Return the store's answers. A store that a user wrote may fail in its own way."""
+    try:
+        answers = register.swap_many([renewal.swap for renewal in renewals])
+        if len(answers) != len(renewals):
+            raise TypeError(f"{len(answers)} answers to {len(renewals)} swaps")
+    except Exception as exc:
+        log.exception("the store failed")
+        return [StoreUnavailable(f"the store failed: {exc!r}")] * len(renewals)
+    return answers
 
 
 # A renewer refers to its register only through its terms, so that both can be collected when nobody leads any more.

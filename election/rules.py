@@ -33,14 +33,12 @@ class View:
             return replace(self, record=None, version=None, since=received)
         known = self.record is not None and self.record.key == record.key
         since = self.since if known else received
-        return View(
-            record=record,
-            version=version,
-            since=since,
-            fence=max(self.fence, record.fence),
-            ttl=max(self.ttl, record.ttl),
-            attempt=self.attempt,
-        )
+        fence, ttl = max(self.fence, record.fence), max(self.ttl, record.ttl)
+        return View(record, version, since, fence, ttl, self.attempt)
+
+    def after_trying(self, attempt: tuple[int, float] | None) -> "View":
+        """Return this view with another `attempt`."""
+        return View(self.record, self.version, self.since, self.fence, self.ttl, attempt)
 
     def free_at(self, policy: LeasePolicy) -> float:
         """Return when the record proves nothing any more, if it does not change until then (rules 3, 4, 5)."""
@@ -152,14 +150,14 @@ def reconcile(lease: Lease, found: Record | None, now: float) -> Rewrite | Lost:
     return Lost(f"taken over by {found}")
 
 
-def renewed(lease: Lease, record: Record, version: Any, sent: float, now: float) -> Lease | Lost:
-    """Return the lease after the write of `record` has succeeded, whose answer arrived at `now`.
+def renewed(lease: Lease, version: Any, sent: float, now: float) -> Lease | Lost:
+    """Return the lease after a write of its holder has succeeded, whose answer arrived at `now`.
 
     An answer that arrives after the old deadline revives nothing (rule 2): in between, this holder did not lead.
     """
     if now >= lease.deadline:
         return Lost(expired(lease))
-    return Lease(record, version, sent, lease.policy)
+    return Lease(lease.record, version, sent, lease.policy)
 
 
 def expired(lease: Lease) -> str:

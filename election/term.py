@@ -3,7 +3,7 @@
 import logging
 import threading
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 from election.cell import LeaseCell
 from election.clock import Clock
@@ -12,6 +12,7 @@ from election.events import Event, EventKind, OnEvent, tell
 from election.forks import fork_detector
 from election.lease import Lease
 from election.record import Record, State
+from election.register import Register, Swap
 from election.rules import Lost, expired, reconcile, renewed
 
 log = logging.getLogger("election")
@@ -51,11 +52,17 @@ class LeaseTerm:
         """Set when the work must stop: the lease is over, or somebody asked the holder to hand over."""
         self._cell, self._lease, self._note, self._clock = cell, lease, note, clock
         self._on_open, self._on_event = on_open, on_event
+        self._rewrite: Callable[[Mapping[str, Any]], bytes] | None = None
         self._forked = fork_detector()
         self._asked = ""
         self._ended = ""
         self._left = False
         self._writing = threading.Lock()
+
+    @property
+    def register(self) -> Register:
+        """The store that keeps the lease. For the lease renewer."""
+        return self._cell.register
 
     @property
     def valid(self) -> bool:
@@ -133,7 +140,11 @@ class LeaseTerm:
 
     def _open(self, lease: Lease) -> None:
         """Swap our record for an open one, if it is still ours, or was lost and a vacant one is there."""
-        record, expected = self._record(State.OPEN, self._note, self._clock.now()), lease.version
+        note = read_note(self._note, self._clock.now())
+        record = self._cell.record(
+            self.fence, State.OPEN, ttl=lease.policy.ttl, note=note, unknown=lease.record.unknown
+        )
+        expected = lease.version
         while (version := self._cell.swap(record, expected)) is None:
             found, expected = self._cell.read()
             # Into an empty cell we write nothing: it could land late, when somebody else has led and lost the record.
@@ -145,14 +156,11 @@ class LeaseTerm:
                 return
         self._on_open(record, version)
 
-    def _record(self, state: State, note: Note, now: float) -> Record:
-        lease = self._lease
-        return self._cell.record(
-            self.fence, state, ttl=lease.policy.ttl, note=read_note(note, now), unknown=lease.record.unknown
-        )
-
-    def renew(self) -> float:
+    def renew(self, *, changed: bool = False) -> float:
         """Renew the lease and return when to do so again, in seconds on the term's clock. For the lease renewer.
+
+        Args:
+            changed: the cell is known not to hold what this term wrote last, so read it first.
 
         Raises:
             StoreUnavailable: the store did not answer.
@@ -161,37 +169,97 @@ class LeaseTerm:
         begun = self._clock.now()
         try:
             with self._writing:
-                self._write(self._note)
+                self._write(self._note, changed=changed)
         except ElectionError as exc:
-            tell(self._on_event, Event(EventKind.RENEWAL_FAILED, self.name, self.fence, reason=str(exc)))
+            self._report_failure(exc)
             raise
-        if self.valid:
-            took, until = self._clock.now() - begun, self._lease.deadline
-            tell(self._on_event, Event(EventKind.RENEWED, self.name, self.fence, seconds=took, until=until))
+        self._report(begun)
         return self._lease.renew_at
+
+    def begin_renewal(self) -> "Renewal | None":
+        """Return the swap that renews the lease, to be sent now with others; None if another thread writes just now.
+
+        The renewal counts from this moment.
+
+        Raises:
+            BadPolicy: the note cannot be written any more.
+        """
+        if not self._writing.acquire(blocking=False):
+            return None
+        try:
+            lease, sent = self._lease, self._clock.now()
+            return Renewal(self, lease, sent, Swap(self.name, self._encode(read_note(self._note, sent)), lease.version))
+        finally:
+            self._writing.release()
+
+    def end_renewal(self, renewal: "Renewal", version: Any | StoreUnavailable | None) -> bool:
+        """Count a renewal that the store has answered with `version`; return False if it refused it.
+
+        A swap that was refused is not repeated: call `renew(changed=True)`, which reads the cell first.
+
+        Raises:
+            StoreUnavailable: it is `version`.
+        """
+        if isinstance(version, StoreUnavailable):
+            self._report_failure(version)
+            raise version
+        # Otherwise somebody else in this process writes now, or has written, over the same version. Only one of the
+        # two swaps has landed, and the other writer finds out which.
+        if self._writing.acquire(blocking=False):
+            try:
+                if self._lease is not renewal.lease:
+                    return True
+                if version is None:
+                    return False
+                self._accept(renewed(renewal.lease, version, renewal.sent, self._clock.now()))
+            finally:
+                self._writing.release()
+            self._report(renewal.sent)
+        return True
+
+    def is_unchanged(self) -> bool:
+        """Return whether the cell still holds what this term wrote last. For the lease renewer.
+
+        Raises:
+            StoreUnavailable: the store did not answer.
+        """
+        lease = self._lease
+        return bool(self.register.version(self.name) == lease.version)
 
     @property
     def renew_at(self) -> float:
         """When the lease is to be renewed next, in seconds on the term's clock."""
         return self._lease.renew_at
 
+    @property
+    def ttl(self) -> float:
+        """The length of the lease in seconds."""
+        return self._lease.policy.ttl
+
+    @property
+    def written_at(self) -> float:
+        """When the last write was sent that the store has confirmed."""
+        return self._lease.sent
+
+    @property
+    def look_every(self) -> float:
+        """Seconds between two looks at the cell: as often as a standby."""
+        return self._lease.policy.poll
+
     def retry_at(self, now: float) -> float:
         """Return when to try again a renewal that failed at `now`."""
         return now + self._lease.policy.retry_every
 
-    def _write(self, note: Note) -> None:
-        expected = self._lease.version
+    def _write(self, note: Note, *, changed: bool = False) -> None:
+        expected = None if changed else self._lease.version
         while self.valid:
             lease, sent = self._lease, self._clock.now()
-            record = self._record(State.HELD, note, sent)
-            # None: somebody else filled the empty cell before us.
-            version = self._cell.swap(record, expected) if expected is not None else None
-            if version is not None:
-                outcome = renewed(lease, record, version, sent, self._clock.now())
-                if isinstance(outcome, Lost):
-                    return self._end(outcome.reason)
-                self._lease = outcome
-                return None
+            written = read_note(note, sent)
+            # None: the cell has changed, or somebody else filled the empty cell before us.
+            if expected is not None:
+                version = self.register.swap(self.name, self._encode(written), expected)
+                if version is not None:
+                    return self._accept(renewed(lease, version, sent, self._clock.now()))
             found, expected = self._cell.read()
             verdict = reconcile(lease, found, self._clock.now())
             if isinstance(verdict, Lost):
@@ -199,15 +267,34 @@ class LeaseTerm:
             if verdict.asked:
                 self.ask_to_stop("asked to hand over")
             if found is None:
-                expected = self._post(record)
+                expected = self._post(written)
         return None
 
-    def _post(self, record: Record) -> Any | None:
-        """Fill the empty cell with a vacant record, to be swapped for `record`; return its version, or None."""
-        posted = self._cell.post_vacancy(
-            self.fence, ttl=self._lease.policy.ttl, note=record.note, unknown=record.unknown
-        )
+    def _encode(self, note: Mapping[str, Any]) -> bytes:
+        """Return our next record, with a number of its own."""
+        if self._rewrite is None:
+            self._rewrite = self._cell.rewriter(self._lease.record)
+        return self._rewrite(note)
+
+    def _accept(self, outcome: Lease | Lost) -> None:
+        if isinstance(outcome, Lost):
+            return self._end(outcome.reason)
+        self._lease = outcome
+        return None
+
+    def _post(self, note: Mapping[str, Any]) -> Any | None:
+        """Fill the empty cell with a vacant record, to be swapped for ours; return its version, or None."""
+        lease = self._lease
+        posted = self._cell.post_vacancy(self.fence, ttl=lease.policy.ttl, note=note, unknown=lease.record.unknown)
         return posted[1] if posted else None
+
+    def _report(self, begun: float) -> None:
+        if self._on_event and self.valid:
+            took, until = self._clock.now() - begun, self._lease.deadline
+            tell(self._on_event, Event(EventKind.RENEWED, self.name, self.fence, seconds=took, until=until))
+
+    def _report_failure(self, exc: ElectionError) -> None:
+        tell(self._on_event, Event(EventKind.RENEWAL_FAILED, self.name, self.fence, reason=str(exc)))
 
     def _end(self, reason: str) -> None:
         self._ended = self._ended or self._asked or reason
@@ -224,12 +311,20 @@ class LeaseTerm:
         return f"<Term {self.name!r} fence={self.fence} {state}>"
 
 
+class Renewal(NamedTuple):
+    """A renewal that is under way: the lease that it prolongs, when it began, and the swap that it is."""
+
+    term: LeaseTerm
+    lease: Lease
+    sent: float
+    swap: Swap
+
+
 class LostEvent:
     """An event that is set the moment its term's deadline passes. No thread has to set it."""
 
     def __init__(self, term: LeaseTerm) -> None:
         self._term = term
-        self._event = threading.Event()
 
     def is_set(self) -> bool:
         """Whether the work must stop."""
@@ -237,15 +332,18 @@ class LostEvent:
 
     def wait(self, timeout: float | None = None) -> bool:
         """Wait until it is set, at most `timeout` seconds (None: for as long as it takes); return whether it is set."""
+        # Made by the first who waits, before it looks, so that whoever sets the reason after that finds it.
+        event: threading.Event = vars(self).setdefault("_event", threading.Event())
         clock = self._term._clock
         end = float("inf") if timeout is None else clock.now() + timeout
         while not self.is_set():
             now = clock.now()
             if now >= end:
                 return False
-            clock.wait(self._event, min(end - now, self._term.remaining()))
+            clock.wait(event, min(end - now, self._term.remaining()))
         return True
 
     def wake(self) -> None:
         """Wake all waiting threads, which then look again."""
-        self._event.set()
+        if event := vars(self).get("_event"):
+            event.set()

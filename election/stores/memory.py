@@ -7,10 +7,10 @@ import uuid
 from collections.abc import Iterable
 
 from election.forks import fork_detector
-from election.register import Cell
+from election.register import Cell, Register
 
 
-class MemoryRegister:
+class MemoryRegister(Register):
     """Cells in a dictionary. A forked child has a copy of its own, under another identity."""
 
     def __init__(self) -> None:

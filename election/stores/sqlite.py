@@ -17,7 +17,7 @@ from election.clock import SystemClock
 from election.errors import BadPolicy, StoreUnavailable
 from election.forks import fork_detector
 from election.record import MAX_BYTES, check_name
-from election.register import Cell, identity_of
+from election.register import Cell, Register, identity_of
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS cells (name TEXT PRIMARY KEY, data BLOB NOT NULL, version TEXT NOT NULL);
@@ -29,7 +29,7 @@ _PERMANENT = {
 }  # fmt: skip
 
 
-class SQLiteRegister:
+class SQLiteRegister(Register):
     """Cells in the table `cells` of one file, shared by the processes of this machine (not over a network drive)."""
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
@@ -133,6 +133,11 @@ class SQLiteRegister:
         sql = "SELECT substr(CAST(data AS BLOB), 1, ?), CAST(version AS BLOB) FROM cells WHERE name = ?"
         row = self._one(sql, MAX_BYTES + 1, name)
         return Cell(row[0] or b"", row[1]) if row else None
+
+    def version(self, name: str) -> bytes | None:
+        """Return the version in the row, or None."""
+        row = self._one("SELECT CAST(version AS BLOB) FROM cells WHERE name = ?", name)
+        return row[0] if row else None
 
     def swap(self, name: str, data: bytes, expected: bytes | None) -> bytes | None:
         """Swap in one statement, so in one transaction. Versions are random: none is used twice, even in a new file."""

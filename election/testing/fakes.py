@@ -1,18 +1,19 @@
 """A clock that jumps and a store that fails on command."""
 
+import contextlib
 import enum
 import itertools
 import math
 import os
 import threading
 import uuid
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from election.clock import Clock
 from election.errors import StoreUnavailable
 from election.forks import fork_detector
-from election.register import Cell
+from election.register import Cell, Register, Swap
 
 
 class FakeClock:
@@ -141,7 +142,7 @@ class FaultyStore:
         return version
 
 
-class FaultyRegister:
+class FaultyRegister(Register):
     """One client of a `FaultyStore`: a `Register` whose calls fail, or are interrupted, on command.
 
     `cut`: while it is true, every call raises `StoreUnavailable`. `before` and `after` are called with the name of each
@@ -186,6 +187,28 @@ class FaultyRegister:
     def swap(self, name: str, data: bytes, expected: Any | None) -> Any | None:
         """Compare and swap, unless a fault is due."""
         return self._call("swap", lambda: self._swap(name, data, expected))
+
+    def swap_many(self, swaps: Sequence[Swap]) -> list[Any | StoreUnavailable | None]:
+        """Swap in turn on one connection, until a fault is due. What follows shares its fate, and is not answered."""
+        try:
+            answers: list[Any | StoreUnavailable | None] = self._call("swap_many", lambda: self._swap_in_turn(swaps))
+        except StoreUnavailable as exc:
+            return [exc] * len(swaps)
+        return answers
+
+    def _swap_in_turn(self, swaps: Sequence[Swap]) -> list[Any | StoreUnavailable | None]:
+        answers: list[Any | StoreUnavailable | None] = []
+        for number, swap in enumerate(swaps):
+            fault = self._faults[0] if self._faults else None
+            try:
+                answers.append(self._swap(*swap))
+            except StoreUnavailable as exc:
+                for later in swaps[number + 1 :]:
+                    self._faults.insert(0, fault)
+                    with contextlib.suppress(StoreUnavailable):
+                        self._swap(*later)
+                return answers + [exc] * (len(swaps) - number)
+        return answers
 
     def _swap(self, name: str, data: bytes, expected: Any | None) -> Any | None:
         fault = self._faults.pop(0) if self._faults else None

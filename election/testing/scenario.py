@@ -225,7 +225,7 @@ class Scenario:
 
     def _pause_around_swap(self, member: _Member, when: str, seconds: float) -> None:
         def pause(method: str) -> None:
-            if method == "swap":
+            if method.startswith("swap"):  # alone, or with others
                 setattr(member.link, when, lambda _method: None)
                 with _paused(member):
                     self._run(seconds, until=lambda: False)

@@ -33,8 +33,8 @@ def resign(
 ) -> None:
     """Ask the leader of GROUP to hand over.
 
-    The leader finds the request when it next renews its lease, within a third of the lease. It then asks its work to
-    stop, and resigns. Any member may be elected next, the same one included.
+    The leader finds the request when it next looks at its lease, within a quarter of a second. It then asks its work
+    to stop, and resigns. Any member may be elected next, the same one included.
 
     The request takes nothing away. A leader that ignores it goes on leading; then this command ends with status 1.
     """

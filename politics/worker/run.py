@@ -21,7 +21,7 @@ from election.rules import View, is_own_takeover
 from election.term import Note
 from politics.group.peers import Peer
 from politics.worker.mistakes import never_ran
-from politics.worker.slots import Slot, Turn, is_done, learn, may_be_lost, next_turn
+from politics.worker.slots import Rivals, Slot, Turn, is_done, learn, may_be_lost, next_turn
 from politics.worker.term import Term
 
 log = logging.getLogger("politics")
@@ -105,6 +105,7 @@ class Run:
         self._stop, self._stop_reason = threading.Event(), ""
         self._slot: Slot | None = None
         self._turn: Turn | None = None
+        self._rivals, self._cut_short = Rivals(candidate.id), False
         self._bad_record, self._not_eligible = Reminder(log, clock), Reminder(log, clock)
         self._failures = 0
         """How many slots in a row this worker has failed and left to be run again."""
@@ -148,8 +149,10 @@ class Run:
                     return
                 with lead:
                     self._govern(lead)
-                # Each slot is a new race: let those who have not led look first.
-                self._clock.wait(self._stop, min(1.2 * worker.policy.poll, worker.iteration_length / 4))
+                # Each slot is a new race: let those who have not led look first, where there are any.
+                heard = self._cut_short or bool(self.announcer and self.announcer.peers())
+                if self._rivals.may_be_there(heard=heard):
+                    self._clock.wait(self._stop, min(1.2 * worker.policy.poll, worker.iteration_length / 4))
                 if self._failures:
                     self._clock.wait(self._stop, self._pause())
         except BaseException as exc:  # the work called sys.exit, say: the lease is given up, and process() passes it on
@@ -194,6 +197,7 @@ class Run:
     def _plan(self, view: View) -> Note | None:
         """Learn the present slot from the record; return what we would write if we took the lease now."""
         self._slot = learn(self._slot, view, self._candidate.id, self._worker.iteration_length)
+        self._rivals.look(view.record)
         if self._stop.is_set() or not self._may_lead():
             return None
         if self._turn is None or not is_own_takeover(view, self._candidate.id):
@@ -225,6 +229,7 @@ class Run:
             turn = self._next_turn()
             if not self._tell(lead, turn.slot):
                 break
+        self._cut_short = bool(lead.reason)  # by somebody who wants another to lead, for instance
         reason = lead.reason or ("the work failed" if self._failures > failures else "the slot is over")
         lead.resign()
         self.lead = None

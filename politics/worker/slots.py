@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from election.lease import LeasePolicy
-from election.record import State
+from election.record import Record, State
 from election.rules import View, is_own_takeover
 
 RUNNING, DONE = "running", "done"
@@ -19,6 +19,8 @@ MAX_NUMBER = 2**53 - 1
 """The largest number of a slot. The one after it is 1 again, so that no leader writes a number that nobody reads."""
 FAR_MS = 2**42
 """Milliseconds, more than a century: a slot that ended earlier than that counts as ended so long ago."""
+SLOTS_ALONE = 10
+"""Slots in a row after which a worker gives way once, though it has neither heard nor seen another."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,3 +128,35 @@ def next_turn(known: Slot | None, length: float, now: float, *, rerun: bool, los
     if lost and not rerun:
         return Turn(replace(slot, done=True), run=False, skipped=skipped, given_up=(*given_up, slot.number))
     return Turn(slot, run=True, takeover=lost, skipped=skipped, given_up=given_up)
+
+
+@dataclass(slots=True)
+class Rivals:
+    """Whether others may stand by for the lease of the candidate `me`. A worker that is alone gives way to nobody.
+
+    Standbys write nothing, so the record shows only those who have led or found the cell empty. Who neither did nor is
+    heard gets a chance all the same, after every tenth slot in a row that was ours.
+    """
+
+    me: str
+    first: tuple[str, int, int] | None = None
+    """What the first look found. Whoever wrote that may be gone."""
+    looked: bool = False
+    seen: bool = False
+    alone: int = 0
+
+    def look(self, record: Record | None) -> None:
+        """Note who has written the record that is there now."""
+        key = record.key if record else None
+        if not self.looked:
+            self.looked, self.first = True, key
+        elif record and record.holder != self.me and key != self.first:
+            self.seen, self.alone = True, 0
+
+    def may_be_there(self, *, heard: bool) -> bool:
+        """Return whether to give way after a slot of ours; `heard`: other members announce themselves."""
+        self.alone += 1
+        if self.alone >= SLOTS_ALONE:
+            self.seen, self.alone = False, 0
+            return True
+        return heard or self.seen

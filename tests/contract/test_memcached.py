@@ -9,6 +9,8 @@ from collections.abc import Iterator
 import pytest
 
 from election import Register, StoreUnavailable, open_register
+from election.register import Swap
+from election.stores.memcached import MemcachedRegister
 from tests.memcached import Memcached
 from tests.waiting import until
 
@@ -123,6 +125,78 @@ def test_a_server_that_is_silent(own_memcached: Memcached) -> None:
         assert cell is not None
         assert cell.data in (b"one", b"two")
         assert register.swap("a", b"three", version) is None
+
+
+@contextlib.contextmanager
+def cutting(server: Memcached, answers: int, more: bytes = b"") -> Iterator[str]:
+    """The URL of a link to `server` that passes on so many lines of answers, and `more`, and is cut then, once."""
+
+    def serve() -> None:
+        with contextlib.suppress(OSError):
+            left = answers
+            while True:
+                near, _ = listener.accept()
+                with near, socket.create_connection((server.host, server.port)) as far:
+                    thread = threading.Thread(target=copy, args=(near, far))
+                    thread.start()
+                    lines = far.makefile("rb")
+                    while left and (line := lines.readline()):
+                        near.sendall(line)
+                        left -= 1
+                    near.sendall(more)
+                    near.shutdown(socket.SHUT_RDWR)
+                    thread.join()
+                left = 1 << 30
+
+    def copy(near: socket.socket, far: socket.socket) -> None:
+        with contextlib.suppress(OSError):
+            while data := near.recv(1 << 16):
+                far.sendall(data)
+            far.shutdown(socket.SHUT_WR)
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        thread = threading.Thread(target=serve)
+        thread.start()
+        yield f"memcached://127.0.0.1:{listener.getsockname()[1]}"
+        listener.shutdown(socket.SHUT_RDWR)
+        thread.join()
+
+
+@pytest.mark.parametrize("more", [b"", b"HD c", b"SERVER_ERROR out of memory\r\n"])
+def test_an_answer_that_is_lost_among_many(own_memcached: Memcached, more: bytes) -> None:
+    """The answers before it count; of the swaps from there on nothing is known, and their versions are void."""
+    swaps = [Swap(f"cell {number}", b"x", None) for number in range(20)]
+    with cutting(own_memcached, 7, more) as url, client(url) as register, client(own_memcached.url) as other:
+        answers = register.swap_many(swaps)
+        assert [isinstance(answer, tuple) for answer in answers] == [True] * 7 + [False] * 13
+        assert all(isinstance(answer, StoreUnavailable) for answer in answers[7:])
+        until(lambda: other.read("cell 19"), "the write of which nothing is known")
+        # The connection is another one now, so no earlier version can be compared.
+        again = [Swap(f"cell {n}", b"y", a) for n, a in enumerate(answers) if isinstance(a, tuple)]
+        with contextlib.suppress(StoreUnavailable):
+            register.read("cell 0")
+        assert register.swap_many(again) == [None] * 7
+
+
+def test_more_answers_than_swaps(own_memcached: Memcached) -> None:
+    """If the answers cannot be told apart, none is believed."""
+    with cutting(own_memcached, 3, b"HD c9\r\n") as url, client(url) as register:
+        answers = register.swap_many([Swap(f"cell {number}", b"x", None) for number in range(3)])
+        assert [type(answer) for answer in answers] in ([StoreUnavailable] * 3, [tuple] * 3)
+        assert register.read("nothing") is None
+
+
+def test_many_swaps_at_two_servers_of_which_one_is_gone() -> None:
+    """What a server does not answer says nothing of what the other one keeps."""
+    with Memcached() as one, Memcached() as two, client(f"memcached://{one.address},{two.address}") as register:
+        names = [str(number) for number in range(50)]
+        here = [register.shard(name) is register.shard(names[0]) for name in names]
+        home = register.shard(names[0])
+        assert isinstance(home, MemcachedRegister)
+        (one if home.port == one.port else two).stop()
+        answers = register.swap_many([Swap(name, b"", None) for name in names])
+        assert [isinstance(answer, StoreUnavailable) for answer in answers] == here
+        assert None not in answers
 
 
 @pytest.mark.parametrize("method", ["read", "swap", "remembers", "identity"])

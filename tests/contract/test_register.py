@@ -11,7 +11,7 @@ from collections.abc import Callable
 import pytest
 
 from election import Register, StoreUnavailable, open_register
-from election.register import Cell
+from election.register import Cell, Swap
 from tests.contract.conftest import Stores
 from tests.waiting import until
 
@@ -114,6 +114,68 @@ def test_stale_version(stores: Stores, name: str) -> None:
     assert two.swap(name, b"second", cell.version) is not None
     assert one.swap(name, b"third", old) is None
     assert one.read(name).data == b"second"  # type: ignore[union-attr]
+
+
+def test_version(stores: Stores, name: str) -> None:
+    """A version that is read alone is that of the write that is there, and changes with each write."""
+    one, two = stores.client(), stores.client()
+    assert one.version(name) is None
+    first = one.swap(name, b"first", None)
+    assert one.version(name) == first == one.read(name).version  # type: ignore[union-attr]
+    assert two.version(name) == two.read(name).version  # type: ignore[union-attr]
+    assert two.swap(name, b"first", two.version(name)) is not None
+    assert one.version(name) not in (first, None)
+
+
+def test_swap_many(stores: Stores, name: str) -> None:
+    """Each of many swaps is one by itself: those that may succeed do, and the answers are in the order of the swaps."""
+    one, two = stores.client(), stores.client()
+    assert one.swap_many([]) == []
+    old = one.swap(name + "stale", b"", None)
+    assert one.swap(name + "stale", b"newer", old) is not None
+    there = one.swap(name + "there", b"", None)
+    swaps = [
+        Swap(name + "new", b"1", None),
+        Swap(name + "stale", b"2", old),
+        Swap(name + "there", b"3", there),
+        Swap(name + "there", b"4", None),
+    ]
+    answers = one.swap_many(swaps)
+    assert [answer is None for answer in answers] == [False, True, False, True]
+    assert one.version(name + "new") == answers[0]
+    assert one.version(name + "there") == answers[2]
+    cells = [two.read(swap.name) for swap in swaps[:3]]
+    assert [cell and cell.data for cell in cells] == [b"1", b"newer", b"3"]
+
+
+def test_swap_very_many(stores: Stores, name: str) -> None:
+    """A thousand cells are created in one call, and changed in another, each once."""
+    register = stores.client()
+    versions = register.swap_many([Swap(f"{name} {n}", b"x" * 900, None) for n in range(1000)])
+    assert None not in versions
+    swaps = [Swap(f"{name} {n}", b"%d" % n, version) for n, version in enumerate(versions)]
+    assert None not in register.swap_many(swaps)
+    assert register.swap_many(swaps) == [None] * 1000
+    cell = register.read(f"{name} 777")
+    assert cell is not None
+    assert cell.data == b"777"
+
+
+def test_many_swaps_of_one_cell_have_one_winner(stores: Stores, name: str) -> None:
+    """Of several threads that swap the same cells at once, each cell has exactly one that succeeds."""
+    clients = [stores.client() for _ in range(WORKERS)]
+    swaps = [Swap(f"{name} {n}", b"", None) for n in range(50)]
+    wins: list[list[bool]] = []
+
+    def race(client: Register) -> None:
+        wins.append([answer is not None for answer in client.swap_many(swaps)])
+
+    threads = [threading.Thread(target=race, args=(client,)) for client in clients]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert [sum(won) for won in zip(*wins, strict=True)] == [1] * 50
 
 
 def test_versions_are_never_used_twice(stores: Stores, name: str) -> None:

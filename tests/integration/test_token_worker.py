@@ -15,6 +15,7 @@ import pytest
 from election import Event, look, open_register
 from election.clock import SystemClock
 from election.events import EventKind
+from election.stores.memory import MemoryRegister
 from election.testing import Fault, FaultyStore
 from politics import Term, TokenWorker
 from politics.worker.daemon import OUTLASTED
@@ -256,9 +257,9 @@ def test_several_workers_share_one_register(old_memcached: Memcached, caplog: py
         terms[worker.group] = []
         worker.start(lambda term, mine=terms[worker.group]: mine.append(term) or term.lost.wait(60))
     until(lambda: all(terms.values()), "four leaders in one process")
-    socket = register._connection.client.sock
+    socket = register._connection.socket
     workers[0].stop()
-    assert register._connection.client.sock is socket is not None
+    assert register._connection.socket is socket is not None
     first, *others = [term for (term,) in terms.values()]
     assert not first.valid
     ends = [term.remaining() for term in others]
@@ -383,3 +384,26 @@ def test_a_takeover_that_the_store_did_not_confirm_interrupts_nobody() -> None:
     until(lambda: terms, "the work")
     worker.stop()
     assert (terms[0].iteration, terms[0].takeover) == (1, False)
+
+
+def test_a_worker_that_is_alone_begins_each_slot_at_once() -> None:
+    """Between two slots it waits for nobody, since nobody stands by: from the end of one to the start of the next."""
+
+    class Clock(SystemClock):
+        """Counts the waits that only a stop ends."""
+
+        waits = 0
+
+        def wait(self, event: threading.Event, seconds: float) -> bool:
+            run = worker._run
+            self.waits += run is not None and event is run._stop
+            return super().wait(event, seconds)
+
+    done = threading.Event()
+    worker = TokenWorker(group="alone", store=MemoryRegister(), lease_ttl=10, iteration_length=0.05, announce=False)
+    worker._clock = clock = Clock()
+    worker.start(lambda term: done.set() if term.iteration >= 6 else None)
+    assert done.wait(DEADLINE)
+    waits = clock.waits
+    worker.stop()
+    assert waits == 0

@@ -18,6 +18,7 @@ from election import Candidate, LeaseTerm, StoreUnavailable
 from election.lease import Lease, LeasePolicy
 from election.record import State
 from election.rules import Lost, Post, Rewrite, Take, View, Wait
+from election.term import Renewal
 from politics.worker.slots import Slot, Turn, next_turn
 from tests.simulation.store import Link, Store
 from tests.simulation.threads import Process, world
@@ -25,7 +26,8 @@ from tests.simulation.world import KINDS, World
 
 _next_step, _reconcile, _renewed = election.rules.next_step, election.rules.reconcile, election.rules.renewed
 _swap, _resign, _free_at, _see, _fork = Store.swap, LeaseTerm.resign, View.free_at, View.see, World.fork
-_lead = Candidate._lead
+_lead, _look = Candidate._lead, Candidate._look
+_end_renewal, _is_unchanged = LeaseTerm.end_renewal, LeaseTerm.is_unchanged
 
 
 @dataclass(frozen=True)
@@ -66,16 +68,36 @@ def expiring_swap(self: Store, name: str, data: bytes, expected: int | None) -> 
     return version
 
 
-def deadline_from_answer(lease: Lease, record: Any, version: Any, sent: float, now: float) -> Any:
-    return _renewed(lease, record, version, now, now)
+def deadline_from_answer(lease: Lease, version: Any, sent: float, now: float) -> Any:
+    return _renewed(lease, version, now, now)
 
 
-def lead_from_answer(self: Candidate, lease: Lease, note: Any) -> LeaseTerm | None:
-    return _lead(self, replace(lease, sent=self._clock.now()), note)
+def lead_from_answer(self: Candidate, lease: Lease, *rest: Any) -> LeaseTerm | None:
+    return _lead(self, replace(lease, sent=self._clock.now()), *rest)
 
 
-def late_answer_counts(lease: Lease, record: Any, version: Any, sent: float, now: float) -> Any:
-    return Lease(record, version, now, lease.policy)
+def late_answer_counts(lease: Lease, version: Any, sent: float, now: float) -> Any:
+    return Lease(lease.record, version, now, lease.policy)
+
+
+def unanswered_renewal_counts(self: LeaseTerm, renewal: Renewal, version: Any) -> bool:
+    silent = isinstance(version, StoreUnavailable)
+    return _end_renewal(self, renewal, renewal.lease.version if silent else version)
+
+
+def look_counts_as_renewal(self: LeaseTerm) -> bool:
+    sent = self._clock.now()
+    unchanged = _is_unchanged(self)
+    if unchanged:
+        self._accept(_renewed(self._lease, self._lease.version, sent, self._clock.now()))
+    return unchanged
+
+
+def version_without_its_record(self: Candidate, *, polled: bool) -> None:
+    if polled and self.view.record and (version := self._register.version(self.name)):
+        self.view = replace(self.view, version=version)
+    else:
+        _look(self, polled=False)
 
 
 def free_before_its_time(self: View, policy: LeasePolicy) -> float:
@@ -127,8 +149,8 @@ class WaitOverAbsence:
         return Wait(until) if now < until else Take(max(view.fence + 1, wall_ms))
 
 
-def put_back_at_once(self: LeaseTerm, record: Any) -> Any:
-    return self._cell.swap(record, None)
+def put_back_at_once(self: LeaseTerm, note: Any) -> Any:
+    return self.register.swap(self.name, self._encode(note), None)
 
 
 def never_put_back(lease: Lease, found: Any, now: float) -> Any:
@@ -187,15 +209,34 @@ CAUGHT = (
         "the deadline counts from the answer, not from the request",
         50_000,
         ((_term, "renewed", deadline_from_answer), (Candidate, "_lead", lead_from_answer)),
-        ("slow", "slow", "kill", "cut"),
+        ("late", "kill"),
     ),
     Breakage(
         "2",
         "a late answer makes an ended term valid again",
         100_000,
         ((_term, "renewed", late_answer_counts),),
-        ("slow", "pause", "cut", "cut"),
-        first=6,
+        ("late", "kill"),
+        first=4,
+    ),
+    Breakage(
+        "2",
+        "a renewal that was not answered, among others, counts",
+        10_000,
+        ((LeaseTerm, "end_renewal", unanswered_renewal_counts),),
+        ("cut", "loss"),
+    ),
+    Breakage(
+        "2",
+        "a look that finds the version unchanged counts as a renewal",
+        20_000,
+        ((LeaseTerm, "is_unchanged", look_counts_as_renewal),),
+    ),
+    Breakage(
+        "3",
+        "a look takes over a new version without its record",
+        2_000,
+        ((Candidate, "_look", version_without_its_record),),
     ),
     Breakage("3", "a challenger waits for 0.7 of a lease", 100_000, ((View, "free_at", free_before_its_time),)),
     Breakage("3", "a renewal does not restart the wait", 2_000, ((View, "see", sighting_ignores_seq),)),
@@ -222,7 +263,13 @@ CAUGHT = (
     ),
     Breakage("6", "a lost record is not put back", 100_000, ((_term, "reconcile", never_put_back),)),
     Breakage("7", "a successor keeps the fence that it finds", 1_000, ((_step, "next_step", same_fence),)),
-    Breakage("7", "a fence may be below the wall clock", 100_000, ((_step, "next_step", fence_without_clock),)),
+    Breakage(
+        "7",
+        "a fence may be below the wall clock",
+        100_000,
+        ((_step, "next_step", fence_without_clock),),
+        ("restart", "pause"),
+    ),
     Breakage("9", "a name moves to another server", 50_000, ((Link, "home", name_moves),)),
     Breakage("10", "a forked child counts as leader", 20_000, ((World, "fork", child_leads),)),
     Breakage("11", "the clock stops while the machine sleeps", 50_000, ((Process, "local", clock_sleeps),)),

@@ -1,12 +1,13 @@
 """The store of the simulated world, and the connection of each process to it: a model of what the adapters promise."""
 
 import itertools
-from collections.abc import Callable, Iterator
+import random
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from election import StoreUnavailable
-from election.register import Cell
+from election.register import Cell, Register, Swap
 from tests.simulation.threads import Process
 
 TTL, DRIFT, TIMEOUT = 1.0, 0.01, 0.5
@@ -32,9 +33,10 @@ class Store:
         self.cells[name] = (data, next(self.cas))
         return self.cells[name][1]
 
-    def lose(self, kind: str, now: float) -> None:
-        """Lose all cells."""
-        self.cells.clear()
+    def lose(self, kind: str, now: float, rng: random.Random) -> None:
+        """Lose all cells, or one that is evicted."""
+        for name in [rng.choice(list(self.cells))] if kind == "evict" and self.cells else list(self.cells):
+            del self.cells[name]
         self.losses += 1
         if kind == "restart":
             self.incarnation, self.started, self.lossy, self.cas = self.incarnation + 1, now, False, itertools.count(1)
@@ -59,7 +61,7 @@ class Hand:
         return self.store.swap(name, data, expected)
 
 
-class Link:
+class Link(Register):
     """A Register: one process's connection to a store, as the memcached adapter makes it."""
 
     connections = itertools.count(1)
@@ -87,6 +89,39 @@ class Link:
             return None
         got = self._ask(lambda store: store.swap(name, data, expected[1] if expected else None))
         return (self.number, got) if got else None
+
+    def version(self, name: str) -> tuple[int, int] | None:
+        self.world.looks += 1
+        found = self._ask(lambda store: store.cells.get(name))
+        return (self.number, found[1]) if found else None
+
+    def swap_many(self, swaps: Sequence[Swap]) -> list[Any]:
+        """All in one request. An answer that is lost takes those after it along, and so does a swap that was lost."""
+        self._connect()
+        known = [s.expected is None or self.world.comparable(s.expected[0], self.number) for s in swaps]
+        sent = [swap for swap, comparable in zip(swaps, known, strict=True) if comparable]
+        self.world.batches += len(sent) > 1
+        cut = len(sent) if self.world.rng.random() < 0.8 else self.world.rng.randrange(len(sent) + 1)
+
+        def work(store: Store) -> list[int | None]:
+            lands = len(sent) if cut % 2 else cut  # either the rest is never received, or it is never answered
+            return [store.swap(s.name, s.data, s.expected and s.expected[1]) for s in sent[:lands]][:cut]
+
+        try:
+            answers = list(self._ask(work)) if sent else []
+        except StoreUnavailable as exc:
+            answers, silence = [], exc
+        else:
+            silence = StoreUnavailable("simulated: cut in the middle")
+        if len(answers) < len(sent):
+            self.incarnation = -1
+        answered = iter(answers)
+        outcomes: list[Any] = []
+        for comparable in known:
+            got = next(answered, silence) if comparable else None
+            outcomes.append((self.number, got) if isinstance(got, int) else got)
+        first = next((n for n, got in enumerate(outcomes) if got is silence), len(outcomes))
+        return outcomes[:first] + [silence] * (len(outcomes) - first)
 
     def remembers(self, seconds: float) -> bool:
         return bool(
@@ -121,12 +156,19 @@ class Link:
                 if world.now < world.twice_until:
                     again = world.rng.choice([0.01, 0.5, 2.0]) * world.rng.random() * TTL
                     world.after(again, lambda: work(store) if incarnation == store.incarnation else None)
-                if not world.lost():
+                if self.process.late:
+                    world.after(world.rng.uniform(0.2, 0.45), answer_late, value, self.process.late)
+                    self.process.late = 0.0
+                elif not world.lost():
                     world.after(world.latency(), answer, value)
 
         def answer(value: Any) -> None:
             if world.now >= self.process.cut_until:
                 thread.resume(ticket, (value,))
+
+        def answer_late(value: Any, cut: float) -> None:
+            answer(value)
+            self.process.cut_until = max(self.process.cut_until, world.now + cut)
 
         if not world.lost():
             world.after(world.latency(), land)

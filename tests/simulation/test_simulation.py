@@ -17,6 +17,8 @@ def test_there_are_never_two_leaders_and_somebody_leads_again_when_the_faults_st
     done = list(worlds(150_000))
     assert sum(world.terms for world in done) > 100, "hardly anybody was elected: this attacks nothing"
     assert sum(world.takeovers for world in done) > 10, "hardly any slot was interrupted: this attacks nothing"
+    assert sum(world.looks for world in done) > 1000, "hardly anybody looked at a version alone"
+    assert sum(world.batches for world in done) > 100, "hardly any leases were renewed together"
 
 
 def test_nobody_leads_beside_a_holder_whose_record_was_spoilt_and_forgotten() -> None:

@@ -22,6 +22,7 @@ class Process:
         self.world, self.pid, self.offset, self.rate = world, pid, offset, rate
         self.alive = True
         self.cut_until = 0.0
+        self.late = 0.0
         self.paused_until = 0.0
         self.pauses: list[tuple[float, float]] = []
         self.pause_in: tuple[int, float] | None = None
@@ -126,14 +127,23 @@ class Lock:
         self._held = False
         self._queue: deque[tuple[Thread, int]] = deque()
 
-    def __enter__(self) -> None:
+    def acquire(self, blocking: bool = True) -> bool:
         while self._held:
+            if not blocking:
+                return False
             thread = world().here()
             self._queue.append((thread, thread.waiting))
             thread.suspend()
         self._held = True
+        return True
+
+    def __enter__(self) -> None:
+        self.acquire()
 
     def __exit__(self, *_: object) -> None:
+        self.release()
+
+    def release(self) -> None:
         self._held = False
         while self._queue:
             thread, ticket = self._queue.popleft()

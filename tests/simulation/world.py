@@ -130,13 +130,13 @@ class World:
         self.order = itertools.count()
         self.pids = itertools.count(100)
         self.claims: list[tuple[Process, LeaseTerm]] = []
-        self.highest_fence = 0
+        self.highest_fence: dict[str, int] = {}
         self.started: dict[int, int] = {}
         self.failing: set[Process] = set()
         self.failed: dict[int, int] = {}
         self.terms = self.takeovers = self.refused = self.forgotten = 0
         self.longest_gap = 0.0
-        self.strikes = 0
+        self.strikes = self.looks = self.batches = 0
         self.broken: Broken | None = None
         self.sink = 0
         self.led_at = 0.0
@@ -188,6 +188,10 @@ class World:
                 stack.enter_context(patch.object(module, "threading", Threading))
             for module in (election.candidate, election.cell):
                 stack.enter_context(patch.object(module, "wall_ms", wall_ms))
+            # So that renewals which are due within a fifth of a lease go together, and not only by chance.
+            stack.enter_context(patch.object(LeaseTerm, "ttl", 20 * TTL))
+            for module in (*product, politics.worker.run):
+                stack.enter_context(patch.object(module, "fork_detector", self.fork_detector))
             stack.enter_context(patch.object(os, "getpid", lambda: self.current_process().pid))
             try:
                 yield
@@ -203,6 +207,11 @@ class World:
         """The thread that runs."""
         assert self.thread
         return self.thread
+
+    def fork_detector(self) -> Callable[[], bool]:
+        """What the product's `fork_detector` returns, where a process is one of this world's."""
+        pid = self.current_process().pid
+        return lambda: self.current_process().pid != pid
 
     def current_process(self) -> Process:
         """The process that runs, or that the world acts for."""
@@ -253,6 +262,9 @@ class World:
             worker._clock, worker._chance = clock, chance
             worker._candidate = Candidate(link, "job", worker.policy, clock=clock, renew_with=renew_with, chance=chance)
             worker._begin(None, lambda: None)
+            # A second lease, which is renewed together with the first.
+            side = Candidate(link, "side", worker.policy, clock=clock, renew_with=renew_with, chance=chance)
+            Thread(self.hold, (side,)).start()
             # Somebody else in the process uses the same connection, and may be the one who replaces it.
             Thread(self.watch, (Candidate(link, "other", worker.policy, clock=clock, chance=chance),)).start()
         self.workers.append((process, worker))
@@ -262,6 +274,13 @@ class World:
         for _ in candidate.observe():
             pass
 
+    def hold(self, candidate: Candidate) -> None:
+        """Campaign for a lease and hold it until it is lost, for ever."""
+        while True:
+            term = candidate.campaign()  # not `with`: a process that is killed resigns nothing
+            term.lost.wait()
+            term.resign()
+
     def pause(self, process: Process, seconds: float) -> None:
         process.pauses.append((max(self.now, process.paused_until), self.now + seconds))
         process.paused_until = max(process.paused_until, self.now + seconds)
@@ -270,7 +289,7 @@ class World:
         """Let one fault happen."""
         if not self.workers:
             return
-        leaders = [p for p, term in self.claims if p.alive and self.valid(p, term)]
+        leaders = [p for p, term in self.claims if p.alive and term.name == "job" and self.valid(p, term)]
         someone = self.workers[fault.who % len(self.workers)]
         process, worker = (
             next((w for w in self.workers if w[0] in leaders), someone) if fault.who == LEADER else someone
@@ -282,6 +301,8 @@ class World:
                 process.pause_in = (self.rng.randrange(12), fault.seconds)
             case "cut":
                 process.cut_until = end
+            case "late":  # the next answer comes late, and then none
+                process.late = fault.seconds
             case "slow":
                 self.slow_until = end
             case "loss":
@@ -317,7 +338,7 @@ class World:
     def lose(self, fault: Fault) -> None:
         """The store loses all cells. If no other fault was near, that must cost no leader its term (rule 6)."""
         calm = self.now > self.quiet_since + TTL
-        self.store.lose(fault.kind, self.now)
+        self.store.lose(fault.kind, self.now, self.rng)
         strikes = self.strikes
         for process, term in self.claims:
             if calm and self.valid(process, term):
@@ -367,9 +388,9 @@ class World:
         if not self.valid(process, term):
             return  # paused since it was elected
         self.terms += 1
-        if term.fence <= self.highest_fence:
-            self.broken = Broken(f"fence {term.fence} after {self.highest_fence}")
-        self.highest_fence = term.fence
+        if term.fence <= (highest := self.highest_fence.get(term.name, 0)):
+            self.broken = Broken(f"fence {term.fence} after {highest}")
+        self.highest_fence[term.name] = term.fence
 
     def valid(self, process: Process, term: LeaseTerm) -> bool:
         """Whether the process would say now that its term is valid; looking at it pauses nobody."""
@@ -381,12 +402,15 @@ class World:
             self.thread, self._process = thread, acting
 
     def verify(self) -> None:
-        """At most one valid term, in true time."""
+        """At most one valid term of each lease, in true time."""
         valid = [(process, term) for process, term in self.claims if self.valid(process, term)]
-        if len(valid) > 1:
-            who = ", ".join(f"{p.pid} (fence {t.fence}, until {self._true_deadline(p, t):.3f})" for p, t in valid)
-            raise Broken(f"{len(valid)} leaders at {self.now:.3f}: {who}")
-        if valid:
+        names = [term.name for _, term in valid]
+        if len(names) > len(set(names)):
+            who = ", ".join(
+                f"{p.pid} ({t.name}, fence {t.fence}, until {self._true_deadline(p, t):.3f})" for p, t in valid
+            )
+            raise Broken(f"two leaders at {self.now:.3f}: {who}")
+        if "job" in names:
             self.led_at = self.now
         else:
             self._verify_liveness()

@@ -55,7 +55,6 @@ PURE = {
 }  # fmt: skip
 ERRORS = {Path(f"{package}/errors.py") for package in PACKAGES}
 DOORS = {
-    "pymemcache": "election/stores/memcached.py",
     "zeroconf": "discovery/beacon/engine.py",
     "prometheus_client": "politics/metrics.py",
     "regex": "discovery/patterns.py",

@@ -84,7 +84,7 @@ def test_lazy_names_are_those_that_type_checkers_see(lazy: ModuleType, prefix: s
         _ = lazy.nothing
 
 
-HEAVY = ["discovery.beacon", "discovery.registry", "zeroconf", "rich", "typer", "platformdirs", "pymemcache", "sqlite3"]
+HEAVY = ["discovery.beacon", "discovery.registry", "zeroconf", "rich", "typer", "platformdirs", "sqlite3"]
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """The record in the cell: what is written can be read, and nothing else is taken for it."""
 
+import contextlib
 import json
 from dataclasses import replace
 from typing import Any
@@ -80,6 +81,34 @@ def test_missing_field(field: str) -> None:
     del fields[field]
     with pytest.raises(BadRecord, match=field):
         decode("a", json.dumps(fields).encode())
+
+
+@given(RECORDS, st.sampled_from([b"1E9", b"1e300", b"0.10", b"1e999", b"NaN", b"-Infinity", b"2.5", b"1e16", b"-0"]))
+def test_what_is_read_can_be_written_again(record: Record, number: bytes) -> None:
+    """Whatever is taken for a record fits into a cell in every state, with the request to resign and without."""
+    with contextlib.suppress(BadPolicy, BadRecord):
+        data = record.encode()
+        found = decode("a", data[: -len(b"}")] + b',"number":[' + b",".join([number] * 20) + b"]}")
+        for state in State:
+            for asked in (True, False):
+                again = replace(found, state=state, asked=asked).encode()
+                assert len(again) <= MAX_BYTES
+                assert decode("a", again).unknown in (found.unknown, {})
+
+
+def test_a_number_that_grows_when_it_is_written() -> None:
+    """Unknown fields whose numbers are short, but too long when they are written again, are dropped then."""
+    data = RECORD.encode()[:-1] + b',"later":[' + b",".join([b"1E15"] * 100) + b"]}"
+    assert len(data) < MAX_BYTES
+    assert decode("a", data).encode() == RECORD.encode()
+
+
+@given(RECORDS, NAT, NAT, st.dictionaries(SMALL, JSON, max_size=2))
+def test_a_record_that_is_written_over_and_over(record: Record, seq: int, at_ms: int, note: dict[str, Any]) -> None:
+    """What is prepared once says the same as a record that is made anew."""
+    with contextlib.suppress(BadPolicy):
+        assert record.rewriter()(seq, at_ms, note) == replace(record, seq=seq, at_ms=at_ms, note=note).encode()
+        assert decode("a", record.rewriter()(seq, at_ms, note)) == replace(record, seq=seq, at_ms=at_ms, note=note)
 
 
 @pytest.mark.parametrize("note", [{"a": object()}, {"a": float("nan")}, {"a": {1, 2}}, 5, ["list"], {("t",): 1}])

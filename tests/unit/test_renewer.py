@@ -7,11 +7,13 @@ import weakref
 
 import pytest
 
-from election import Candidate, LeasePolicy
+from election import Candidate, LeasePolicy, ask_to_resign, look
 from election.clock import SystemClock
+from election.record import State
 from election.renewer import LeaseRenewer, _renewers
 from election.stores.memory import MemoryRegister
-from tests.unit.fakes import World
+from election.testing import Fault
+from tests.unit.fakes import NAME, World
 from tests.waiting import DEADLINE, until
 
 
@@ -23,16 +25,131 @@ def renewer_threads() -> set[threading.Thread]:
 def test_renews_when_due() -> None:
     """A term is renewed at a third of its ttl, and not before."""
     world = World()
+    term = world.leader()
+    first = term.renew_at
+    world.clock.advance(3.3)
+    world.renewer.renew_due()
+    assert term.renew_at == first
+    world.clock.advance(0.1)
+    world.renewer.renew_due()
+    assert term.renew_at == pytest.approx(world.clock.now() + 10 / 3)
+    assert term.remaining() == pytest.approx(9.9)
+
+
+def test_what_is_due_goes_to_the_store_in_one_write() -> None:
+    """A thousand leases that are due together take a call for each 256 of them."""
+    world = World()
+    link = world.store.link()
+    terms = [world.leader(f"lease {number}", link) for number in range(1000)]
+    world.clock.advance(3.4)
+    calls = link.calls
+    world.renewer.renew_due()
+    assert link.calls == calls + 4
+    assert all(term.remaining() == pytest.approx(9.9) for term in terms)
+
+
+@pytest.mark.parametrize("fault", Fault)
+def test_an_answer_that_is_lost_among_others(fault: Fault) -> None:
+    """What the store answered before it fell silent counts, what it did not counts as unknown, and all is put right."""
+    world = World()
+    link = world.store.link()
+    terms = [world.leader(f"lease {number}", link) for number in range(10)]
+    world.clock.advance(3.4)
+    link.fail(*[None] * 4, fault)
+    world.renewer.renew_due()
+    assert [round(term.remaining(), 1) for term in terms] == [9.9] * 4 + [6.5] * 6
+    world.clock.advance(0.4)
+    world.renewer.renew_due()
+    world.store.deliver()
+    world.live(20)
+    assert all(term.valid for term in terms)
+
+
+def test_a_renewal_and_a_proclamation_at_the_same_moment() -> None:
+    """A note that is proclaimed while a renewal is under way is what the record holds, and the lease goes on."""
+    world = World()
     link = world.store.link()
     term = world.leader(link=link)
+    renewal = term.begin_renewal()
+    assert renewal
+    term.proclaim({"slot": 2})
+    (answer,) = link.swap_many([renewal.swap])
+    assert answer is None
+    assert term.end_renewal(renewal, answer)  # there is nothing to put right
+    assert look(link, NAME).note == {"slot": 2}  # type: ignore[union-attr]
+    renewal = term.begin_renewal()
+    assert renewal
+    answers = link.swap_many([renewal.swap])
+    term.proclaim({"slot": 3})
+    assert term.end_renewal(renewal, *answers)
+    assert look(link, NAME).note == {"slot": 3}  # type: ignore[union-attr]
+    world.live(20)
+    assert term.valid
+
+
+def test_a_renewal_that_is_answered_after_its_holder_has_resigned() -> None:
+    """A renewal that was under way revives no term, and the lease is open all the same."""
+    world = World()
+    link = world.store.link()
+    term = world.leader(link=link)
+    renewal = term.begin_renewal()
+    assert renewal
+    answers = link.swap_many([renewal.swap])
+    term.resign()
+    assert term.end_renewal(renewal, *answers)
+    assert not term.valid
+    assert look(link, NAME).state is State.OPEN  # type: ignore[union-attr]
+
+
+def test_a_late_answer_among_others() -> None:
+    """A renewal counts from before its batch was sent, and revives nothing if the answers come too late."""
+    world = World()
+    link = world.store.link()
+    term = world.leader(link=link)
+    link.after = lambda _method: world.clock.advance(3)
+    world.clock.advance(3.4)
+    world.renewer.renew_due()
+    assert term.remaining() == pytest.approx(6.9)
+    link.after = lambda _method: world.clock.advance(9.9)
+    world.clock.advance(3.4)
+    world.renewer.renew_due()
+    assert not term.valid
+
+
+def test_looks_between_renewals() -> None:
+    """A leader looks at its cell every poll, and finds what happened to it long before it renews."""
+    world = World()
+    link = world.store.link()
+    term = world.leader(link=link)
+    assert world.renewer.renew_due() == pytest.approx(world.clock.now() + 0.25)
+    ask_to_resign(world.store.link(), NAME)
+    world.live(0.3)
+    assert term.reason == "asked to hand over"
+    world.store.evict(NAME)
+    world.live(0.3)
+    assert look(link, NAME).state is State.HELD  # type: ignore[union-attr]
+
+
+def test_many_leases_are_not_looked_at_more_often() -> None:
+    """However many leases there are, no more than 500 looks a second are made."""
+    world = World(ttl=30)
+    link = world.store.link()
+    for number in range(1000):
+        world.leader(f"lease {number}", link)
     calls = link.calls
-    world.clock.advance(3.3)
-    assert world.renewer.renew_due() == pytest.approx(world.clock.now() + 10 / 3 - 3.3)
-    assert link.calls == calls
-    world.clock.advance(0.1)
-    assert world.renewer.renew_due() == pytest.approx(world.clock.now() + 10 / 3)
+    world.live(8)
+    assert 8 * 500 * 0.7 < link.calls - calls < 8 * 500 * 1.1
+
+
+def test_a_silent_store_is_not_looked_at() -> None:
+    """After a look that the store did not answer the next renewal is next, so that it does not wait for more looks."""
+    world = World()
+    link = world.store.link()
+    term = world.leader(link=link)
+    link.cut, calls = True, link.calls
+    world.live(3)
     assert link.calls == calls + 1
-    assert term.remaining() == pytest.approx(9.9)
+    assert world.renewer.renew_due() == pytest.approx(term.renew_at)
 
 
 def test_forgets_what_is_over() -> None:
@@ -51,7 +168,7 @@ def test_a_dead_store_costs_one_try() -> None:
     terms = [world.leader(f"lease {number}", link) for number in range(100)]
     link.cut, calls = True, link.calls
     world.clock.advance(4)
-    assert world.renewer.renew_due() == pytest.approx(world.clock.now() + 10 / 30)
+    world.renewer.renew_due()
     assert link.calls == calls + 1
     link.cut = False
     world.live(20)

@@ -136,9 +136,8 @@ def test_reconcile(found: Record | None, now: float, verdict: Rewrite | Lost) ->
 
 def test_renewed() -> None:
     """A renewal counts from when it was sent, if its answer arrives before the old deadline, and for nothing at it."""
-    record = replace(MINE, seq=4)
-    assert renewed(LEASE, record, "v4", 103.0, just_before(109.9)) == Lease(record, "v4", 103.0, POLICY)
-    assert renewed(LEASE, record, "v4", 103.0, 109.9) == Lost("not renewed within 9.9 s")
+    assert renewed(LEASE, "v4", 103.0, just_before(109.9)) == Lease(MINE, "v4", 103.0, POLICY)
+    assert renewed(LEASE, "v4", 103.0, 109.9) == Lost("not renewed within 9.9 s")
 
 
 def test_since() -> None:

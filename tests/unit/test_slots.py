@@ -11,7 +11,18 @@ from hypothesis import strategies as st
 from election import LeasePolicy
 from election.record import Record, State
 from election.rules import View
-from politics.worker.slots import Slot, Turn, is_done, learn, may_be_lost, merge, next_turn, read_note
+from politics.worker.slots import (
+    SLOTS_ALONE,
+    Rivals,
+    Slot,
+    Turn,
+    is_done,
+    learn,
+    may_be_lost,
+    merge,
+    next_turn,
+    read_note,
+)
 
 LENGTH = 10.0
 RUNNING, DONE = Slot(7, 100.0), Slot(7, 100.0, done=True)
@@ -216,3 +227,35 @@ def test_the_grid_never_drifts(length: float, start: float, leaders: list[tuple[
         if turn.run and not turn.takeover:
             assert slot.ends - length == pytest.approx(now, abs=length * 1.001)
             assert slot.ends >= now - 1e-6 * max(now, 1)
+
+
+def by(holder: str, seq: int = 1) -> Record:
+    """A record of somebody."""
+    return Record(1, holder, seq, 10_000, State.OPEN)
+
+
+def test_a_worker_that_is_alone_gives_way_to_nobody() -> None:
+    """What a dead predecessor left, and what it writes itself, makes no rival; it gives way once in ten slots."""
+    rivals = Rivals("me")
+    for record in (by("old"), by("old"), by("me"), by("me", 2)):
+        rivals.look(record)
+    assert [rivals.may_be_there(heard=False) for _ in range(2 * SLOTS_ALONE)] == ([False] * 9 + [True]) * 2
+
+
+@pytest.mark.parametrize("first", [None, by("old"), by("other"), by("me")])
+def test_a_worker_gives_way_to_whom_it_has_seen(first: Record | None) -> None:
+    """Somebody who wrote since our first look stands by, until ten slots in a row were ours."""
+    rivals = Rivals("me")
+    rivals.look(first)
+    rivals.look(by("other", 2))
+    rivals.look(by("me"))
+    assert [rivals.may_be_there(heard=False) for _ in range(SLOTS_ALONE + 1)] == [True] * SLOTS_ALONE + [False]
+    rivals.look(by("other", 3))
+    assert rivals.may_be_there(heard=False)
+
+
+def test_a_worker_gives_way_to_whom_it_hears() -> None:
+    """While other members announce themselves it always gives way."""
+    rivals = Rivals("me")
+    rivals.look(None)
+    assert all(rivals.may_be_there(heard=True) for _ in range(3 * SLOTS_ALONE))
