@@ -131,7 +131,7 @@ class Finder:
             self._ask_if_there(server)
 
     def _ask_if_there(self, server: Server) -> None:
-        if server in self._asked or not any(waited == server for waited, _ in list(self._waiting.values())):
+        if server in self._asked or not self._is_waited_for(server):
             return
         self._asked.add(server)
         try:
@@ -140,19 +140,37 @@ class Finder:
             self._asked.discard(server)
             log.warning("cannot ask %s:%s whether it is there: %s", *server, exc)
 
+    def _is_waited_for(self, server: Server) -> bool:
+        return any(waited == server for waited, _ in list(self._waiting.values()))
+
     def _give_up_if_silent(self, server: Server) -> None:
+        """Ask a server whether it is there, and again while somebody waits for it and it is not heard."""
+        losses = -1
+        try:
+            while losses != self._losses or not self.view.hears(server):
+                losses = self._losses
+                if not self._is_there(server):
+                    for waiter, (waited, end) in list(self._waiting.items()):
+                        if waited == server and self._waiting.pop(waiter, None) is not None:
+                            end()
+                if not self._is_waited_for(server):
+                    break
+                threading.Event().wait(self.patience)
+        finally:
+            self._asked.discard(server)
+        if losses != self._losses or not self.view.hears(server):  # who began to wait meanwhile has asked nobody
+            self._ask_if_there(server)
+
+    def _is_there(self, server: Server) -> bool:
         address = Address("-", *server)  # there is no such object
         try:
             self.client.call(address, "-", within=self.patience)
         except ConnectionLost:
             self.lost(address)
-            for waiter, (waited, end) in list(self._waiting.items()):
-                if waited == server and self._waiting.pop(waiter, None) is not None:
-                    end()
+            return False
         except Exception as exc:  # noqa: BLE001 - any answer shows that it is there
             log.debug("%s:%s is there: %s", *server, exc)
-        finally:
-            self._asked.discard(server)
+        return True
 
     def borrow(self, wanted: Wanted, asked: str, ttl: float, timeout: float | None) -> Borrowed:
         """Borrow from the first provider that has one to lend; see `Registry.borrow`."""

@@ -99,6 +99,19 @@ def test_a_provider_that_withdraws_finishes_its_work(registry: Registry, provide
         assert napping.result(DEADLINE) == "slept"
 
 
+def test_a_provider_that_stops_after_it_has_withdrawn_is_noticed(registry: Registry, provider: Process) -> None:
+    """It is asked again for as long as somebody waits for it, since nobody hears it any more."""
+    user = registry.lookup(provider.line("distributed://"), DEADLINE)
+    with ThreadPoolExecutor() as threads:
+        napping = threads.submit(user.nap)
+        provider.line("napping")
+        user.leave()
+        until(lambda: not registry.services((None, "User", None, None)))
+        suspend(provider.popen)
+        with pytest.raises(ConnectionLost, match="nap may have been executed"):
+            napping.result(DEADLINE)
+
+
 def test_a_call_may_have_a_time(ring: str, provider: Process) -> None:
     """For all calls of a registry, or for those through one proxy; the error says that it may be executed."""
     url = provider.line("distributed://")
