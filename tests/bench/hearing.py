@@ -19,8 +19,10 @@ ROOT = Path(__file__).parents[2]
 SIZES = (10, 50, 200)
 MACHINES, SERVICES = 1000, 10
 TTL = 10.0
-SETTLE, MEASURE, HANDOVERS = 20.0, 20.0, 100
-"""Seconds until the workers know each other, for which their CPU is then measured, and how often one hands over."""
+SETTLE, MEASURE = 20.0, 20.0
+"""Seconds until the workers know each other, and for which their CPU is then measured."""
+HANDOVERS, PAUSE = 60, 1.5
+"""How often one hands over, and the seconds between, so that the announcements of one do not slow the next."""
 LISTENER = """
 import sys, time
 import discovery.beacon.engine
@@ -72,7 +74,7 @@ def fleet(size: int, announce: bool = True, settle: float = SETTLE, handovers: i
                 os.kill(leader, signal.SIGUSR1)
                 leader, at = next(elected)
                 gaps.append(at - asked)
-                time.sleep(0.3)
+                time.sleep(PAUSE)
             connections = int(_stats(port)["total_connections"])
             process.stdin.close()
             for _ in elected:
