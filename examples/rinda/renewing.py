@@ -7,16 +7,20 @@ from discovery.tuples import SimpleRenewer
 
 
 class LimitedRenewer:
-    """Gives a tuple five lives of a twentieth of a second each. `renew` gets the tuple that it is asked about."""
+    """Gives a tuple five lives of a twentieth of a second each. `renew` gets the tuple that it is asked about.
+
+    It is asked on a thread of the space, so it prints nothing itself.
+    """
 
     def __init__(self) -> None:
         self.lives = 5
+        self.said: list[str] = []
 
     def renew(self, fields: tuple[str]) -> float | bool:
         if self.lives == 0:
             return False
         self.lives -= 1
-        print(f"{fields[0]} lives on, {self.lives} left")
+        self.said.append(f"{fields[0]} lives on, {self.lives} left")
         return 0.05
 
 
@@ -27,9 +31,11 @@ def main() -> None:
         space.write(("numeric",), expires=0.8)
         space.write(("eternal",))
         space.write(("simple",), expires=SimpleRenewer(0.1))
-        space.write(("limited",), expires=LimitedRenewer())
+        limited = LimitedRenewer()
+        space.write(("limited",), expires=limited)
         for _ in range(2):
             print(f"{deletions.get().tuple[0]} is gone after {monotonic() - begun:.2f} s")
+        print(*limited.said, sep="\n")
         for name in ("eternal", "simple"):  # `read` waits for a tuple whose renewer is late
             print(f"{space.read((name,), timeout=10)[0]} is still there")
 
