@@ -84,7 +84,12 @@ def tls(folder: Path, name: str | None, authority: str | None) -> TLS:
 
 
 def test_tls_proves_the_server(certificates: Path) -> None:
-    """A client that trusts the authority gets through, one that trusts another or speaks no TLS does not."""
+    """A client that trusts the authority gets through, one that trusts another or speaks no TLS does not.
+
+    Nor does one that wants TLS from a server without it.
+    """
+    with Server("127.0.0.1") as naked, Client(tls=tls(certificates, None, "ours"), connect_timeout=2.0) as trusting:
+        assert "TLS" in refused(trusting, naked.serve(Hello()))
     with Server("127.0.0.1", tls=tls(certificates, "server", None)) as server:
         address = server.serve(Hello())
         with Client(tls=tls(certificates, None, "ours")) as trusting:
