@@ -4,7 +4,6 @@ import difflib
 import inspect
 import sys
 from collections.abc import Iterable
-from typing import Any
 
 from election import BadPolicy
 
@@ -20,7 +19,8 @@ _WHAT = (
 def refuse_misspellings(base: type, kind: type) -> None:
     """Refuse a class with an attribute that is spelled almost like one that `base` reads, and would be ignored.
 
-    An attribute is in nobody's way if the one that it resembles is set as well, or if its name begins with `_`.
+    An attribute is in nobody's way if its name begins with `_`, or if its class, or one derived from that, also sets
+    the one that it resembles. What a parent has set is no excuse, since the attribute may be meant to replace it.
 
     Args:
         base: the class that has all settings, with annotations, and all methods.
@@ -30,19 +30,19 @@ def refuse_misspellings(base: type, kind: type) -> None:
         BadPolicy: the message names both attributes.
     """
     settings = [name for name in base.__annotations__ if not name.startswith("_")]
-    own: dict[str, Any] = {}
+    set_so_far: set[str] = set()
     for part in kind.__mro__[: kind.__mro__.index(base)]:
-        own |= {name: value for name, value in vars(part).items() if name not in own}
-    for name, value in own.items():
-        meant = None
-        if not name.startswith("_") and not hasattr(base, name):
+        set_so_far |= vars(part).keys()
+        for name, value in vars(part).items():
+            if name.startswith("_") or hasattr(base, name):
+                continue
             meant = _nearest(name, METHODS if callable(value) else settings)
-        if meant and meant not in own:
-            what = "method" if callable(value) else "setting"
-            raise BadPolicy(
-                f"{kind.__name__}.{name} is no {what} of a {base.__name__}: did you mean {meant}? "
-                f"If it is something of your own, begin its name with an underscore"
-            )
+            if meant and meant not in set_so_far:
+                what = "method" if callable(value) else "setting"
+                raise BadPolicy(
+                    f"{kind.__name__}.{name} is no {what} of a {base.__name__}: did you mean {meant}? "
+                    f"If it is something of your own, begin its name with an underscore"
+                )
 
 
 def refuse_what_a_call_does_not_run(owner: str, functions: Iterable[tuple[str, object]]) -> None:

@@ -97,6 +97,17 @@ def test_a_misspelt_attribute_is_named(attributes: dict[str, Any], sentence: str
             kind(**OPTIONS)
 
 
+@pytest.mark.parametrize(
+    "wrong", [{"lease_tll": 30}, {"preform": lambda self, term: None}], ids=lambda wrong: next(iter(wrong))
+)
+def test_a_misspelt_attribute_is_named_although_a_parent_has_the_right_one(wrong: dict[str, Any]) -> None:
+    """It would be ignored, and the parent's would be used. A parent's own is fine where a child sets the right one."""
+    right = {"lease_ttl": 5.0, "perform": lambda self, term: None}
+    with pytest.raises(BadPolicy, match="did you mean"):
+        type("Child", (type("Parent", (TokenWorker,), right),), wrong)(**OPTIONS)
+    assert type("Child", (type("Parent", (TokenWorker,), wrong),), right)(**OPTIONS).lease_ttl == 5.0
+
+
 def test_attributes_of_your_own_are_in_nobodys_way() -> None:
     """One that is like no setting, or begins with an underscore, or is there beside the setting that it is like."""
 
