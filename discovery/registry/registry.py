@@ -62,6 +62,7 @@ class Registry:
             the last one.
 
     Raises:
+        BadAddress: the ring is not of the form HOST or HOST:PORT.
         BadTime: the heartbeat is out of range, or the timeout is not more than 0 seconds.
     """
 
@@ -82,7 +83,7 @@ class Registry:
         self.refused = 0
         if timeout is not None and not timeout > 0:
             raise BadTime(f"a call takes more than 0 seconds, so it cannot be done within {timeout!r}")
-        self._secret = secret.encode() if isinstance(secret, str) else secret
+        self._secret = secret.encode(errors="surrogateescape") if isinstance(secret, str) else secret
         self._view = ServiceView()
         trusted = tls if tls is not None and tls.authority is not None else None
         self._client = Client(

@@ -2,13 +2,14 @@
 
 import contextlib
 import queue
+import re
 import threading
 from collections.abc import Callable, Generator, Iterator, Sequence
 from typing import overload
 
 from discovery.beacon import Beacon, Change, Sighting
 from discovery.clock import uptime
-from discovery.errors import MulticastUnavailable, RingNotFound
+from discovery.errors import BadAddress, MulticastUnavailable, RingNotFound
 from discovery.remote.address import Address
 from discovery.remote.client import Client
 from discovery.remote.defaults import default_client
@@ -22,6 +23,11 @@ BROADCAST = "<broadcast>"
 
 MANY = 100
 """Addresses that one search asks at most, however many are announced."""
+
+_PLACE = re.compile(
+    r"(?P<bare>[^\s\[\]:]*:[^\s\[\]:]*:[^\s\[\]]*)"  # an IPv6 address, as it is
+    r"|(\[(?P<six>[^\s\[\]]+)\]|(?P<name>[^\s\[\]:]+))(:(?P<port>[0-9]{1,5}))?"
+)
 
 
 class Stop(threading.Event):
@@ -81,6 +87,9 @@ class RingFinger:
         port: The port of the other hosts, and of the rings on the local network.
         client: Settings for the way there, such as TLS. The spaces that are found use it too.
         interfaces: The addresses of the interfaces on which to listen for announcements; by default all.
+
+    Raises:
+        BadAddress: one of the hosts cannot be one; the message shows it.
     """
 
     primary = _Primary()
@@ -97,6 +106,8 @@ class RingFinger:
         self.port, self.interfaces = port, interfaces
         self.client = client or default_client
         self._primary: RemoteSpace | None = None
+        for host in self.hosts:
+            self._address(host)  # so that one that cannot be is refused here
 
     def lookup_ring_any(self, timeout: float = 5, *, stop: "Stop | None" = None) -> RemoteSpace:
         """Return the ring that answers first, which is `primary` from now on.
@@ -192,7 +203,8 @@ class RingFinger:
         return f"[{name}]:{port}" if ":" in name else f"{name}:{port}"
 
     def _address(self, host: str) -> Address:
-        name, colon, port = host.rpartition(":")
-        if colon and port.isdecimal() and (":" not in name or name.startswith("[")):
-            return Address(OBJECT_ID, name.strip("[]"), int(port))
-        return Address(OBJECT_ID, host, self.port)
+        found = _PLACE.fullmatch(host)
+        port = int(found["port"] or self.port) if found else 0
+        if not found or (found["port"] and not 1 <= port <= 65535):
+            raise BadAddress(f"{host!r} names no ring: write HOST or HOST:PORT")
+        return Address(OBJECT_ID, found["bare"] or found["six"] or found["name"], port)

@@ -78,11 +78,12 @@ def main() -> None:
         app(prog_name="politics")
     except Exception as exc:
         # Imported here, so that --help needs none of it.
-        from discovery.errors import BadAnnouncement, BadTime, BadURL, DiscoveryError
+        from discovery.errors import BadAddress, BadAnnouncement, BadTime, BadURL, DiscoveryError
         from election import BadPolicy, BadStoreURL, ElectionError
         from politics.cli.common import complain
 
         if not isinstance(exc, DiscoveryError | ElectionError):
             raise
         complain(exc)
-        sys.exit(2 if isinstance(exc, BadStoreURL | BadPolicy | BadAnnouncement | BadTime | BadURL) else 1)
+        usage = BadStoreURL | BadPolicy | BadAddress | BadAnnouncement | BadTime | BadURL
+        sys.exit(2 if isinstance(exc, usage) else 1)

@@ -71,8 +71,12 @@ def ring(
             serve(RingServer(port=port, host=host[0] if host else "", access=Access(access), tls=tls), verbose)
     except (BadAccessRule, ValueError) as exc:
         raise typer.BadParameter(str(exc)) from exc
-    except (DiscoveryError, OSError) as exc:
+    except DiscoveryError as exc:
         complain(exc)
+        raise typer.Exit(1) from exc
+    except OSError as exc:
+        why = str(exc.strerror or exc).partition(" (while attempting")[0]
+        complain(f"port {port} of {host[0] if host else 'this machine'} cannot be used: {why}")
         raise typer.Exit(1) from exc
 
 

@@ -1,6 +1,7 @@
 """`politics services`, `lookup`, `call` and `borrow`; as processes of their own where a command or a signal is."""
 
 import json
+import os
 import secrets
 import signal
 import sys
@@ -163,6 +164,14 @@ def test_a_command_is_stopped_when_its_loan_is_lost(shop: Registry, url: str) ->
         shop.close()
         borrower.line("asked")
         assert borrower.result()[0] == 124
+
+
+def test_a_secret_may_be_any_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also what is no UTF-8: the same bytes in a variable and in a program are the same secret."""
+    monkeypatch.setenv("POLITICS_SECRET", os.fsdecode(b"\xff"))
+    with Registry(f"shop{secrets.token_hex(6)}", interfaces=[LOOPBACK], secret=b"\xff") as shop:
+        url = shop.register("Stock", Stock())
+        assert result("lookup", url, "--interface", LOOPBACK)[0] == 0
 
 
 def test_all_of_it_works_through_a_ring() -> None:

@@ -18,6 +18,7 @@ import pytest
 
 from discovery import TupleSpace
 from discovery.errors import (
+    BadAddress,
     BadMessage,
     BadTemplate,
     BadTime,
@@ -601,6 +602,28 @@ def test_not_finding() -> None:
     with pytest.raises(RingNotFound, match="no host at all"):
         RingFinger([]).lookup_ring_any(1)
     assert list(RingFinger([HOST], 1)) == []
+
+
+@pytest.mark.parametrize("host", ["", "a b", "h:", "h:x", "h:0", "h:65536", "[::1", "::1]", "[]:7", "h]:7", "[::1]7"])
+def test_a_place_that_cannot_be_one_is_refused(host: str) -> None:
+    """At once and by name, instead of being looked for."""
+    with pytest.raises(BadAddress, match="names no ring: write HOST or HOST:PORT"):
+        RingFinger([HOST, host])
+
+
+@pytest.mark.parametrize(
+    ("host", "place"),
+    [
+        ("h", ("h", 7)),
+        ("h:1", ("h", 1)),
+        ("::1", ("::1", 7)),
+        ("[::1]", ("::1", 7)),
+        ("[fe80::1%lo]:2", ("fe80::1%lo", 2)),
+    ],
+)
+def test_a_place_has_a_port_or_not(host: str, place: tuple[str, int]) -> None:
+    """An IPv6 address in brackets may have one."""
+    assert RingFinger([host], 7)._address(host)[1:] == place
 
 
 def test_a_ring_that_hangs_is_not_waited_for() -> None:

@@ -80,6 +80,8 @@ def test_a_stranger_cannot_command_the_terminal() -> None:
     [
         (["--list", "--host", HOST, "--port", "1"], 1, f"no ring at {HOST}:1 within"),
         (["--port", "99999"], 2, "99999"),
+        *((["--list", "--host", bad], 2, f"{bad!r} names no ring") for bad in ("h:port", "h:99999", "[::1", "a b", "")),
+        (["--host", f"{HOST}:7"], 1, f"port 7647 of {HOST}:7 cannot be used"),
         (["--port", "0", "--access", "permit all"], 2, "permit"),
         (["--host", "a", "--host", "b"], 2, "one interface"),
         (["--certificate", "/nowhere.pem"], 2, "nowhere"),
@@ -95,7 +97,8 @@ def test_a_port_that_is_taken() -> None:
     """It fails, and says why."""
     with socket.create_server((HOST, 0)) as taken:
         ended = politics("ring", "--host", HOST, "--port", taken.getsockname()[1])
-    assert (ended.status, "in use" in ended.said) == (1, True), ended
+        sentence = f"port {taken.getsockname()[1]} of {HOST} cannot be used: Address already in use"
+    assert (ended.status, sentence in ended.said) == (1, True), ended
 
 
 def test_services_of_registries_are_listed_too() -> None:
