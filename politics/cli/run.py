@@ -5,6 +5,7 @@ import importlib
 import importlib.util
 import logging
 import sys
+import traceback
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
@@ -12,14 +13,17 @@ from typing import Annotated, Any
 
 import typer
 
-from election import Event
+from election import ElectionError, Event
 from election.events import OnEvent
 from politics import TokenWorker
-from politics.cli.common import ServersOption, StoreOption, split
+from politics.cli.common import ServersOption, StoreOption, complain, split
 from politics.cli.logs import LogLevel, configure
 from politics.worker import process_all
 
 log = logging.getLogger("politics")
+
+_NOT_THEIRS = {"politics", "importlib", "_frozen_importlib", "_frozen_importlib_external"}
+"""Packages whose frames a traceback of a program that cannot be loaded does not begin with."""
 
 
 def run(
@@ -125,7 +129,8 @@ def run(
     options: dict[str, Any] = {key: value for key, value in given.items() if value is not None}
     made: dict[str, TokenWorker] = {}
     for target in targets:
-        worker = load(target)(**options)
+        with _saying_whose_error(target):
+            worker = load(target)(**options)
         if made.setdefault(worker.group, worker) is not worker:
             raise typer.BadParameter(f"two of the workers are of the group {worker.group!r}; only one could ever lead")
     workers = list(made.values())
@@ -164,6 +169,22 @@ def _add(see: OnEvent, worker: TokenWorker) -> None:
         own(event)
 
     worker.on_event = on_event  # type: ignore[method-assign]
+
+
+@contextlib.contextmanager
+def _saying_whose_error(target: str) -> Iterator[None]:
+    """End the command with one line if the code of a program raises, below a traceback of that code alone."""
+    try:
+        yield
+    except (ElectionError, typer.BadParameter):
+        raise
+    except Exception as exc:
+        frames = exc.__traceback__
+        while frames and frames.tb_frame.f_globals.get("__name__", "").partition(".")[0] in _NOT_THEIRS:
+            frames = frames.tb_next
+        traceback.print_exception(exc.with_traceback(frames))
+        complain(f"{target} cannot be loaded: {type(exc).__name__}: {exc}")
+        raise typer.Exit(1) from exc
 
 
 def load(target: str) -> type[TokenWorker]:

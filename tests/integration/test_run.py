@@ -136,3 +136,21 @@ def test_what_cannot_be_run_together_is_refused(place: Path, words: list[str], s
     targets = [f"{place}:{word}" if word.istitle() else word for word in words]
     ended = commands.politics("run", "--store", "memory://run", *targets)
     assert (ended.status, sentence in ended.said) == (2, True), ended
+
+
+@pytest.mark.parametrize(
+    ("code", "lines", "said"),
+    [
+        ("import no_such_module_at_all", 4, "ModuleNotFoundError: No module named 'no_such_module_at_all'"),
+        ("def perform(:", 4, "SyntaxError: invalid syntax"),
+        (WORKERS + "class X(Pork):\n    def __init__(self, a): pass\n", 1, "TypeError: X.__init__() got an unexpected"),
+    ],
+)
+def test_a_program_that_cannot_be_loaded_is_named(tmp_path: Path, code: str, lines: int, said: str) -> None:
+    """One line says why, below a traceback that has the program's own lines alone."""
+    (tmp_path / "broken.py").write_text(code)
+    target = f"{tmp_path / 'broken.py'}:X"
+    ended = commands.politics("run", target, "--store", "memory://")
+    *trace, last = ended.err.splitlines()
+    assert (ended.status, len(trace)) == (1, lines), ended.err
+    assert last.startswith(f"politics: {target} cannot be loaded: {said}")
