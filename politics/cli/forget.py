@@ -54,5 +54,10 @@ def _confirm(group: str) -> None:
     if not sys.stdin.isatty():
         complain("say --yes to replace it")
         raise typer.Exit(2)
-    if not typer.confirm(f"Replace the record of {group} by a vacant one?"):
+    try:
+        answer = input(f"Replace the record of {group} by a vacant one? [y/N]: ")
+    except (EOFError, KeyboardInterrupt) as exc:
+        out.print()
+        raise typer.Exit(1 if isinstance(exc, EOFError) else 130) from exc
+    if answer.strip().lower() not in ("y", "yes"):
         raise typer.Exit(1)

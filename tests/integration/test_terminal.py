@@ -83,3 +83,16 @@ def test_a_long_complaint_breaks_no_word(columns: int, rows: int) -> None:
     assert said.startswith("politics: ")
     assert f"{'x' * 60}/Stock among" in said
     assert (len(lookup.lines) > 1) is (len(said) > columns)
+
+
+@pytest.mark.parametrize(("key", "status"), [("\x03", 130), ("\x04", 1), ("yes\n", 0), ("x\n", 1)])
+def test_forget_can_be_left_at_its_question(store: str, key: str, status: int) -> None:
+    """By Ctrl-C with the status of all commands, and by the end of the input as by a no."""
+    with contextlib.closing(open_register(store)) as register:
+        register.swap("pork", b"garbage", None)
+        with terminal(POLITICS, "forget", "pork", "--store", store) as asking:
+            asking.see("[y/N]")
+            asking.type(key)
+            assert asking.wait() == status
+        assert (register.read("pork").data == b"garbage") is (status != 0)  # type: ignore[union-attr]
+        assert "Abort" not in asking.text
