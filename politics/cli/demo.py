@@ -53,9 +53,10 @@ class Play:
     def start(self, name: str) -> None:
         """Start one worker, and a thread that reads its output."""
         command = [sys.executable, "-m", "politics.cli.demo_worker", str(self.folder)]
-        # A worker ends when this pipe does, which it does with us even if we are killed.
+        # A worker ends when this pipe does, which it does with us even if we are killed. Ctrl-C is for us alone: a
+        # worker that is still importing would show a traceback.
         pipe = subprocess.PIPE
-        worker = DemoWorker(name, subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True))
+        worker = DemoWorker(name, subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True, process_group=0))
         self.workers.append(worker)
 
         def listen() -> None:

@@ -417,7 +417,7 @@ def test_an_interrupted_demo_leaves_no_process_behind(command: Start, number: si
 
 
 def test_the_demo_is_live_on_a_terminal(command: Start, place: Path) -> None:
-    """It draws a table there, and Ctrl-C ends it and its workers, which get the signal too, and leaves nothing."""
+    """It draws a table there, and Ctrl-C ends it, and its workers with it, and leaves nothing."""
     ours, theirs = pty.openpty()
     demo = command("demo", terminal=theirs)
     os.close(theirs)

@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import re
 import secrets
 import sys
 from collections.abc import Iterator
@@ -12,6 +13,7 @@ import pytest
 from discovery import Registry
 from election import Candidate, LeasePolicy, open_register
 from tests.terminal import Terminal, terminal
+from tests.waiting import until
 
 POLITICS = Path(sys.executable).with_name("politics")
 
@@ -96,3 +98,15 @@ def test_forget_can_be_left_at_its_question(store: str, key: str, status: int) -
             assert asking.wait() == status
         assert (register.read("pork").data == b"garbage") is (status != 0)  # type: ignore[union-attr]
         assert "Abort" not in asking.text
+
+
+@pytest.mark.parametrize("moment", ["Alice", "Carol", "leading"])
+def test_ctrl_c_ends_the_demo_quietly(moment: str) -> None:
+    """Also while its workers are still importing: none of them shows a traceback, and none is left."""
+    with terminal(POLITICS, "demo") as demo:
+        demo.see(moment)
+        demo.type("\x03")
+        assert demo.wait() == 130
+        assert "Traceback" not in demo.text
+        for pid in re.findall(r"(?:Alice|Bob|Carol) +(\d+)", "\n".join(demo.lines)):
+            until(lambda pid=pid: not Path(f"/proc/{pid}").exists(), "the end of a worker")  # type: ignore[misc]
