@@ -31,11 +31,22 @@ class JSONFormatter(logging.Formatter):
             "message": record.getMessage(),
         }
         line |= {
-            name: value for name, value in vars(record).items() if name not in _OF_EVERY_RECORD and name not in line
+            name: _plain(value)
+            for name, value in vars(record).items()
+            if name not in _OF_EVERY_RECORD and name not in line
         }
         if record.exc_info:
             line["error"] = self.formatException(record.exc_info)
         return json.dumps(line, default=repr)
+
+
+def _plain(value: object) -> object:
+    """Return a value that JSON has, or else its `repr`: a dictionary with other keys than texts, say, or nan."""
+    try:
+        json.dumps(value, default=repr, allow_nan=False)
+    except (TypeError, ValueError, RecursionError):
+        return repr(value)
+    return value
 
 
 def configure(level: LogLevel, *, as_json: bool) -> None:

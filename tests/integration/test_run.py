@@ -1,6 +1,7 @@
 """`politics run` with its log, its policies, and several workers in one process."""
 
 import json
+import logging
 import re
 import sys
 import urllib.request
@@ -9,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from politics.cli.logs import JSONFormatter
 from tests import commands
 from tests.processes import Process, running
 from tests.waiting import SOON, until
@@ -67,6 +69,23 @@ def test_the_log_as_json(place: Path, old_store: str) -> None:
     (failed,) = [line for line in lines if line.get("event") == "slot_failed"]
     assert failed["reason"] == "ValueError: the pork\nis off"
     assert "Traceback (most recent call last)" in failed["error"]
+
+
+def test_no_field_keeps_a_line_out_of_the_json_log() -> None:
+    """What JSON does not have is written as Python shows it, so that each line can be read, and none is lost."""
+    endless: list[object] = []
+    endless.append(endless)
+    extra: dict[str, object] = {"pairs": {(1, 2): 3}, "endless": endless, "worst": float("nan"), "kinds": [int], "good": {"a": [1.5]}}
+
+    def refuse(constant: str) -> None:
+        raise AssertionError(f"{constant} is no JSON")
+
+    line = JSONFormatter().format(logging.makeLogRecord({"msg": "counted", **extra}))
+    found = json.loads(line, parse_constant=refuse)
+    assert {key: found[key] for key in ("message", *extra)} == {
+        "message": "counted", "pairs": "{(1, 2): 3}", "endless": "[[...]]", "worst": "nan",
+        "kinds": ["<class 'int'>"], "good": {"a": [1.5]},
+    }  # fmt: skip
 
 
 def test_the_level_of_the_log(place: Path, old_store: str) -> None:
