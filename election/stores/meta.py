@@ -18,8 +18,6 @@ from election.register import Cell, Swap
 EXPIRY = 30 * 24 * 3600
 MANY = 256
 """Swaps that are under way at once. Their answers fit into a socket's buffer, so neither side waits for the other."""
-PIECE = 1 << 16
-"""Bytes that are asked for at once."""
 LONGEST = 1 << 21
 """Bytes of an answer at most: an item of the largest size that memcached has by default, and what goes with it."""
 
@@ -75,7 +73,7 @@ class MemcachedConnection:
         made.sendall(command)
         while True:
             try:
-                more = made.recv(PIECE)
+                more = made.recv(1 << 16)
             except BlockingIOError as exc:
                 raise TimeoutError("timed out") from exc
             if not more:
@@ -98,11 +96,11 @@ def is_line(answer: bytes) -> bool:
 
 def is_value(answer: bytes) -> bool:
     """Return whether a value is complete, or something else that is a line."""
-    header, end, data = answer.partition(b"\r\n")
-    size = header.split(b" ")[1:2]
-    if not header.startswith(b"VA ") or not size or not size[0].isdigit():
-        return bool(end)
-    return len(data) >= int(size[0][:9]) + 2
+    end = answer.find(b"\r\n")
+    size = answer[3 : max(3, end)].split(b" ", 1)[0]
+    if not answer.startswith(b"VA ") or not size.isdigit():
+        return end >= 0
+    return len(answer) >= end + 2 + int(size[:9]) + 2
 
 
 def is_list(answer: bytes) -> bool:

@@ -127,6 +127,39 @@ def test_a_server_that_is_silent(own_memcached: Memcached) -> None:
         assert register.swap("a", b"three", version) is None
 
 
+def test_what_others_have_written_is_read_as_it_is(own_memcached: Memcached) -> None:
+    """An item of any size is returned, so that it can be refused by its name instead of taken for a silent store."""
+    with client(own_memcached.url) as register, socket.create_connection(("127.0.0.1", own_memcached.port)) as other:
+        for size in (0, 1, 65_536, 1_000_000):
+            data = b"\r\nEN\r\n"[:size].ljust(size, b"x")
+            other.sendall(b"set politics:a 0 0 %d\r\n%b\r\n" % (size, data))
+            assert other.recv(100) == b"STORED\r\n"
+            cell = register.read("a")
+            assert cell is not None
+            assert cell.data == data
+            assert register.version("a") == cell.version
+
+
+def test_an_answer_without_an_end() -> None:
+    """An answer that comes in small pieces for ever takes no more time than two time-outs."""
+
+    def serve() -> None:
+        connection, _ = listener.accept()
+        with connection, contextlib.suppress(OSError):
+            while True:
+                connection.sendall(b"x")
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        thread = threading.Thread(target=serve)
+        thread.start()
+        with client(f"memcached://127.0.0.1:{listener.getsockname()[1]}?timeout=0.1") as register:
+            begun = time.monotonic()
+            with pytest.raises(StoreUnavailable):
+                register.read("a")
+            assert time.monotonic() - begun < 5  # a generous budget
+        thread.join()
+
+
 @contextlib.contextmanager
 def cutting(server: Memcached, answers: int, more: bytes = b"") -> Iterator[str]:
     """The URL of a link to `server` that passes on so many lines of answers, and `more`, and is cut then, once."""

@@ -308,6 +308,53 @@ def test_campaign_waits_for_the_store(world: World, caplog: pytest.LogCaptureFix
     assert candidate.attempt() is None
 
 
+def test_a_poll_asks_for_the_version_alone(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A standby reads the record at its first look, when it is another one, and after a nudge, and never else."""
+    link = world.store.link()
+    leader, reads = world.leader(), []
+    versions = iter([None] * 4 + ["renew"] + [None] * 4 + ["nudge"] + [None] * 4 + ["stop"])
+    stop = threading.Event()
+
+    def version(name: str) -> object:
+        match next(versions):
+            case "renew":
+                leader.renew()
+            case "nudge":
+                candidate.nudge()
+            case "stop":
+                stop.set()
+        return world.store.cells[name].version
+
+    monkeypatch.setattr(link, "version", version)
+    link.before = lambda method: reads.append(method)
+    candidate = world.candidate(link=link)
+    with pytest.raises(NotElected):
+        candidate.campaign(stop=stop)
+    assert reads == ["read"] * 3
+    assert candidate.view.version == world.store.cells[NAME].version
+
+
+def test_what_was_left_is_forgotten_after_a_poll(world: World) -> None:
+    """A candidate that comes back later looks first, since others have looked meanwhile."""
+    link = world.store.link()
+    candidate = world.candidate(link=link)
+    candidate.attempt().resign()  # type: ignore[union-attr]
+    world.clock.advance(0.3)
+    methods: list[str] = []
+    link.before = methods.append
+    assert candidate.attempt()
+    assert methods == ["read", "swap"]
+
+
+def test_an_outage_costs_few_tries(world: World) -> None:
+    """A standby asks a store that refuses its connections two to four times a second, however long that lasts."""
+    link = world.store.link()
+    link.cut = True
+    with pytest.raises(NotElected):
+        world.candidate(link=link).campaign(timeout=600)
+    assert 2 * 600 < link.calls < 4 * 600
+
+
 def test_observe(world: World) -> None:
     """An observer hears of each leader once, and of the times when there is none."""
     stop = threading.Event()
