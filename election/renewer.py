@@ -42,6 +42,8 @@ class LeaseRenewer:
         self._wake = threading.Event()
         self._thread: threading.Thread | None = None
         self._failing = False
+        self._silent = False
+        """Whether the store did not answer the last look or renewal."""
 
     def add(self, term: LeaseTerm) -> None:
         """Renew `term` from now on, until it is over."""
@@ -164,6 +166,7 @@ class LeaseRenewer:
         elif self._failing and not trouble:
             log.info("%s: renewed again", term.name, extra=Event(EventKind.RENEWED, term.name, term.fence).fields)
         self._failing = trouble is not None
+        self._silent = isinstance(trouble, StoreUnavailable)
 
     def _look(self, until: float) -> bool:
         """Look at one cell if that is due by `until`, and renew its lease if it has changed; return whether it was."""
@@ -179,13 +182,13 @@ class LeaseRenewer:
         if due <= now:
             due = now + every
             try:
-                if now < term.renew_at and not term.is_unchanged():
+                # A silent store must not cost each of many leases a timeout here either.
+                if now < term.renew_at and not self._silent and not term.is_unchanged():
                     self._renew_alone(term)
             except StoreUnavailable:  # the next renewal finds out, and reports it
-                due = term.renew_at
+                self._silent = True
             except Exception:
                 log.exception("%s: cannot look at the lease", term.name)
-                due = term.renew_at
         with self._lock:
             heapq.heappush(self._looks, (due, next(self._order), term))
         return True

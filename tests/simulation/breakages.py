@@ -207,9 +207,9 @@ CAUGHT = (
     Breakage(
         "2",
         "the deadline counts from the answer, not from the request",
-        50_000,
+        100_000,
         ((_term, "renewed", deadline_from_answer), (Candidate, "_lead", lead_from_answer)),
-        ("late", "kill"),
+        ("late", "cut", "pause"),
     ),
     Breakage(
         "2",
@@ -222,15 +222,16 @@ CAUGHT = (
     Breakage(
         "2",
         "a renewal that was not answered, among others, counts",
-        10_000,
+        50_000,
         ((LeaseTerm, "end_renewal", unanswered_renewal_counts),),
-        ("cut", "loss"),
+        ("cut",),
     ),
     Breakage(
         "2",
         "a look that finds the version unchanged counts as a renewal",
-        20_000,
+        50_000,
         ((LeaseTerm, "is_unchanged", look_counts_as_renewal),),
+        ("cut", "pause"),
     ),
     Breakage(
         "3",

@@ -142,14 +142,20 @@ def test_many_leases_are_not_looked_at_more_often() -> None:
 
 
 def test_a_silent_store_is_not_looked_at() -> None:
-    """After a look that the store did not answer the next renewal is next, so that it does not wait for more looks."""
+    """Of a hundred leases one looks at a store that does not answer, and then none until it answers a renewal."""
     world = World()
     link = world.store.link()
-    term = world.leader(link=link)
+    terms = [world.leader(f"lease {number}", link) for number in range(100)]
     link.cut, calls = True, link.calls
     world.live(3)
     assert link.calls == calls + 1
-    assert world.renewer.renew_due() == pytest.approx(term.renew_at)
+    world.live(1)
+    link.cut = False
+    world.live(1)
+    calls = link.calls
+    world.live(1)
+    assert link.calls > calls + 100
+    assert all(term.valid for term in terms)
 
 
 def test_forgets_what_is_over() -> None:
