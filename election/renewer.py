@@ -44,6 +44,8 @@ class LeaseRenewer:
         self._failing = False
         self._silent = False
         """Whether the store did not answer the last look or renewal."""
+        self._trip = 0.0
+        """Seconds that the last look or renewal took."""
 
     def add(self, term: LeaseTerm) -> None:
         """Renew `term` from now on, until it is over."""
@@ -123,7 +125,10 @@ class LeaseRenewer:
                 due[term] = term.retry_at(self._clock.now())
         for register, renewals in stores.items():
             refused: list[LeaseTerm] = []
-            for renewal, version in zip(renewals, _swap(register, renewals), strict=True):
+            sent = self._clock.now()
+            answers = _swap(register, renewals)
+            self._trip = self._clock.now() - sent
+            for renewal, version in zip(renewals, answers, strict=True):
                 term = renewal.term
                 try:
                     if not term.end_renewal(renewal, version):
@@ -175,6 +180,7 @@ class LeaseRenewer:
                 return False
             term = heapq.heappop(self._looks)[2]
             every = max(term.look_every, len(self._due) / LOOKS)
+            renewal_due = self._due[0][0] if self._due else term.renew_at
         if not term.valid:
             return True
         now = self._clock.now()
@@ -182,9 +188,12 @@ class LeaseRenewer:
         if due <= now:
             due = now + every
             try:
-                # A silent store must not cost each of many leases a timeout here either.
-                if now < term.renew_at and not self._silent and not term.is_unchanged():
-                    self._renew_alone(term)
+                # A silent store must not cost each of many leases a timeout here either, and a slow one no renewal.
+                if now + 2 * self._trip < renewal_due and not self._silent:
+                    unchanged = term.is_unchanged()
+                    self._trip = self._clock.now() - now
+                    if not unchanged:
+                        self._renew_alone(term)
             except StoreUnavailable:  # the next renewal finds out, and reports it
                 self._silent = True
             except Exception:

@@ -123,7 +123,13 @@ def inside(folder: Path, seed: int, minutes: float) -> int:
 
 
 def answer(chaos: Chaos, kind: str) -> None:
-    """Inject one fault, and say in JSON what came of it."""
+    """Inject one fault, and say in JSON what came of it.
+
+    It begins when the leader has renewed its lease, so that the others have seen what it does. Otherwise the fault
+    before it would still be at work.
+    """
+    calm = now()
+    until(lambda: chaos.cluster.led_since(calm), "a leader who renews")
     fence = chaos.cluster.fence
     injection = chaos.inject(kind, hold=HOLD)
     report = study(chaos.cluster.events, [injection], BOUND + SOON)

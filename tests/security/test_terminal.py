@@ -141,7 +141,8 @@ def test_a_store_may_list_what_is_no_group(store: str) -> None:
     led_by("web", store, "pork")
     with contextlib.closing(open_register(store)) as register:
         register.swap(" ", b"{}", None)
-    shown = politics("status", "--store", store)
+    shown = politics("status", "--store", store, "--json")
     assert shown.status == 0
-    assert [line.split()[0] for line in shown.out.splitlines()] == ["group", "pork", "store:"]
-    assert "web:4711" in shown.out
+    groups = {row["group"]: row for row in json.loads(shown.out)}
+    assert " " not in groups
+    assert groups["pork"]["leader"]["host"] == "web"

@@ -108,7 +108,8 @@ def test_a_record_that_is_written_over_and_over(record: Record, seq: int, at_ms:
     """What is prepared once says the same as a record that is made anew."""
     with contextlib.suppress(BadPolicy):
         assert record.rewriter()(seq, at_ms, note) == replace(record, seq=seq, at_ms=at_ms, note=note).encode()
-        assert decode("a", record.rewriter()(seq, at_ms, note)) == replace(record, seq=seq, at_ms=at_ms, note=note)
+        made = replace(record, seq=seq, at_ms=at_ms, note=note)
+        assert decode("a", record.rewriter()(seq, at_ms, note)) in (made, replace(made, unknown={}))  # if there is room
 
 
 @pytest.mark.parametrize("note", [{"a": object()}, {"a": float("nan")}, {"a": {1, 2}}, 5, ["list"], {("t",): 1}])

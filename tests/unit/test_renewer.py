@@ -1,6 +1,7 @@
 """One thread renews every lease that is held through a store, and no lease waits for another's trouble."""
 
 import gc
+import itertools
 import logging
 import threading
 import weakref
@@ -156,6 +157,24 @@ def test_a_silent_store_is_not_looked_at() -> None:
     world.live(1)
     assert link.calls > calls + 100
     assert all(term.valid for term in terms)
+
+
+def test_a_slow_store_is_not_looked_at_when_a_renewal_is_near() -> None:
+    """No look holds up a renewal: with answers that take 0.3 s, a lease of a second is renewed in time."""
+    world = World(ttl=1)
+    link = world.store.link()
+    term = world.leader(link=link)
+    sent: list[float] = []
+
+    def take_long(method: str) -> None:
+        if method == "swap_many":
+            sent.append(world.clock.now())
+        world.clock.advance(0.3)
+
+    link.before = take_long
+    world.live(20)
+    assert term.valid
+    assert max(later - earlier for earlier, later in itertools.pairwise(sent)) < 0.5
 
 
 def test_forgets_what_is_over() -> None:
