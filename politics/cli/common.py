@@ -45,16 +45,20 @@ class _Console(Console):
 
 
 # What is piped is not cut to a terminal's width. On a terminal messages are wrapped between words.
-out = _Console(soft_wrap=True, width=None if sys.stdout.isatty() else 240)
-err = _Console(soft_wrap=not sys.stderr.isatty(), stderr=True)
+# Python has neither of the two where it was started without them, as some service managers do.
+_on_terminal = [bool(stream and stream.isatty()) for stream in (sys.stdout, sys.stderr)]
+out = _Console(soft_wrap=True, width=None if _on_terminal[0] else 240)
+err = _Console(soft_wrap=not _on_terminal[1], stderr=True)
 
 ALIGNED = 30
-"""Columns that a cell may have for the others of its column to be aligned with it. A longer one is shown whole."""
+"""Columns that a cell may have for the others of its column to be aligned with it, where lines would be too long."""
 
 
 def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
     """Return a line for each row, with the cells of a column below each other. Nothing is cut off."""
-    widths = [min(ALIGNED, max(map(len, column))) for column in zip(*rows, strict=True)]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    if sum(widths) + 2 * (len(widths) - 1) > out.width:
+        widths = [min(ALIGNED, width) for width in widths]
     return ["  ".join(map(str.ljust, row, widths)).rstrip() for row in rows]
 
 

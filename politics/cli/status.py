@@ -67,10 +67,10 @@ def status(
                 while True:
                     pause(signals, 1.0)
                     out.print(show())
-            with Live(first, console=out, auto_refresh=False) as live:
+            with Live(folded(first), console=out, auto_refresh=False) as live:
                 while True:
                     pause(signals, 1.0)
-                    live.update(show(), refresh=True)
+                    live.update(folded(show()), refresh=True)
 
 
 @contextlib.contextmanager
@@ -177,6 +177,13 @@ def picture(rows: list[dict[str, Any]], wide: bool = False) -> Text:
         shown += [styled(f"  {line}") for line in remarks(row, wide)]
     shown += [styled(f"store: {place}") for place in dict.fromkeys(row["store"] for row in rows)]
     return Text("\n").join(shown)
+
+
+def folded(shown: Text | str) -> Text:
+    """Return a picture whose long lines go on in the next one: rich would cut those of a live display."""
+    text = Text(shown) if isinstance(shown, str) else shown
+    text.no_wrap, text.overflow = False, "fold"
+    return text
 
 
 def cells(row: dict[str, Any], wide: bool) -> tuple[str, ...]:

@@ -4,6 +4,7 @@ import contextlib
 import os
 import re
 import secrets
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,7 +14,7 @@ import pytest
 from discovery import Registry
 from election import Candidate, LeasePolicy, open_register
 from tests.terminal import Terminal, terminal
-from tests.waiting import until
+from tests.waiting import DEADLINE, until
 
 POLITICS = Path(sys.executable).with_name("politics")
 
@@ -51,7 +52,7 @@ def test_status_shows_a_leader_whole(store: str, columns: int, rows: int) -> Non
     group = f"group-{secrets.token_hex(4)}"
     with (
         contextlib.closing(open_register(store)) as register,
-        Candidate(register, group, LeasePolicy(ttl=0.5)).campaign() as term,
+        Candidate(register, group, LeasePolicy(ttl=2.0)).campaign() as term,
         shown("status", group, "--store", store, columns=columns, rows=rows) as status,
     ):
         assert term.valid
@@ -85,6 +86,34 @@ def test_a_long_complaint_breaks_no_word(columns: int, rows: int) -> None:
     assert said.startswith("politics: ")
     assert f"{'x' * 60}/Stock among" in said
     assert (len(lookup.lines) > 1) is (len(said) > columns)
+
+
+@pytest.mark.parametrize("columns", [40, 80, 200])
+def test_a_watched_leader_is_shown_whole(store: str, columns: int) -> None:
+    """Where the name of its group is long, it goes on in the next line; where there is room all is in columns."""
+    group = "-".join(["group", *(secrets.token_hex(4) for _ in range(7))])
+    with (
+        contextlib.closing(open_register(store)) as register,
+        Candidate(register, group, LeasePolicy(ttl=0.5)).campaign(),
+        terminal(POLITICS, "status", group, "--watch", "--store", store, columns=columns) as watching,
+    ):
+        watching.see("store:")
+        watching.type("\x03")
+        assert watching.wait() == 130
+        lines = watching.lines
+    assert max(map(len, lines)) <= max(columns, len(store) + len("store: group"))
+    assert f":{os.getpid()}" in "".join(lines).replace(" ", "")
+    if columns == 200:
+        header, row = lines[:2]
+        assert header.index("leader") == row.rindex(" ") + 1
+
+
+@pytest.mark.parametrize("closed", ["", ">&-", "2>&-", ">&- 2>&-", "<&-"])
+def test_lock_runs_its_command_without_the_usual_files(store: str, tmp_path: Path, closed: str) -> None:
+    """Some service managers and crons start programs without an output or an input."""
+    command = f"exec '{POLITICS}' lock a --store '{store}' -- touch '{tmp_path}/ran' {closed}"
+    assert subprocess.run(["sh", "-c", command], timeout=DEADLINE).returncode == 0
+    assert (tmp_path / "ran").exists()
 
 
 @pytest.mark.parametrize(("key", "status"), [("\x03", 130), ("\x04", 1), ("yes\n", 0), ("x\n", 1)])

@@ -41,17 +41,17 @@ def led_by(host: str, store: str, group: str) -> None:
 
 
 @contextlib.contextmanager
-def announced(host: str, group: str) -> Iterator[None]:
-    """Let two members be heard, on two stores of that host."""
+def announced(name: str, group: str) -> Iterator[None]:
+    """Let two members be heard, on two stores of that name. A host that is no name would not be heard."""
     with Beacon(["127.0.0.1"]) as beacon:
         for number in (1, 2):
-            peer = Peer(group, secrets.token_hex(8), "web1", 4711 + number, f"memcached:{host[:40]}{number}", number)
+            peer = Peer(group, secrets.token_hex(8), "web", 4711 + number, f"memcached:{name[:40]}{number}", number)
             beacon.announce(KIND, peer.properties())
         yield
 
 
 def test_status_doctor_and_resign_show_a_host_as_it_is(store: str) -> None:
-    """Of the record and of the network; none of them ends with an error of its own."""
+    """The host of the record, and the store that a member names; none of them ends with an error of its own."""
     groups = {f"group {secrets.token_hex(4)} {host[:8]}": host for host in HOSTS}
     with contextlib.ExitStack() as stack:
         for group, host in groups.items():
@@ -63,10 +63,10 @@ def test_status_doctor_and_resign_show_a_host_as_it_is(store: str) -> None:
         checked = politics("doctor", "--store", store)
     assert [row["leader"]["host"] for row in rows] == HOSTS
     for group, host in groups.items():
-        for text in (group, f" {host}:4711\n", "web1:4712 leads", f"memcached:{host}1"):
+        for text in (group, f" {host}:4711\n", "web:4712 leads", f"memcached:{host}1"):
             assert text in shown.out
         assert f"danger  peers of {group}: use 2 stores, and each has a leader of its own" in checked.out
-        assert f"memcached:{host}1: web1:4712" in checked.out
+        assert f"memcached:{host}1: web:4712" in checked.out
         asked = politics("resign", group, "--store", store, "--timeout", "0")
         assert (asked.status, asked.out) == (1, f"asked {host}:4711 (fence 7) to hand over {group} …\n")
         assert f"{host}:4711 (fence 7) has not handed over" in asked.err
