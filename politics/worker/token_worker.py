@@ -101,6 +101,9 @@ class TokenWorker:
             seconds = getattr(self, what)
             if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not 0 < seconds <= _YEAR:
                 raise BadPolicy(f"{what} must be a positive number of seconds, a year at most, not {seconds!r}")
+        for what in ("sticky", "announce"):
+            if not isinstance(value := getattr(self, what), bool):  # a text such as "no" would count as true
+                raise BadPolicy(f"{what} must be True or False, not {value!r}")
         if self.on_failover not in ("rerun", "skip"):
             raise BadPolicy(f"on_failover must be 'rerun' or 'skip', not {self.on_failover!r}")
         if self.on_error not in ("done", "retry"):

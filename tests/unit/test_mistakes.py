@@ -162,6 +162,8 @@ def test_process_does_not_freeze_an_event_loop() -> None:
 @pytest.mark.parametrize(
     ("options", "sentence"),
     [
+        ({"announce": "no"}, "announce must be True or False, not 'no'"),
+        ({"sticky": "false"}, "sticky must be True or False, not 'false'"),
         ({"on_error": "again"}, "on_error must be 'done' or 'retry', not 'again'"),
         ({"on_error": "retry", "on_failover": "skip"}, "on_error='retry' runs a slot again, and on_failover='skip'"),
     ],
@@ -169,4 +171,4 @@ def test_process_does_not_freeze_an_event_loop() -> None:
 def test_what_cannot_be_wanted_together_is_refused(options: dict[str, Any], sentence: str) -> None:
     """And what does not exist is."""
     with pytest.raises(BadPolicy, match=sentence):
-        TokenWorker(**OPTIONS, **options)
+        TokenWorker(**OPTIONS | options)
