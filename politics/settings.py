@@ -1,5 +1,6 @@
 """Environment and defaults, read in one place."""
 
+import functools
 import logging
 import os
 from collections.abc import Sequence
@@ -84,12 +85,18 @@ def choose_store(store: str | Register | None = None, servers: Sequence[str] | N
     if store is None:
         store = default_store()
         if not os.environ.get("POLITICS_STORE"):
-            log.warning(
-                "no store is named: using %s, which elects a leader of this machine only. For several machines, name "
-                "one with servers=, store= or $POLITICS_STORE",
-                store,
-            )
+            _warn_of_default(store)
     return store
+
+
+@functools.cache
+def _warn_of_default(store: str) -> None:
+    """Say once per process that no store was named, however many workers it has."""
+    log.warning(
+        "no store is named: using %s, which elects a leader of this machine only. For several machines, name one with "
+        "servers=, store= or $POLITICS_STORE",
+        store,
+    )
 
 
 def open_store(store: str | Register) -> Register:

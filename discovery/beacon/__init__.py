@@ -119,7 +119,8 @@ class Beacon:
             return self
         known = _addresses()
         if unknown := set(self.interfaces or ()).difference(known):
-            raise MulticastUnavailable(f"not an address of this machine: {', '.join(sorted(unknown))}")
+            has = f"it has {', '.join(sorted(known))}" if known else "it has none"
+            raise MulticastUnavailable(f"not an address of this machine: {', '.join(sorted(unknown))} ({has})")
         if not known:
             raise MulticastUnavailable("no interface has an IPv4 address")
         self._engine, self._guard = Engine.open(self.interfaces, self.period), ForkGuard()

@@ -148,6 +148,18 @@ def test_several_workers_share_a_process(place: Path, old_store: str) -> None:
         assert process.result()[1].count("asked to stop by SIGTERM") == 2
 
 
+def test_the_default_store_is_said_once(place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many workers use it."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    for variable in ("XDG_STATE_HOME", "POLITICS_STORE"):
+        monkeypatch.delenv(variable, raising=False)
+    program = "from politics.cli import main; main()"
+    with running(sys.executable, "-c", program, "run", f"{place}:Pork", f"{place}:Beans") as process:
+        process.line("works")
+        assert process.stop() == 0
+        assert process.result()[1].count("no store is named") == 1
+
+
 def test_the_end_of_one_worker_ends_the_others(place: Path, old_store: str) -> None:
     """They hand over first, and the status is the one that the first gave."""
     with run(place, old_store, "Pork", "Leaver") as process:
