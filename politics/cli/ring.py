@@ -60,6 +60,8 @@ def ring(
     """
     if not 0 <= port <= 65535:
         raise typer.BadParameter(f"{port} is not a port", param_hint="--port")
+    if as_json and not listing:
+        raise typer.BadParameter("prints what --list finds, so it needs --list", param_hint="--json")
     tls = TLS(certificate, key, authority) if certificate or authority else None
     try:
         if listing:

@@ -84,6 +84,7 @@ def test_a_stranger_cannot_command_the_terminal() -> None:
         (["--host", f"{HOST}:7"], 1, f"port 7647 of {HOST}:7 cannot be used"),
         (["--port", "0", "--access", "permit all"], 2, "permit"),
         (["--host", "a", "--host", "b"], 2, "one interface"),
+        (["--port", "0", "--json"], 2, "--json: prints what --list finds"),
         (["--certificate", "/nowhere.pem"], 2, "nowhere"),
     ],
 )
