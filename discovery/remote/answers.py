@@ -3,10 +3,14 @@
 import abc
 from typing import Any
 
-__all__ = ["Pending", "Stream"]
+__all__ = ["Later", "Pending", "Stream"]
 
 
-class Pending(abc.ABC):
+class Later:
+    """What takes its time: a `Pending` or a `Stream`. It is not abstract, so that `isinstance` is quick."""
+
+
+class Pending(Later, abc.ABC):
     """Return this from a served method whose answer is yet to come, when the caller may be gone by then.
 
     The server calls `wait` on the caller's own thread, and `cancel` from another thread when the caller goes away
@@ -25,14 +29,14 @@ class Pending(abc.ABC):
     def cancel(self) -> None:
         """End the wait with any error. Do nothing if it is too late. Must not block."""
 
-    def confirm(self) -> None:  # noqa: B027 - nothing to do unless held
+    def confirm(self) -> None:
         """Do what is left to do once the caller has the answer."""
 
-    def put_back(self) -> None:  # noqa: B027
+    def put_back(self) -> None:
         """Take the answer back, which the caller never confirmed, and may or may not have. Without one, do nothing."""
 
 
-class Stream(abc.ABC):
+class Stream(Later, abc.ABC):
     """Return this from a served method that has many answers. The caller fetches them, batch by batch."""
 
     @abc.abstractmethod

@@ -1,9 +1,8 @@
 """The calling side: `Client` with its settings, `Call`, and `RemoteStream`, whose answers come in batches."""
 
-import contextlib
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any, NoReturn, Protocol
 
 from discovery.errors import BadMessage, CallTimeout, CannotTravel, ConnectionLost, RequestCanceled
 from discovery.remote import objects
@@ -174,17 +173,21 @@ class Call:
         self._value: Any = None
         self._lock = threading.Lock()  # around what another thread may `cancel` meanwhile
         self._connection = client._pool.acquire(address, self._within)
-        with self._trouble():
+        try:
             self._connection.send(Kind.CALL, request, self._within)
             self._sent = True
+        except BaseException as exc:  # noqa: BLE001 - it is raised again
+            self._fail(exc)
 
     def result(self) -> Any:
         """Wait for the answer and return or raise it."""
-        with self._trouble():
+        try:
             kind, body = self._connection.receive(self._within)
             if kind is Kind.STREAM:
                 return RemoteStream(self._client, self._address, self._connection)
             answer = self._client._codec.loads(body)
+        except BaseException as exc:  # noqa: BLE001 - it is raised again
+            self._fail(exc)
         if kind is Kind.HOLD:
             self.held, self._value = True, answer
             return answer
@@ -197,11 +200,13 @@ class Call:
             ConnectionLost: The connection was lost meanwhile. The answer is its `value`.
         """
         self._sent = False
-        with self._trouble():
+        try:
             self._connection.send(Kind.CONFIRM, timeout=self._within)
             self._sent = True
             kind, body = self._connection.receive(self._within)
             answer = self._client._codec.loads(body)
+        except BaseException as exc:  # noqa: BLE001 - it is raised again
+            self._fail(exc)
         self._end(kind, answer)
 
     def cancel(self) -> None:
@@ -228,23 +233,19 @@ class Call:
             raise answer
         return answer
 
-    @contextlib.contextmanager
-    def _trouble(self) -> Iterator[None]:
+    def _fail(self, exc: BaseException) -> NoReturn:
         """End the connection with any error, and say of those of the network what they mean."""
-        try:
-            yield
-        except BaseException as exc:
-            self._connection.close()
-            if not isinstance(exc, OSError):
-                raise
-            if self._cancelled:
-                raise RequestCanceled(f"the call to {_where(self._address)} was canceled") from None
-            late = isinstance(exc, TimeoutError)
-            if not late:  # what takes long may be well
-                self._client._lost(self._address)
-            text = f"no answer in {self._within} s from" if late else f"{exc}: lost"
-            kind = CallTimeout if late else ConnectionLost
-            raise kind(f"{text} {_where(self._address)}", maybe_executed=self._sent, value=self._value) from exc
+        self._connection.close()
+        if not isinstance(exc, OSError):
+            raise exc
+        if self._cancelled:
+            raise RequestCanceled(f"the call to {_where(self._address)} was canceled") from None
+        late = isinstance(exc, TimeoutError)
+        if not late:  # what takes long may be well
+            self._client._lost(self._address)
+        text = f"no answer in {self._within} s from" if late else f"{exc}: lost"
+        kind = CallTimeout if late else ConnectionLost
+        raise kind(f"{text} {_where(self._address)}", maybe_executed=self._sent, value=self._value) from exc
 
 
 class RemoteStream:

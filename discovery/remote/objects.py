@@ -3,7 +3,6 @@
 import secrets
 import threading
 from collections.abc import Callable
-from math import inf
 from types import FunctionType
 from typing import Any, TypeVar
 
@@ -88,11 +87,12 @@ class ObjectTable:
         with self._lock:
             if object_id in self._barred:
                 raise self._barred[object_id].with_traceback(None)
-            if self._lent.get(object_id, inf) <= self._clock():
-                self._remove(object_id)
+            if object_id in self._lent:
+                if self._lent[object_id] <= self._clock():
+                    self._remove(object_id)
+                self._used(object_id, 0.0)
             if object_id not in self._objects:
                 raise NoSuchObject(f"nothing is served as {object_id!r} here, or no longer")
-            self._used(object_id, 0.0)
             return self._objects[object_id]
 
     def remove(self, target: Any) -> None:
@@ -163,8 +163,12 @@ def method(target: Any, name: str) -> Callable[..., Any]:
         return target
     kind = target if isinstance(target, type) else type(target)
     if not name.startswith("_"):
-        found = next((vars(cls)[name] for cls in kind.__mro__ if name in vars(cls)), None)
-        of_class = isinstance(found, classmethod | staticmethod)
+        found = None
+        for cls in kind.__mro__:
+            if name in cls.__dict__:
+                found = cls.__dict__[name]
+                break
+        of_class = isinstance(found, (classmethod, staticmethod))
         if of_class or (callable(found) and not isinstance(found, type) and kind is not target):
             return getattr(target, name)  # type: ignore[no-any-return]
         if name == "new" and found is None and kind is target:

@@ -76,6 +76,11 @@ TRANSITIONS: dict[ConversationState, tuple[Role, dict[Kind, ConversationState]]]
 }
 """For each state: who may send, what, and the state that follows. Either side may close the connection at any time."""
 
+_TURNS = {
+    role: {state: allowed for state, (turn, allowed) in TRANSITIONS.items() if turn is role} for role in Role
+}  # the same, for each side
+_KINDS = {int(kind): kind for kind in Kind}  # quicker than to call `Kind`
+
 
 class Message(NamedTuple):
     """A message that has arrived."""
@@ -98,19 +103,11 @@ class Protocol:
     def __init__(self, role: Role, limit: int = MAX_MESSAGE) -> None:
         self.state = ConversationState.OPENING
         self.limit = limit
-        self._role = role
-        self._partial = bytearray()
-        self._size = 0  # of the whole frame that is arriving, once its header is there
-
-    @property
-    def partial(self) -> bool:
-        """Whether a message has begun to arrive and is not complete."""
-        return bool(self._partial)
-
-    @property
-    def wanted(self) -> int:
-        """How many bytes it is best to ask the socket for."""
-        return min(self._size - len(self._partial), _PIECE) if self._size else _READ_AHEAD
+        self.partial = False  # whether a message has begun to arrive and is not complete
+        self.wanted = _READ_AHEAD  # how many bytes it is best to ask the socket for
+        self._role, self._ours, self._theirs = role, _TURNS[role], _TURNS[Role(1 - role)]
+        self._partial = bytearray()  # of such a message
+        self._size = 0  # of its whole frame, once its header is there
 
     def send(self, kind: Kind, body: bytes = b"") -> bytes:
         """Return the bytes of a message, which are to be sent now.
@@ -119,8 +116,8 @@ class Protocol:
             CannotTravel: The body is longer than the limit. The state is as it was.
             RuntimeError: This side may not send that now, which is an error in the program.
         """
-        turn, allowed = TRANSITIONS.get(self.state, (None, {}))
-        if turn is not self._role or kind not in allowed:
+        allowed = self._ours.get(self.state, {})
+        if kind not in allowed:
             raise RuntimeError(f"the {self._role.name.lower()} may not send {kind.name} when {self.state.name}")
         if len(body) > self.limit:
             raise CannotTravel(f"a message of {len(body)} bytes, of {self.limit} that are allowed")
@@ -140,38 +137,41 @@ class Protocol:
             return self._receive(data)
         except BadMessage:
             self.state = ConversationState.BROKEN
-            self._partial, self._size = bytearray(), 0
+            self._partial, self.partial, self._size = bytearray(), False, 0
             raise
 
     def _receive(self, data: bytes | bytearray) -> Message | None:
-        turn, allowed = TRANSITIONS.get(self.state, (self._role, {}))
-        if turn is self._role:
+        allowed = self._theirs.get(self.state)
+        if allowed is None:
             raise BadMessage(f"bytes that arrive out of turn, when {self.state.name}: {bytes(data[:8])!r}")
         frame = data
-        if self._partial:
+        if self.partial:
             self._partial += data
             frame = self._partial
-        if not self._size:
-            self._size = _frame_size(frame, allowed, self.limit)
-        if not self._size or len(frame) < self._size:
+        size = self._size or _frame_size(frame, allowed, self.limit)
+        if not size or len(frame) < size:
             if frame is data:
                 self._partial += data
+            self.partial, self._size = True, size
+            self.wanted = min(size - len(frame), _PIECE) if size else _READ_AHEAD
             return None
-        if len(frame) > self._size:
-            raise BadMessage(f"{len(frame) - self._size} bytes more than one message")
-        kind = Kind(frame[3])
+        if len(frame) > size:
+            raise BadMessage(f"{len(frame) - size} bytes more than one message")
+        kind = _KINDS[frame[3]]
         if frame is data:
             body = data[HEADER.size :]
         else:
             body, self._partial = self._partial, bytearray()
             del body[: HEADER.size]
-        self.state, self._size = allowed[kind], 0
+            self.partial, self.wanted, self._size = False, _READ_AHEAD, 0
+        self.state = allowed[kind]
         return Message(kind, body)
 
 
 def _frame_size(frame: bytes | bytearray, allowed: dict[Kind, ConversationState], limit: int) -> int:
     """Return the size of the whole frame that begins like this, 0 while that is unknown; `BadMessage` for no frame."""
-    if not MAGIC.startswith(frame[: len(MAGIC)]):
+    magic = frame[: len(MAGIC)]
+    if magic != MAGIC and not MAGIC.startswith(magic):
         raise BadMessage(f"not one of our messages: it begins with {bytes(frame[:8])!r}")
     if len(frame) < HEADER.size:
         return 0

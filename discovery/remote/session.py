@@ -9,7 +9,7 @@ from typing import Any
 
 from discovery.errors import BadMessage, CannotTravel, RemoteError
 from discovery.remote import objects
-from discovery.remote.answers import Pending, Stream
+from discovery.remote.answers import Later, Pending, Stream
 from discovery.remote.encoding import Codec
 from discovery.remote.protocol import Kind
 from discovery.remote.wire import Connection
@@ -20,6 +20,8 @@ log = logging.getLogger(__name__)
 
 HANDSHAKE = 10.0
 """Seconds that a client has to agree on TLS."""
+
+_CALL = (str, str, list, dict)
 
 
 class Session:
@@ -63,25 +65,24 @@ class Session:
     def _answer(self, request: bytes | bytearray) -> None:
         try:
             answer = self._invoke(request)
-            later = isinstance(answer, Pending | Stream)
-            kind, body = Kind.RESULT, b"" if later else self._encode(answer)
+            kind, body = Kind.RESULT, b"" if isinstance(answer, Later) else self._encode(answer)
         except Exception as exc:  # noqa: BLE001 - it is the caller's
             answer, kind, body = None, Kind.ERROR, self._encode_error(exc)
-        if isinstance(answer, Pending):
+        if not isinstance(answer, Later):
+            self._connection.send(kind, body)
+        elif isinstance(answer, Pending):
             self._answer_later(answer)
         elif isinstance(answer, Stream):
             self._answer_in_batches(answer)
-        else:
-            self._connection.send(kind, body)
 
     def _invoke(self, body: bytes | bytearray) -> Any:
         request = self._codec.loads(body)
-        if type(request) is not list or [type(part) for part in request] != [str, str, list, dict]:
+        if type(request) is not list or tuple(map(type, request)) != _CALL:
             raise BadMessage("not a call: an id, a method's name, a list and a dictionary of arguments")
         object_id, name, args, kwargs = request
         target = self._table.find(object_id)
         result = objects.method(target, name)(*args, **kwargs)
-        if isinstance(target, type) and name in ("__call__", "new") and isinstance(result, target):
+        if name in ("__call__", "new") and isinstance(target, type) and isinstance(result, target):
             self._table.lend(result)
         return result
 

@@ -65,7 +65,8 @@ class Connection:
         """
         data = self.protocol.send(kind, body)
         self.since = uptime() + len(data) / SLOWEST
-        self._set_timeout(timeout)
+        if timeout != self._timeout:
+            self._set_timeout(timeout)
         self.sock.sendall(data)
 
     def receive(self, timeout: float | None = None, *, whole: float = inf) -> Message:
@@ -76,21 +77,23 @@ class Connection:
         Args:
             whole: Seconds for all of it, in however many pieces it arrives.
         """
-        end = uptime() + whole
+        protocol = self.protocol
+        end = inf if whole == inf else uptime() + whole
         while True:
-            wait = STALL if self.protocol.partial else timeout
-            if whole < inf:
+            wait = STALL if protocol.partial else timeout
+            if end != inf:
                 wait = min(whole if wait is None else wait, max(end - uptime(), 0.001))  # 0 would mean not to block
-            self._set_timeout(wait)
+            if wait != self._timeout:
+                self._set_timeout(wait)
             try:
-                data = self.sock.recv(self.protocol.wanted)
+                data = self.sock.recv(protocol.wanted)
             except TimeoutError as exc:
                 if exc.errno is None:
                     raise
                 raise ConnectionResetError(f"the other side has vanished: {exc}") from exc  # says the kernel
             if not data:
                 raise ConnectionResetError("the other side closed the connection")
-            message = self.protocol.receive(data)
+            message = protocol.receive(data)
             if message is not None:
                 return message
             self.since += len(data) / SLOWEST
@@ -112,6 +115,5 @@ class Connection:
         self.sock.close()
 
     def _set_timeout(self, timeout: float | None) -> None:
-        if timeout != self._timeout:  # each setting is a system call
-            self.sock.settimeout(timeout)
-            self._timeout = timeout
+        self.sock.settimeout(timeout)  # a system call, so only where it is another one
+        self._timeout = timeout

@@ -31,7 +31,7 @@ Refer = Callable[[Any], str | None]  # the address under which an object is reac
 Resolve = Callable[[str], Any]  # the object, or a proxy for it, behind an address
 T = TypeVar("T")
 
-_encode = json.JSONEncoder(separators=(",", ":"), check_circular=False).encode  # `_pack` finds cycles
+_FLAT = {str, float, bool, type(None)}  # what JSON writes as it is
 _TYPES: dict[str, type] = {
     kind.__name__: kind
     for kind in (
@@ -39,6 +39,21 @@ _TYPES: dict[str, type] = {
         *(type(None), datetime.datetime, datetime.date, datetime.time, datetime.timedelta, decimal.Decimal, uuid.UUID),
     )
 }
+
+
+def _prepared_encoder() -> Callable[[Any], str]:
+    """Return what writes JSON. `json` itself makes a new encoder for each value, which takes longer than a short one.
+
+    Cycles have been found by `_pack`.
+    """
+    prepare = getattr(json.encoder, "c_make_encoder", None)
+    if prepare is None:
+        return json.JSONEncoder(separators=(",", ":"), check_circular=False).encode
+    write = prepare(None, None, json.encoder.encode_basestring_ascii, None, ":", ",", False, False, True)
+    return lambda packed: "".join(write(packed, 0))
+
+
+_encode = _prepared_encoder()
 
 
 class Codec:
@@ -62,7 +77,7 @@ class Codec:
             return unpack(body)
 
         self._refer = refer
-        self._decode = json.JSONDecoder(object_pairs_hook=untag).decode
+        self._decode = json.JSONDecoder(object_pairs_hook=untag).raw_decode
 
     def dumps(self, value: Any) -> bytes:
         """Return the bytes that carry a value.
@@ -71,7 +86,7 @@ class Codec:
             CannotTravel: Names the part of the value that cannot be sent.
         """
         data = _encode(_pack(value, self._refer, 0)).encode("ascii")
-        if lists(data) > MAX_LISTS:
+        if data.count(b"[") > MAX_LISTS and lists(data) > MAX_LISTS:
             raise CannotTravel(f"more than {MAX_LISTS} lists, tuples, sets and so on")
         return data
 
@@ -84,10 +99,13 @@ class Codec:
             BadMessage: They carry none. No other error is raised, whatever they are.
         """
         try:
-            count = lists(data)
-            if count > MAX_LISTS:
+            count = data.count(b"[")
+            if count > MAX_LISTS and lists(data) > MAX_LISTS:
                 raise BadMessage(f"more than {MAX_LISTS} lists, tuples, sets and so on")
-            value = self._decode(data.decode("ascii"))
+            text = data.decode("ascii")
+            value, end = self._decode(text)
+            if end != len(text):
+                raise BadMessage(f"{len(text) - end} characters more than one value")
             if count > MAX_DEPTH and too_deep(value):  # the walk is for large messages only
                 raise BadMessage(f"nested more than {MAX_DEPTH} deep")
         except BadMessage:
@@ -99,7 +117,7 @@ class Codec:
 
 def _pack(value: Any, refer: Refer, depth: int) -> Any:
     kind = type(value)
-    if kind is str or kind is float or kind is bool or value is None:
+    if kind in _FLAT:
         return value
     if kind is int:
         return value if -(2**63) <= value < 2**63 else {"i": _hex(value)}
@@ -107,9 +125,9 @@ def _pack(value: Any, refer: Refer, depth: int) -> Any:
         raise CannotTravel(f"nested more than {MAX_DEPTH} deep, or in itself: {kind.__name__}")
     depth += 1
     if kind is tuple:
-        return {"t": [_pack(item, refer, depth) for item in value]}
+        return {"t": [item if type(item) in _FLAT else _pack(item, refer, depth) for item in value]}
     if kind is list:
-        return [_pack(item, refer, depth) for item in value]
+        return [item if type(item) in _FLAT else _pack(item, refer, depth) for item in value]
     if kind is dict:
         return {"d": [_pack(item, refer, depth) for pair in value.items() for item in pair]}
     if kind in _PACK:

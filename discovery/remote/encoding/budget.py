@@ -35,9 +35,8 @@ _STRINGS = re.compile(rb'"(?:[^"\\]++|\\.)*+"?')
 
 
 def lists(data: bytes | bytearray) -> int:
-    """Return how many lists, tuples, sets and so on are in a message; up to `MAX_LISTS` perhaps too many of them."""
-    count = data.count(b"[")
-    return count if count <= MAX_LISTS else _STRINGS.sub(b"", data).count(b"[")
+    """Return how many lists, tuples, sets and so on are in a message. To count all its brackets first is quicker."""
+    return _STRINGS.sub(b"", data).count(b"[")
 
 
 def too_deep(value: Any) -> bool:
