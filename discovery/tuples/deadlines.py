@@ -18,39 +18,39 @@ class Deadlines(Generic[T]):
     """
 
     def __init__(self) -> None:
-        self._when: dict[T, float] = {}
+        self._latest: dict[T, int] = {}  # which of an item's places in the heap counts
         self._heap: list[tuple[float, int, T]] = []
         self._count = 0
+        self.next = inf  # when the next item is due, infinity if none is; it may be too early, never too late
 
     def set(self, item: T, when: float) -> None:
         """Set or replace the item's deadline; infinity means none."""
         if when == inf:
             return self.drop(item)
-        self._when[item] = when
         self._count += 1
+        self._latest[item] = self._count
         heapq.heappush(self._heap, (when, self._count, item))
-        return self._tidy()
+        self._tidy()
+        self.next = self._heap[0][0]
+        return None
 
     def drop(self, item: T) -> None:
         """Remove the item's deadline, if it has one."""
-        if self._when.pop(item, None) is not None:
+        if self._latest.pop(item, None) is not None:
             self._tidy()
-
-    @property
-    def next(self) -> float:
-        """When the next item is due, infinity if none is. It may be too early, never too late."""
-        return self._heap[0][0] if self._heap else inf
+            self.next = self._heap[0][0] if self._heap else inf
 
     def pop(self, now: float) -> T | None:
         """Return an item that is due, the earliest first, and remove its deadline. Return None if none is due."""
         while self._heap and self._heap[0][0] <= now:
-            when, _, item = heapq.heappop(self._heap)
-            if self._when.get(item) == when:
-                del self._when[item]
+            _, number, item = heapq.heappop(self._heap)
+            self.next = self._heap[0][0] if self._heap else inf
+            if self._latest.get(item) == number:
+                del self._latest[item]
                 return item
         return None
 
     def _tidy(self) -> None:
-        if len(self._heap) > 2 * len(self._when) + 64:
-            self._heap = [entry for entry in self._heap if self._when.get(entry[2]) == entry[0]]
+        if len(self._heap) > 2 * len(self._latest) + 64:
+            self._heap = [entry for entry in self._heap if self._latest.get(entry[2]) == entry[1]]
             heapq.heapify(self._heap)

@@ -98,7 +98,9 @@ def seconds_or_forever(value: Any) -> float:
 
 def first_answer(expires: Expiry, stored: Stored) -> tuple[float, Renewer | None]:
     """Return how long a tuple lives at first, and who is asked then. What a renewer raises is passed on."""
-    if expires is not None and not isinstance(expires, (int, float)) and hasattr(expires, "renew"):
+    if expires is None:
+        return inf, None
+    if not isinstance(expires, (int, float)) and hasattr(expires, "renew"):
         return answer(expires, stored)
     return seconds_or_forever(expires), None
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import heapq
 from collections import OrderedDict
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from itertools import chain
 from operator import attrgetter
 from typing import Any, Generic, Protocol, TypeVar
@@ -37,32 +37,42 @@ _number = attrgetter("number")
 
 
 class _Table(Generic[T]):
-    """The tuples of one shape. For each field that a template had a literal in, it has the tuples by value."""
+    """The tuples of one shape. For each field that a template had a literal in, it has the tuples by value.
+
+    Many values belong to a single tuple, which is then in the index itself: a dictionary for it takes 400 bytes.
+    """
 
     def __init__(self) -> None:
         self.all: OrderedDict[int, T] = OrderedDict()
-        self.fields: dict[Any, dict[Any, OrderedDict[int, T]]] = {}
+        self.fields: dict[Any, dict[Any, T | OrderedDict[int, T]]] = {}
 
     def file(self, field: Any, item: T) -> None:
-        value = item.stored[field]
-        self.fields[field].setdefault(value if hashable(value) else _UNHASHABLE, OrderedDict())[item.number] = item
+        values, value = self.fields[field], item.stored[field]
+        key = value if hashable(value) else _UNHASHABLE
+        there = values.setdefault(key, item)
+        if isinstance(there, OrderedDict):
+            there[item.number] = item
+        elif there is not item:
+            values[key] = OrderedDict(((there.number, there), (item.number, item)))
 
     def unfile(self, field: Any, item: T) -> None:
-        value = item.stored[field]
+        values, value = self.fields[field], item.stored[field]
         key = value if hashable(value) else _UNHASHABLE
-        bucket = self.fields[field][key]
-        del bucket[item.number]
-        if not bucket:
-            del self.fields[field][key]
+        there = values[key]
+        if isinstance(there, OrderedDict):
+            del there[item.number]
+        if there is item or not there:
+            del values[key]
 
-    def by_value(self, field: Any, value: Any) -> list[OrderedDict[int, T]]:
+    def by_value(self, field: Any, value: Any) -> list[Collection[T]]:
         if field not in self.fields:
             self.fields[field] = {}
             for item in self.all.values():
                 self.file(field, item)
         values = self.fields[field]
         # What has no hash may equal what has one, as {1} equals frozenset({1}).
-        return [bucket for bucket in (values.get(value), values.get(_UNHASHABLE)) if bucket]
+        both = (values.get(value), values.get(_UNHASHABLE))
+        return [each.values() if isinstance(each, OrderedDict) else (each,) for each in both if each is not None]
 
 
 class TupleIndex(Generic[T]):
@@ -79,7 +89,10 @@ class TupleIndex(Generic[T]):
 
     def add(self, item: T) -> None:
         """Add an item. Its `number` must be higher than those of all items before it."""
-        table = self._tables.setdefault(shape(item.stored), _Table())
+        kind = shape(item.stored)
+        table = self._tables.get(kind)
+        if table is None:
+            table = self._tables[kind] = _Table()
         table.all[item.number] = item
         for field in table.fields:
             table.file(field, item)
@@ -98,10 +111,14 @@ class TupleIndex(Generic[T]):
         table = self._tables.get(template.shape)
         if table is None:
             return ()
-        best: list[OrderedDict[int, T]] = [table.all]
+        best: list[Collection[T]] = [table.all.values()]
+        fewest = len(table.all)
         for field, value in template.literals:
-            best = min(best, table.by_value(field, value), key=lambda buckets: sum(map(len, buckets)))
-        return _merged([bucket.values() for bucket in best])
+            buckets = table.by_value(field, value)
+            size = sum(map(len, buckets))
+            if size < fewest:
+                best, fewest = buckets, size
+        return _merged(best)
 
 
 class TemplateIndex(Generic[W]):
@@ -109,10 +126,10 @@ class TemplateIndex(Generic[W]):
 
     def __init__(self) -> None:
         self._tables: dict[Shape, dict[Any, dict[Any, OrderedDict[int, W]]]] = {}
-        self._size = 0
+        self.size = 0  # mostly 0, and asked for by each write
 
     def __len__(self) -> int:
-        return self._size
+        return self.size
 
     def __iter__(self) -> Iterator[W]:
         for table in self._tables.values():
@@ -124,13 +141,13 @@ class TemplateIndex(Generic[W]):
         field, value = _first_literal(item.template)
         table = self._tables.setdefault(item.template.shape, {})
         table.setdefault(field, {}).setdefault(value, OrderedDict())[item.number] = item
-        self._size += 1
+        self.size += 1
 
     def remove(self, item: W) -> None:
         field, value = _first_literal(item.template)
         table = self._tables[item.template.shape]
         del table[field][value][item.number]
-        self._size -= 1
+        self.size -= 1
         if not table[field][value]:
             del table[field][value]
         if not table[field]:

@@ -15,6 +15,8 @@ from discovery.errors import BadTemplate, BadTuple
 Fields = Sequence[Any] | Mapping[str, Any]
 Stored = tuple[Any, ...] | dict[str, Any]
 Shape = int | frozenset[str]
+PLAIN = frozenset({str, int, float, bool, bytes})
+"""Classes whose values have a hash and are literals in a template. To look here first is quick."""
 
 
 def freeze(fields: Fields, error: type[BadTuple | BadTemplate] = BadTuple) -> Stored:
@@ -44,6 +46,8 @@ def shape(stored: Stored) -> Shape:
 
 def hashable(value: Any) -> bool:
     """Return whether an index can find `value` by its hash."""
+    if type(value) in PLAIN:
+        return True
     try:
         hash(value)
     except Exception:  # noqa: BLE001 - whatever a class of somebody else's raises
@@ -77,7 +81,7 @@ class Template:
         for field, wanted in self.pattern.items() if isinstance(self.pattern, dict) else enumerate(self.pattern):
             if wanted is None:
                 continue
-            test = _description(wanted)
+            test = None if type(wanted) in PLAIN else _description(wanted)
             if test is None:
                 test = _equality(wanted)
                 if hashable(wanted):
