@@ -1,6 +1,5 @@
 """The conversation of a server with one client: calls come in, methods run, answers go out."""
 
-import contextlib
 import logging
 import ssl
 from collections.abc import Callable
@@ -21,6 +20,7 @@ log = logging.getLogger(__name__)
 HANDSHAKE = 10.0
 """Seconds that a client has to agree on TLS."""
 
+_NONE = b"null"
 _CALL = (str, str, list, dict)
 
 
@@ -88,9 +88,11 @@ class Session:
 
     def _answer_later(self, pending: Pending) -> None:
         try:
-            gone = pending.cancel
-            with contextlib.nullcontext() if pending.ready else self._watching(self._connection, gone):
+            if pending.ready:
                 answer = pending.wait()
+            else:
+                with self._watching(self._connection, pending.cancel):
+                    answer = pending.wait()
             kind, body = Kind.HOLD if pending.held else Kind.RESULT, self._encode(answer)
         except Exception as exc:  # noqa: BLE001 - it is the caller's
             pending.put_back()
@@ -106,7 +108,7 @@ class Session:
             raise
         try:
             pending.confirm()
-            kind, body = Kind.RESULT, self._encode(None)
+            kind, body = Kind.RESULT, _NONE
         except Exception as exc:  # noqa: BLE001 - it is the caller's
             kind, body = Kind.ERROR, self._encode_error(exc)
         self._connection.send(kind, body)

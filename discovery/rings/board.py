@@ -7,14 +7,17 @@ from typing import Any
 from discovery.errors import RequestCanceled, RequestExpired
 from discovery.remote.answers import Pending, Stream
 from discovery.tuples.entry import Entry
-from discovery.tuples.requests import EventStream, Request, TupleEventKind
+from discovery.tuples.requests import BatchRequest, EventStream, Request, TupleEventKind
 from discovery.tuples.space import TupleSpace
-from discovery.tuples.template import Fields, Stored, freeze
+from discovery.tuples.template import Fields, Stored
 
 __all__ = ["Board", "plain"]
 
 MOST_EVENTS = 10_000
 """Events that wait for one listener, at most, whatever it asks for."""
+
+_TIDY = 64
+"""Writes from one look for entries that are gone to the next, at least."""
 
 
 class Board:
@@ -25,6 +28,7 @@ class Board:
         self._first = secrets.randbits(48)  # what a writer kept of an earlier server on this port means nothing here
         self._entries: dict[int, Entry] = {}
         self._lock = threading.Lock()
+        self._until_tidy = _TIDY
 
     def identity(self) -> str:
         """Return which ring this is. It is the same by whatever address the ring was found."""
@@ -32,24 +36,20 @@ class Board:
 
     def write(self, fields: Fields, expires: Any) -> int:
         """Write a tuple. Return the number under which `entry` knows it."""
-        entry = self._space.write(fields, expires)
-        number = self._first + entry.number
-        with self._lock:
-            self._entries[number] = entry
-            if len(self._entries) > 2 * len(self._space) + 64:  # most of them are gone
-                self._entries = {number: old for number, old in self._entries.items() if old.alive}
-        return number
+        return self._remember([self._space.write(fields, expires)])[0]
 
     def write_all(self, tuples: list[Fields], expires: float | None) -> list[int]:
         """Write all of them, or none."""
-        checked = [freeze(fields) for fields in tuples]
-        return [self.write(fields, expires) for fields in checked]
+        return self._remember(self._space.write_all(tuples, expires))
 
     def reading(self, template: Fields, timeout: float | None) -> "_Waiting":
         return _Waiting(self._space.reading(template, timeout))
 
     def taking(self, template: Fields, timeout: float | None) -> "_Waiting":
         return _Waiting(self._space.taking(template, timeout))
+
+    def taking_all(self, template: Fields, limit: int | None) -> "_Batch":
+        return _Batch(self._space.taking_all(template, limit))
 
     def read_all(self, template: Fields, after: int, limit: int) -> list[Any]:
         """Return a page of tuples, and the number to go on after, None at the end. A page of 0 passes over one."""
@@ -67,6 +67,18 @@ class Board:
         if entry is None:
             return False
         return {"alive": lambda: entry.alive, "renew": lambda: entry.renew(expires), "cancel": entry.cancel}[what]()
+
+    def _remember(self, entries: list[Entry]) -> list[int]:
+        """Return the numbers under which `entry` knows them, and forget those that are gone, now and then."""
+        numbers = [self._first + entry.number for entry in entries]
+        with self._lock:
+            self._entries.update(zip(numbers, entries, strict=True))
+            self._until_tidy -= len(entries)
+            if self._until_tidy <= 0:
+                self._until_tidy = _TIDY
+                if len(self._entries) > 2 * len(self._space) + _TIDY:  # most of them are gone
+                    self._entries = {number: old for number, old in self._entries.items() if old.alive}
+        return numbers
 
 
 class _Waiting(Pending):
@@ -87,6 +99,27 @@ class _Waiting(Pending):
 
     def put_back(self) -> None:
         self._request.cancel()
+
+
+class _Batch(Pending):
+    """What a client takes at once. It is held until the client has it, unless it is nothing."""
+
+    ready = True
+
+    def __init__(self, batch: BatchRequest) -> None:
+        self._batch, self.held = batch, bool(batch.items)
+
+    def wait(self) -> Any:
+        return [plain(stored) for stored in self._batch.result()]
+
+    def cancel(self) -> None:
+        self._batch.cancel()
+
+    def confirm(self) -> None:
+        self._batch.confirm()
+
+    def put_back(self) -> None:
+        self._batch.cancel()
 
 
 class _Listening(Stream):

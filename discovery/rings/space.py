@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable, Iterator
 from types import TracebackType
 from typing import Any
 
-from discovery.errors import BadMessage, CannotTravel, ConnectionLost, RequestCanceled, RequestExpired
+from discovery.errors import BadMessage, BadTemplate, CannotTravel, ConnectionLost, RequestCanceled, RequestExpired
 from discovery.patterns import ForeignPattern
 from discovery.remote.address import Address
 from discovery.remote.client import Call, Client, RemoteStream
@@ -12,9 +12,9 @@ from discovery.remote.objects import by_reference
 from discovery.rings.board import plain
 from discovery.tuples.entry import Expiry, answer
 from discovery.tuples.requests import TupleEvent, TupleEventKind
-from discovery.tuples.template import Fields, Stored, Template, freeze
+from discovery.tuples.template import PLAIN, Fields, Stored, freeze
 
-__all__ = ["RemoteEntry", "RemoteEvents", "RemoteRequest", "RemoteSpace"]
+__all__ = ["RemoteBatch", "RemoteEntry", "RemoteEvents", "RemoteRequest", "RemoteSpace"]
 
 PATIENCE = 15.0
 """Seconds beyond its own timeout that a request may take, before its server is given up."""
@@ -58,6 +58,18 @@ class RemoteSpace:
         """Remove and return a tuple, as `TupleSpace.take`; the class says what is promised when something fails."""
         with self.taking(template, timeout) as taken:
             return taken
+
+    def take_all(self, template: Fields, limit: int | None = None) -> list[Any]:
+        """Remove and return the tuples that match now, oldest first, in one message. Never wait.
+
+        At most `limit` of them, at most 16,000, and fewer where they do not fit: call it until nothing is left. All of
+        them are held until they are confirmed, as the one of a `take`.
+
+        Raises:
+            CannotTravel: The oldest of them cannot be sent. It stays where it is.
+        """
+        with self.taking_all(template, limit) as taken:
+            return list(taken)
 
     def move(self, port: Callable[[Any], object], template: Fields, timeout: float | None = None) -> Any:
         """Hand a tuple to `port`, as `TupleSpace.move`, and remove it once `port(tuple)` has returned.
@@ -117,6 +129,20 @@ class RemoteSpace:
         """Send a `take` as such a request. The server holds the tuple until it is confirmed, cancelled, or we die."""
         return self._request("taking", template, timeout)
 
+    def taking_all(self, template: Fields, limit: int | None = None) -> "RemoteBatch":
+        """Return `take_all` as a request that holds the tuples until it is confirmed, cancelled, or we die."""
+        pattern, wanted = _sendable(template), LONGEST_PAGE if limit is None else min(limit, LONGEST_PAGE)
+        while True:
+            batch = RemoteBatch(Call(self._client, self.address, "taking_all", [pattern, wanted]))
+            try:
+                batch.receive()
+            except CannotTravel:  # the server has put them back
+                if wanted <= 1:
+                    raise
+                wanted = max(1, wanted // 8)
+            else:
+                return batch
+
     def __eq__(self, other: object) -> bool:
         return isinstance(other, RemoteSpace) and (self.identity, self.address) == (other.identity, other.address)
 
@@ -160,16 +186,19 @@ class RemoteRequest:
             BadTemplate: the template is none.
             ConnectionLost: the server is gone. Nothing is taken then.
         """
+        return self._receive("tuple", _is_tuple)
+
+    def _receive(self, what: str, fits: Callable[[Any], bool]) -> Any:
         try:
             answer = self._call.result()
         except ConnectionLost as exc:
             exc.maybe_executed = False  # nothing is taken before we confirm
             raise
-        if not isinstance(answer, tuple | dict):
+        if not fits(answer):
             self._call.cancel()
             if isinstance(answer, RemoteStream):
                 answer.drop()
-            raise BadMessage(f"no tuple: {answer!r:.100}")
+            raise BadMessage(f"no {what}: {answer!r:.100}")
         return answer
 
     def confirm(self) -> None:
@@ -195,6 +224,18 @@ class RemoteRequest:
             self.confirm()
         else:
             self.cancel()
+
+
+class RemoteBatch(RemoteRequest):
+    """A `take_all` that has been answered: the server holds the tuples. Confirm or cancel it as a `RemoteRequest`."""
+
+    def receive(self) -> None:
+        """Wait for the tuples."""
+        self._tuples: list[Any] = self._receive("tuples", _are_tuples)
+
+    def result(self) -> list[Any]:
+        """Return the tuples, oldest first; none where nothing matched."""
+        return self._tuples
 
 
 class RemoteEntry:
@@ -293,10 +334,19 @@ def _page(answer: Any, after: int) -> tuple[list[Any], int | None]:
     raise BadMessage(f"no page of tuples: {answer!r:.100}")
 
 
+def _is_tuple(answer: Any) -> bool:
+    return isinstance(answer, (tuple, dict))
+
+
+def _are_tuples(answer: Any) -> bool:
+    return isinstance(answer, list) and all(map(_is_tuple, answer))
+
+
 def _sendable(template: Fields) -> Stored:
     """Return a template that means the same on the other side. Raise `CannotTravel` where there is none."""
-    pattern = Template(template).pattern
+    pattern = freeze(template, BadTemplate)
     for wanted in pattern.values() if isinstance(pattern, dict) else pattern:
-        if callable(getattr(type(wanted), "matches", None)) and not isinstance(wanted, ForeignPattern):
+        kind = type(wanted)
+        if kind not in PLAIN and kind is not ForeignPattern and callable(getattr(kind, "matches", None)):
             raise CannotTravel(f"{wanted!r} cannot be sent: a pattern of one's own only matches where it is")
     return plain(pattern)

@@ -5,11 +5,12 @@ renewer is alive until the renewer says no, or does not answer in time.
 """
 
 from discovery.tuples.entry import Entry, Expiry, Renewer, SimpleRenewer
-from discovery.tuples.requests import EventStream, Request, TupleEvent, TupleEventKind
+from discovery.tuples.requests import BatchRequest, EventStream, Request, TupleEvent, TupleEventKind
 from discovery.tuples.space import TupleSpace
 from discovery.tuples.template import Template
 
 __all__ = [
+    "BatchRequest",
     "Entry",
     "EventStream",
     "Expiry",

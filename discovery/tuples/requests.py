@@ -8,11 +8,12 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Any, Protocol
 
-from discovery.tuples.state import EventListener, RequestState, TupleEvent, TupleEventKind, Waiter
+from discovery.errors import RequestCanceled
+from discovery.tuples.state import Batch, EventListener, RequestState, TupleEvent, TupleEventKind, Waiter
 from discovery.tuples.stream import BoundedStream
-from discovery.tuples.template import Template
+from discovery.tuples.template import Template, thaw
 
-__all__ = ["EventStream", "Request", "RequestState", "TupleEvent", "TupleEventKind"]
+__all__ = ["BatchRequest", "EventStream", "Request", "RequestState", "TupleEvent", "TupleEventKind"]
 
 log = logging.getLogger("discovery")
 
@@ -25,6 +26,13 @@ class RequestOwner(Protocol):
     def _cancel(self, request: Request) -> bool: ...
     def _call_back(self, request: Request, callback: Callable[[Request], object]) -> bool: ...
     def _close_stream(self, stream: EventStream) -> bool: ...
+
+
+class BatchOwner(Protocol):
+    """What a batch needs of its space."""
+
+    def _confirm_all(self, batch: Batch) -> None: ...
+    def _cancel_all(self, batch: Batch) -> bool: ...
 
 
 class Request(Waiter):
@@ -109,6 +117,46 @@ class Request(Waiter):
 
     def __repr__(self) -> str:
         return f"<Request to {'take' if self.takes else 'read'} {self.template.pattern!r}, {self.state}>"
+
+
+class BatchRequest(Batch):
+    """One `take_all`, made by `TupleSpace.taking_all`: tuples that are held together. It does not wait.
+
+    As with a take, `confirm` removes them for good, `cancel` puts each back where it was, and as a context manager it
+    confirms at the end of the block, and cancels when the block raises.
+    """
+
+    __slots__ = ("_space",)
+
+    def __init__(self, space: BatchOwner) -> None:
+        super().__init__()
+        self._space = space
+
+    def result(self) -> list[Any]:
+        """Return the tuples, oldest first; none where nothing matched."""
+        return [thaw(item.stored) for item in self.items]
+
+    def confirm(self) -> None:
+        """Remove the tuples for good. Raises `RequestCanceled` if they have been put back."""
+        self._space._confirm_all(self)
+        if self.state == "failed":
+            raise RequestCanceled(f"{self!r} was canceled")
+
+    def cancel(self) -> bool:
+        """Put the tuples back. Return False if it is too late."""
+        return self._space._cancel_all(self)
+
+    def __enter__(self) -> list[Any]:
+        return self.result()
+
+    def __exit__(self, kind: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None) -> None:
+        if kind is None:
+            self.confirm()
+        else:
+            self.cancel()
+
+    def __repr__(self) -> str:
+        return f"<BatchRequest of {len(self.items)} tuples, {self.state}>"
 
 
 class EventStream(BoundedStream[TupleEvent], EventListener):

@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from math import inf
 from typing import Any
 
@@ -17,8 +17,8 @@ from discovery.clock import uptime
 from discovery.errors import BadTemplate
 from discovery.tuples.askers import Askers
 from discovery.tuples.entry import Entry, Expiry, answer, first_answer, seconds_or_forever
-from discovery.tuples.requests import EventStream, Request
-from discovery.tuples.state import Item, SpaceState, TupleEventKind
+from discovery.tuples.requests import BatchRequest, EventStream, Request
+from discovery.tuples.state import Batch, Item, SpaceState, TupleEventKind
 from discovery.tuples.template import Fields, Template, freeze, thaw
 
 log = logging.getLogger("discovery")
@@ -68,6 +68,15 @@ class TupleSpace:
             self._state.write(entry, seconds, renewer, now)
         return entry
 
+    def write_all(self, tuples: Iterable[Fields], expires: float | None = None) -> list[Entry]:
+        """Write many tuples at once, in their order. Write none of them if one is no tuple, or `expires` no time."""
+        entries = [Entry(self, freeze(fields)) for fields in tuples]
+        seconds = seconds_or_forever(expires)
+        with self._locked as now:
+            for entry in entries:
+                self._state.write(entry, seconds, None, now)
+        return entries
+
     def read(self, template: Fields, timeout: float | None = None) -> Any:
         """Return the oldest tuple that matches; wait for one up to `timeout` seconds, 0 is now, None for ever.
 
@@ -82,6 +91,18 @@ class TupleSpace:
     def take(self, template: Fields, timeout: float | None = None) -> Any:
         """Do as `read` does, and remove the tuple: each goes to one taker only. Ctrl-C while it waits takes nothing."""
         return self._answer(Request(self, Template(template), takes=True), timeout)
+
+    def take_all(self, template: Fields, limit: int | None = None) -> list[Any]:
+        """Remove and return the tuples that match now, oldest first, with a `limit` at most so many. Never wait."""
+        batch = BatchRequest(self)
+        try:
+            self._hold_all(batch, template, limit)
+            taken = batch.result()
+            batch.confirm()
+        except BaseException:
+            batch.cancel()
+            raise
+        return taken
 
     def move(self, port: Callable[[Any], object], template: Fields, timeout: float | None = None) -> Any:
         """Take a tuple without a chance to lose it: call `port(tuple)` first, and remove the tuple once that returns.
@@ -100,8 +121,7 @@ class TupleSpace:
         `after` is -1 at first. The second result is None when there is nothing more.
         """
         wanted = Template(template)
-        if limit is not None and limit < 0:
-            raise ValueError(f"expected a limit of 0 or more, or None, got {limit!r}")
+        _check(limit)
         with self._locked as now:
             items = self._state.find_all(wanted, now, after, None if limit is None else limit + 1)
         more = limit is not None and len(items) > limit
@@ -136,6 +156,12 @@ class TupleSpace:
     def taking(self, template: Fields, timeout: float | None = None) -> Request:
         """Return `take` as such a request. It holds its tuple until you confirm it, or cancel and put it back."""
         return self._request(template, timeout, takes=True)
+
+    def taking_all(self, template: Fields, limit: int | None = None) -> BatchRequest:
+        """Return `take_all` as a request that holds the tuples until you confirm it, or cancel and put them back."""
+        batch = BatchRequest(self)
+        self._hold_all(batch, template, limit)
+        return batch
 
     def sweep(self) -> None:
         """Do what is due now, on this thread: expire tuples, requests and streams, and ask renewers."""
@@ -225,6 +251,20 @@ class TupleSpace:
         with self._locked as now:
             return self._state.cancel(request, now)
 
+    def _hold_all(self, batch: BatchRequest, template: Fields, limit: int | None) -> None:
+        wanted = Template(template)
+        _check(limit)
+        with self._locked as now:
+            self._state.hold_all(batch, wanted, limit, now)
+
+    def _confirm_all(self, batch: Batch) -> None:
+        with self._locked:
+            self._state.confirm_all(batch)
+
+    def _cancel_all(self, batch: Batch) -> bool:
+        with self._locked as now:
+            return self._state.cancel_all(batch, now)
+
     def _call_back(self, request: Request, callback: Callable[[Request], object]) -> bool:
         """Return whether the request is still waiting, and will call."""
         with self._locked:
@@ -296,6 +336,11 @@ class TupleSpace:
                 self._sweeper_wakes = -inf
 
 
+def _check(limit: int | None) -> None:
+    if limit is not None and (type(limit) is not int or limit < 0):
+        raise ValueError(f"expected a limit of 0 or more, or None, got {limit!r}")
+
+
 class _Locked:
     """The lock. Entering it lets happen what is due, and returns the time; leaving it does what was decided."""
 
@@ -309,7 +354,8 @@ class _Locked:
         space._lock.acquire()
         try:
             now = space.now()
-            space._state.settle(now)
+            if space._state.deadlines.next <= now:
+                space._state.settle(now)
         except BaseException:
             space._lock.release()
             raise
@@ -325,7 +371,8 @@ class _Locked:
                 failed, state.failed = state.failed, []
             if state.events:
                 space._deliver()
-            space._wake_sweeper()
+            if state.to_ask or state.deadlines.next < space._sweeper_wakes:
+                space._wake_sweeper()
         finally:
             space._lock.release()
         for request in answered:

@@ -28,6 +28,7 @@ from discovery.tuples.template import Stored, Template, thaw
 
 TupleEventKind = Literal["write", "take", "delete", "close"]
 RequestState = Literal["waiting", "held", "done", "failed"]
+BatchState = Literal["new", "held", "done", "failed"]
 
 
 class TupleEvent(NamedTuple):
@@ -41,14 +42,15 @@ class TupleEvent(NamedTuple):
 class Item:
     """A tuple in the space: how long it lives, and what holds it at the moment."""
 
-    __slots__ = ("asking", "expires", "held", "lead", "listed", "number", "renewer", "stored")
+    __slots__ = ("asking", "expires", "holder", "lead", "listed", "number", "renewer", "stored")
     number: int  # given by `SpaceState.write`, as is `listed`
 
     def __init__(self, stored: Stored) -> None:
         self.stored = stored
         self.expires, self.lead = inf, 0.0  # `lead`: how long before `expires` the renewer is asked
         self.renewer: Any = None  # decides how long the tuple lives; only the caller can ask it
-        self.listed = self.held = self.asking = False
+        self.holder: Any = None  # the take that holds it, unseen by others
+        self.listed = self.asking = False
 
 
 class Waiter:
@@ -73,6 +75,16 @@ class EventListener:
 
     def __init__(self, kind: TupleEventKind | None, template: Template) -> None:
         self.kind, self.template = kind, template
+
+
+class Batch:
+    """What one take of many tuples holds, and what has become of it."""
+
+    __slots__ = ("items", "state")
+
+    def __init__(self) -> None:
+        self.items: list[Any] = []
+        self.state: BatchState = "new"
 
 
 W = TypeVar("W", bound=Waiter)
@@ -124,10 +136,12 @@ class SpaceState(Generic[W, L]):
         self._refuse_if_closed()
         item.number, item.listed = next(self._numbers), True
         self.items.add(item)
-        self._tell("write", item.stored)
+        if self.listeners.size:
+            self._tell("write", item.stored)
         if seconds != inf:  # for ever is how an item begins
             self._live(item, now, seconds, renewer)
-        self._offer(item, now)
+        if self.readers.size or self.takers.size:
+            self._offer(item, now)
 
     def renew(self, item: Item, seconds: float, renewer: Any, now: float) -> bool:
         """Let a tuple live for `seconds` from now. Return False if it is gone."""
@@ -144,12 +158,12 @@ class SpaceState(Generic[W, L]):
         if item.listed and item.renewer is renewer and item.asking:
             late = item.expires <= now
             self._live(item, max(now, item.expires) if seconds else item.expires, seconds, again)
-            if late and not item.held:
+            if late and item.holder is None:
                 self._offer(item, now)
 
     def withdraw(self, item: Item, now: float) -> bool:
         """Remove a tuple. Return False if it is gone, or if a take holds it, which then cannot put it back."""
-        if item.listed and item.held:
+        if item.listed and item.holder is not None:
             item.expires, item.renewer, item.asking = now, None, False
         elif item.listed:
             self._remove(item, "delete")
@@ -192,9 +206,35 @@ class SpaceState(Generic[W, L]):
             self._fail(waiter, error)
         else:
             waiter.state, waiter.error = "failed", error
-            item.held = False
-            self._schedule(item)
-            self._offer(item, now)
+            self._put_back(item, now)
+        return True
+
+    def hold_all(self, batch: Batch, template: Template, limit: int | None, now: float) -> None:
+        """Hold what matches now, oldest first, and at most `limit` of it.
+
+        Raises `RequestCanceled` when the space is closed, and `BadTemplate`.
+        """
+        self._refuse_if_closed()
+        batch.items, batch.state = self.find_all(template, now, limit=limit), "held"
+        for item in batch.items:
+            item.holder = batch
+            self.deadlines.drop(item)
+
+    def confirm_all(self, batch: Batch) -> None:
+        """Remove for good what a batch holds, if it still holds it."""
+        if batch.state == "held":
+            for item in batch.items:
+                self._remove(item, "take")
+            batch.state = "done"
+
+    def cancel_all(self, batch: Batch, now: float) -> bool:
+        """Put back what a batch holds, each in its old place. Return False if it is too late."""
+        if batch.state != "held":
+            return False
+        batch.state = "failed"
+        for item in batch.items:
+            if item.holder is batch:  # all, unless Ctrl-C has interrupted `hold_all` or `confirm_all`
+                self._put_back(item, now)
         return True
 
     def listen(self, listener: L, seconds: float, now: float) -> None:
@@ -227,7 +267,7 @@ class SpaceState(Generic[W, L]):
         return (
             item
             for item in self.items.candidates(template)
-            if item.number > after and not item.held and item.expires > now and template.fits(item.stored)
+            if item.number > after and item.holder is None and item.expires > now and template.fits(item.stored)
         )
 
     def _offer(self, item: Item, now: float) -> None:
@@ -251,10 +291,15 @@ class SpaceState(Generic[W, L]):
     def _serve(self, waiter: W, item: Item) -> None:
         waiter.answer = thaw(item.stored)
         if waiter.takes:
-            waiter.state, waiter.entry, item.held = "held", item, True
+            waiter.state, waiter.entry, item.holder = "held", item, waiter
             self.deadlines.drop(item)
         else:
             waiter.state = "done"
+
+    def _put_back(self, item: Item, now: float) -> None:
+        item.holder = None
+        self._schedule(item)
+        self._offer(item, now)
 
     def _fail(self, waiter: W, error: Exception) -> None:
         """Give a waiter in a queue its error."""
@@ -272,17 +317,18 @@ class SpaceState(Generic[W, L]):
         self._schedule(item)
 
     def _schedule(self, item: Item) -> None:
-        if item.listed and not item.held and not item.asking:
+        if item.listed and item.holder is None and not item.asking:
             self.deadlines.set(item, item.expires - item.lead)
 
     def _remove(self, item: Item, kind: TupleEventKind) -> None:
-        item.listed = False
+        item.listed, item.holder = False, None
         self.items.remove(item)
         self.deadlines.drop(item)
-        self._tell(kind, item.stored)
+        if self.listeners.size:
+            self._tell(kind, item.stored)
 
     def _tell(self, kind: TupleEventKind, stored: Stored) -> None:
-        for listener in list(self.listeners.candidates(stored)) if self.listeners else ():
+        for listener in list(self.listeners.candidates(stored)):
             if listener.kind not in (None, kind):
                 continue
             try:

@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -134,6 +135,57 @@ def test_batched_writes(ring: RemoteSpace) -> None:
     with pytest.raises(BadTuple):
         ring.write_all([("m", 1), "text"])
     assert ring.read_all(("m", None)) == []
+
+
+def test_many_are_taken_in_one_message(ring: RemoteSpace, server: RingServer) -> None:
+    """Oldest first, as many as asked for, without waiting; held together until the block ends, back if it raises."""
+    ring.write_all([*(("n", number) for number in range(5)), {"n": 5}])
+    assert ring.take_all(("n", None), 2) == [("n", 0), ("n", 1)]
+    with suppress(LookupError), ring.taking_all(("n", None)) as held:
+        assert held == [("n", 2), ("n", 3), ("n", 4)]
+        assert ring.read_all(("n", None)) == []
+        raise LookupError
+    until(lambda: len(ring.read_all(("n", None))) == 3)
+    assert ring.take_all(("n", None), 0) == []
+    assert ring.take_all(("n", None)) == [("n", 2), ("n", 3), ("n", 4)]
+    assert ring.take_all(("n", None)) == []
+    assert ring.take_all({"n": None}) == [{"n": 5}]
+    assert len(server.space) == 0
+    with pytest.raises(ValueError, match="-1"):
+        ring.take_all(("n", None), -1)
+
+
+def test_what_does_not_fit_into_the_message_stays_for_the_next(server: RingServer) -> None:
+    """A `take_all` then returns fewer; nothing is lost, and what cannot be sent at all is named and stays."""
+    with RingServer(server.space, 0, host=HOST, max_message=20_000, announce=False) as small, Client() as client:
+        ring = RingFinger([HOST], small.port, client=client).lookup_ring_any()
+        written = [("text", str(number) * 500) for number in range(100)]
+        for each in written:
+            server.space.write(each)
+        taken: list[Any] = []
+        while batch := ring.take_all(("text", None)):
+            assert len(batch) < len(written)
+            taken += batch
+        assert taken == written
+        server.space.write(("text", object()))
+        server.space.write(("text", "sent"))
+        with pytest.raises(CannotTravel, match="object"):
+            ring.take_all(("text", None))
+        assert len(server.space.read_all(("text", None))) == 2
+
+
+def test_what_a_dead_taker_held_together_is_back(server: RingServer) -> None:
+    """A client that is killed before it has confirmed has taken nothing, and others get it in the old order."""
+    server.space.write_all([("job", number) for number in range(5)])
+    code = (
+        RING + "with ring.taking_all(('job', None), 3) as jobs: print(len(jobs), flush=True); threading.Event().wait()"
+    )
+    with python(code, str(server.port)) as taker:
+        taker.line("3")
+        assert server.space.read_all(("job", None)) == [("job", 3), ("job", 4)]
+        taker.kill()
+        until(lambda: len(server.space.read_all(("job", None))) == 5)
+    assert server.space.take_all(("job", None)) == [("job", number) for number in range(5)]
 
 
 def test_a_blocking_take_is_served_by_a_write(ring: RemoteSpace, server: RingServer) -> None:
@@ -342,6 +394,9 @@ WRONG = [
     ("reading", [None, 0]),
     ("taking", [("x",), "never"]),
     ("taking", [("x",), -1]),
+    ("taking_all", [("good",), -1]),
+    ("taking_all", [("good",), "many"]),
+    ("taking_all", [None, 1]),
     ("notify", ["write", 3, None, 10]),
     ("notify", ["write", ("x",), None, "many"]),
     ("notify", ["write", ("x",), None, -1]),
@@ -385,16 +440,16 @@ class OddRing:
     def reading(self, template: Any, timeout: float) -> Any:
         return self.answer
 
-    taking = reading
+    taking = taking_all = reading
 
 
 @pytest.mark.parametrize("answer", [Endless(), 5, "text", None, ["list"]])
 def test_what_is_no_tuple_is_none(answer: Any) -> None:
-    """Whatever a hostile ring answers: a read and a take return tuples, or raise."""
+    """Whatever a hostile ring answers: a read, a take and a take of many return tuples, or raise."""
     with Server(HOST) as server, Client() as client:
         server.serve(OddRing(answer), "ring")
         ring = RingFinger([f"{HOST}:{server.port}"], client=client).lookup_ring_any()
-        for ask in (ring.read, ring.take):
+        for ask in (ring.read, ring.take, ring.take_all):
             with pytest.raises(BadMessage, match="no tuple"):
                 ask(("x",), 1)
 
@@ -409,16 +464,24 @@ def run(port, path, how):
     while True:
         if how == "move":
             ring.move(done, ("job", None))
-        else:
+        elif how == "take":
             done(ring.take(("job", None)))
+        elif how == "take_all":
+            for job in ring.take_all(("job", None), 7):
+                done(job)
+        else:
+            with ring.taking_all(("job", None), 7) as held:
+                for job in held:
+                    done(job)
 """
 
 
-@pytest.mark.parametrize("how", ["take", "move"])
-def test_takers_killed_at_any_moment(server: RingServer, tmp_path: Path, how: str) -> None:
+@pytest.mark.parametrize(("how", "size"), [("take", 1), ("move", 1), ("take_all", 7), ("taking_all", 7)])
+def test_takers_killed_at_any_moment(server: RingServer, tmp_path: Path, how: str, size: int) -> None:
     """SIGKILL at random moments: each job is still there or was delivered to the process, and taken by nobody else.
 
-    What `take` had delivered when the process died is gone with it; what `move` was handing on is back.
+    What `take` had delivered when the process died is gone with it; what `move` was handing on is back. The same holds
+    for several at once.
     """
     jobs, kills = 3000, 10
     log = tmp_path / "done"
@@ -428,8 +491,8 @@ def test_takers_killed_at_any_moment(server: RingServer, tmp_path: Path, how: st
         server.space.write(("job", number))
     with nursery(TAKER, str(server.port), str(log), how) as takers:
         for kill in range(kills):
-            size, taker = log.stat().st_size, takers.start()
-            until(lambda size=size: log.stat().st_size > size)  # type: ignore[misc]
+            before, taker = log.stat().st_size, takers.start()
+            until(lambda before=before: log.stat().st_size > before)  # type: ignore[misc]
             threading.Event().wait(0.001 * (kill * 7 % 13))
             takers.kill(taker)
     until(lambda: not server._server._connections)
@@ -438,13 +501,13 @@ def test_takers_killed_at_any_moment(server: RingServer, tmp_path: Path, how: st
     delivered = [events.get(0).tuple[1] for _ in range(jobs - len(left))]
     assert sorted(delivered + left) == list(range(jobs))  # each is in exactly one place
     assert left == sorted(left)
-    if how == "take":
+    if how.startswith("take"):
         assert len(set(done)) == len(done)
         assert set(done) <= set(delivered)
-        assert len(delivered) - len(done) <= kills  # the one that each had in its hands
+        assert len(delivered) - len(done) <= size * kills  # what each had in its hands
     else:
         assert set(delivered) <= set(done)
-        assert len(done) - len(delivered) <= kills  # the one that each was handing on, which is done again
+        assert len(done) - len(delivered) <= size * kills  # what each was handing on, which is done again
 
 
 class Relay:
@@ -477,29 +540,32 @@ class Relay:
         self._listener.close()
 
 
+@pytest.mark.parametrize("many", [False, True], ids=["one", "many"])
 @pytest.mark.parametrize("way", ["up", "down"])
-def test_a_line_that_is_cut_anywhere(server: RingServer, way: str) -> None:
+def test_a_line_that_is_cut_anywhere(server: RingServer, way: str, many: bool) -> None:
     """After each number of bytes: taken and known to be, or certainly not, or both are told that nobody knows."""
     relay = Relay(server.port)
     outcomes = []
     for count in range(1, 400, 3):
-        server.space.write(("job", count))
+        jobs = [("job", count + number) for number in range(3 if many else 1)]
+        server.space.write_all(jobs)
+        expected: Any = jobs if many else jobs[0]
         relay.left = {"up": 10**9, "down": 10**9} | {way: count}
         thread = relay.carry()
         with Client() as client:
             ring = RemoteSpace(client, Address("ring", HOST, relay.port))
             try:
-                assert ring.take(("job", int)) == ("job", count)
+                assert (ring.take_all if many else ring.take)(("job", int)) == expected
                 outcome, value = "taken", None
             except ConnectionLost as exc:
                 outcome, value = "uncertain" if exc.maybe_executed else "not taken", exc.value
-        assert value == (("job", count) if outcome == "uncertain" else None)
+        assert value == (expected if outcome == "uncertain" else None)
         thread.join(DEADLINE)
         until(lambda: not server._server._connections)
         left = server.space.read_all(("job", None))
-        assert left == {"taken": [], "not taken": [("job", count)]}.get(outcome, left)
-        for _ in left:
-            server.space.take(("job", None), 0)
+        assert left == {"taken": [], "not taken": jobs}.get(outcome, left)
+        assert left in ([], jobs)
+        server.space.take_all(("job", None))
         outcomes.append(outcome)
     relay.close()
     assert sorted(set(outcomes)) == ["not taken", "taken", "uncertain"]

@@ -157,8 +157,24 @@ def test_ctrl_c_leaves_no_taker_behind(take: Callable[..., Any]) -> None:
     assert len(places) > 15
 
 
-def interrupted(take: Callable[..., Any], space: TupleSpace, known: list[tuple[str, int]]) -> tuple[str, int, bool]:
-    """Interrupt a `take` at the first line that is not known; return where, and whether it is the one that waits."""
+def test_ctrl_c_in_a_take_of_many_takes_nothing() -> None:
+    """Wherever a `take_all` is interrupted before it confirms, all of its tuples are back."""
+    places: list[tuple[str, int]] = []
+    confirming = False
+    while not confirming:
+        with TupleSpace(background=False) as space:
+            space.write_all([("job",)] * 3)
+            take_all = lambda space, template, _: space.take_all(template)  # noqa: E731
+            name, line, confirming = interrupted(take_all, space, places, "confirm")
+            places.append((name, line))
+            assert space.take_all(("job",)) == [("job",)] * 3, places[-1]
+    assert len(places) > 10
+
+
+def interrupted(
+    take: Callable[..., Any], space: TupleSpace, known: list[tuple[str, int]], last: str = "wait"
+) -> tuple[str, int, bool]:
+    """Interrupt a `take` at the first line that is not known; return where, and whether it is the `last` method."""
     reached: list[tuple[str, int, bool]] = []
 
     def trace(frame: FrameType, event: str, arg: object) -> Any:
@@ -166,7 +182,7 @@ def interrupted(take: Callable[..., Any], space: TupleSpace, known: list[tuple[s
         if name not in ("space.py", "requests.py", "state.py") or method in ("__enter__", "__exit__"):
             return None
         if event == "line" and not reached and (name, frame.f_lineno) not in known:
-            reached.append((name, frame.f_lineno, method == "wait"))
+            reached.append((name, frame.f_lineno, method == last))
             raise KeyboardInterrupt
         return trace
 

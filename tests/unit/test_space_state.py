@@ -5,7 +5,7 @@ from math import inf
 import pytest
 
 from discovery.errors import BadTemplate, RequestCanceled, RequestExpired
-from discovery.tuples.state import EventListener, Item, SpaceState, TupleEvent, TupleEventKind, Waiter
+from discovery.tuples.state import Batch, EventListener, Item, SpaceState, TupleEvent, TupleEventKind, Waiter
 from discovery.tuples.template import Template
 
 State = SpaceState[Waiter, EventListener]
@@ -56,7 +56,21 @@ def test_a_write_says_who_is_answered(state: State) -> None:
     first, reader, second = ask(state, "a", takes=True), ask(state, "a"), ask(state, "a", takes=True)
     item = write(state, "a")
     assert state.answered == [reader, first]
-    assert (first.entry, item.held, second.state) == (item, True, "waiting")
+    assert (first.entry, item.holder, second.state) == (item, first, "waiting")
+
+
+def test_a_batch_puts_back_only_what_it_holds(state: State) -> None:
+    """If it was interrupted before it held the second tuple, another may hold that one."""
+    first, second = write(state, "a", 1), write(state, "a", 2)
+    batch = Batch()
+    state.hold_all(batch, Template(("a", None)), None, 0)
+    second.holder = None
+    other = ask(state, "a", 2, takes=True)
+    assert state.cancel_all(batch, 0)
+    assert (first.holder, second.holder) == (None, other)
+    assert not state.cancel_all(batch, 0)
+    state.confirm_all(batch)
+    assert len(state.items) == 2
 
 
 def test_it_says_which_events_go_where(state: State) -> None:
@@ -91,6 +105,15 @@ def test_it_says_when_to_look_again(state: State) -> None:
     assert state.next_look == -inf
     state.to_ask.clear()
     assert state.next_look == inf
+
+
+def test_of_what_is_due_at_once_the_deadline_that_was_set_first_counts(state: State) -> None:
+    """A tuple that was renewed to the very time that it had is due after what has got that time meanwhile."""
+    item = write(state, "a", seconds=3)
+    listener = listen(state, "a", seconds=3)
+    state.renew(item, 2, None, 1)
+    state.settle(3)
+    assert state.events == [(listener, TupleEvent("close", None))]
 
 
 def test_settling_lets_everything_expire_that_is_due(state: State) -> None:

@@ -3,7 +3,9 @@
 import queue
 import re
 import threading
+import tracemalloc
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -120,6 +122,18 @@ def test_any_literal_in_any_field_is_found(space: TupleSpace, literal: object) -
         space.write((literal, round_, literal))
         assert space.read((literal, round_, None)) in ((literal, round_, literal), ("y", round_, "y"))
         assert (literal, round_, literal) in space.read_all((None, round_, literal))
+
+
+def test_an_index_of_values_that_differ_takes_little_memory(space: TupleSpace) -> None:
+    """A value that belongs to a single tuple has no dictionary of its own, which would take 400 bytes."""
+    tuples = [(f"name {number}", number, f"address {number}") for number in range(2000)]
+    space.write_all(tuples)
+    tracemalloc.start()
+    for template in (("name 7", None, None), (None, 7, None), (None, None, "address 7")):
+        assert space.read(template, 0) == tuples[7]
+    used = tracemalloc.get_traced_memory()[0] / len(tuples)
+    tracemalloc.stop()
+    assert used < 3 * 150
 
 
 def test_equal_values_of_two_kinds_keep_their_order(space: TupleSpace) -> None:
@@ -267,6 +281,52 @@ def test_a_take_as_a_block_confirms_at_its_end_and_puts_back_when_it_raises(spac
     with space.taking(("job", None)) as job:
         assert job == ("job", 1)
     assert len(space) == 0
+
+
+def test_many_are_taken_at_once_oldest_first(space: TupleSpace) -> None:
+    """As many as asked for, and none where there are none; it never waits, and each is a `take` to those who listen."""
+    takes = space.notify("take", ("job", None))
+    entries = space.write_all([("job", number) for number in range(4)])
+    assert space.take_all(("job", None), 0) == []
+    assert space.take_all(("job", None), 3) == [("job", 0), ("job", 1), ("job", 2)]
+    assert space.take_all(("job", None)) == [("job", 3)]
+    assert space.take_all(("job", None)) == []
+    assert [takes.get(0).tuple[1] for _ in entries] == [0, 1, 2, 3]
+    assert not any(entry.alive for entry in entries)
+    with pytest.raises(ValueError, match="-1"):
+        space.take_all(("job", None), -1)
+
+
+def test_many_that_are_held_together_go_back_together(space: TupleSpace) -> None:
+    """Nobody sees them meanwhile; if the block raises they have their old places, and go to who waits; once only."""
+    space.write_all([("job", number) for number in range(3)])
+    with suppress(LookupError), space.taking_all(("job", None), 2) as jobs:
+        assert jobs == [("job", 0), ("job", 1)]
+        assert space.take_all(("job", None)) == [("job", 2)]
+        waiting = space.taking(("job", 1))
+        raise LookupError
+    assert waiting.result() == ("job", 1)
+    with space.taking_all(("job", None)) as jobs:
+        assert jobs == [("job", 0)]
+    batch = space.taking_all(("job", None))
+    assert batch.cancel()
+    assert not batch.cancel()
+    with pytest.raises(RequestCanceled):
+        batch.confirm()
+    assert repr(batch) == "<BatchRequest of 0 tuples, failed>"
+    waiting.cancel()
+    assert space.read_all(("job", None)) == [("job", 1)]
+
+
+def test_all_are_written_or_none(space: TupleSpace) -> None:
+    """`write_all` refuses all where one is no tuple, or the time is none; otherwise they come in their order."""
+    for tuples, expires, error in (([("n", 1), "text"], None, BadTuple), ([("n", 1)], -1, BadTime)):
+        with pytest.raises(error):
+            space.write_all(tuples, expires)  # type: ignore[arg-type]
+    assert len(space) == 0
+    waiting = space.taking(("n", 2))
+    assert [entry.stored for entry in space.write_all([("n", 1), ("n", 2)], 5)] == [("n", 1), ("n", 2)]
+    assert waiting.result() == ("n", 2)
 
 
 def test_a_move_that_fails_loses_nothing(space: TupleSpace) -> None:

@@ -13,7 +13,7 @@ from hypothesis.stateful import Bundle, RuleBasedStateMachine, invariant, rule
 from discovery import TupleSpace
 from discovery.errors import RequestCanceled, RequestExpired
 from discovery.tuples import TupleEvent
-from discovery.tuples.state import EventListener, Item, SpaceState, Waiter
+from discovery.tuples.state import Batch, EventListener, Item, SpaceState, Waiter
 from discovery.tuples.template import Template, freeze, thaw
 from tests.clock import HandClock
 
@@ -49,6 +49,7 @@ class Thing:
     kind: str
     state: str
     got: "Thing | None" = None
+    batch: "list[Thing]" = field(default_factory=list)
     events: list[tuple[str, Any]] = field(default_factory=list)
 
 
@@ -131,6 +132,11 @@ class BareSpace:
     def taking(self, template: Any, seconds: float | None) -> "BareRequest":
         return self.request(template, seconds, True)
 
+    def taking_all(self, template: Any, limit: int | None) -> "BareBatch":
+        batch = BareBatch(self)
+        self.state.hold_all(batch, Template(template), limit, self._now())
+        return batch
+
     def read(self, template: Any, seconds: float) -> Any:
         return self.reading(template, seconds).result()
 
@@ -188,6 +194,21 @@ class BareRequest(Waiter):
         return self.answer
 
 
+class BareBatch(Batch):
+    def __init__(self, space: BareSpace) -> None:
+        super().__init__()
+        self.space = space
+
+    def cancel(self) -> bool:
+        return self.space.state.cancel_all(self, self.space._now())
+
+    def confirm(self) -> None:
+        self.space.state.confirm_all(self)
+
+    def result(self) -> list[Any]:
+        return [thaw(item.stored) for item in self.items]
+
+
 class BareStream(EventListener):
     def __init__(self, space: BareSpace, kind: Any, template: Template) -> None:
         super().__init__(kind, template)
@@ -233,6 +254,7 @@ class SpaceMachine(RuleBasedStateMachine):
 
     tuples: Bundle[Thing] = Bundle("tuples")
     requests: Bundle[Thing] = Bundle("requests")
+    batches: Bundle[Thing] = Bundle("batches")
     streams: Bundle[Thing] = Bundle("streams")
 
     def __init__(self) -> None:
@@ -285,6 +307,34 @@ class SpaceMachine(RuleBasedStateMachine):
             thing.real.confirm()
             thing.state, thing.got.state = "done", "gone"
             self.model.tell("take", thing.got.fields)
+
+    @rule(target=batches, template=templates, limit=st.sampled_from([None, 0, 1, 2]))
+    def hold_all(self, template: Any, limit: int | None) -> Thing:
+        real = self.space.taking_all(template, limit)
+        thing = self.model.add([], real, template, None, "batch", "held")
+        thing.batch = self.model.visible(template)[:limit]
+        for each in thing.batch:
+            each.state = "held"
+        assert real.result() == [each.fields for each in thing.batch]
+        return thing
+
+    @rule(thing=batches)
+    def cancel_batch(self, thing: Thing) -> None:
+        assert thing.real.cancel() is (thing.state == "held")
+        for each in thing.batch if thing.state == "held" else ():
+            each.state, each.stamp = "there", next(self.model.stamps)
+        if thing.state == "held":
+            thing.state = "gone"
+        self.model.serve()
+
+    @rule(thing=batches)
+    def confirm_batch(self, thing: Thing) -> None:
+        if thing.state == "held":
+            thing.real.confirm()
+            thing.state = "done"
+            for each in thing.batch:
+                each.state = "gone"
+                self.model.tell("take", each.fields)
 
     @rule(thing=tuples, expires=seconds)
     def renew(self, thing: Thing, expires: float | None) -> None:
