@@ -1,6 +1,8 @@
 """The clock of this package: no one can set it, and it keeps counting while the machine sleeps."""
 
 import time
+from collections.abc import Callable
+from functools import partial
 
 __all__ = ["uptime"]
 
@@ -8,6 +10,5 @@ __all__ = ["uptime"]
 _COUNTS_THROUGH_SLEEP: int = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
 
 
-def uptime() -> float:
-    """Return the seconds since some fixed moment, time asleep included."""
-    return time.clock_gettime(_COUNTS_THROUGH_SLEEP)
+uptime: Callable[[], float] = partial(time.clock_gettime, _COUNTS_THROUGH_SLEEP)
+"""Return the seconds since some fixed moment, time asleep included."""

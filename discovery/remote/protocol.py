@@ -22,6 +22,7 @@ MAGIC = b"\xabR"  # the first byte begins neither text nor TLS
 VERSION = 1
 HEADER = struct.Struct("!2sBBI")
 
+_OURS = MAGIC, VERSION
 _READ_AHEAD = 16_384  # as much as TLS delivers at once, so that nothing is left behind in its buffer
 _PIECE = 1 << 20  # of a large body
 
@@ -133,15 +134,26 @@ class Protocol:
         Raises:
             BadMessage: No honest peer sends these bytes now. Nothing can be sent or received any more.
         """
+        allowed = self._theirs.get(self.state)
+        if allowed and not self.partial and len(data) >= HEADER.size:
+            magic, version, number, size = HEADER.unpack_from(data)
+            if (
+                (magic, version) == _OURS
+                and number in allowed
+                and size <= self.limit
+                and len(data) == HEADER.size + size
+            ):
+                kind = _KINDS[number]  # a whole message in one piece, as nearly all are
+                self.state = allowed[kind]
+                return Message(kind, data[HEADER.size :])
         try:
-            return self._receive(data)
+            return self._receive(data, allowed)
         except BadMessage:
             self.state = ConversationState.BROKEN
             self._partial, self.partial, self._size = bytearray(), False, 0
             raise
 
-    def _receive(self, data: bytes | bytearray) -> Message | None:
-        allowed = self._theirs.get(self.state)
+    def _receive(self, data: bytes | bytearray, allowed: dict[Kind, ConversationState] | None) -> Message | None:
         if allowed is None:
             raise BadMessage(f"bytes that arrive out of turn, when {self.state.name}: {bytes(data[:8])!r}")
         frame = data

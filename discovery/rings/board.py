@@ -36,11 +36,15 @@ class Board:
 
     def write(self, fields: Fields, expires: Any) -> int:
         """Write a tuple. Return the number under which `entry` knows it."""
-        return self._remember([self._space.write(fields, expires)])[0]
+        entry = self._space.write(fields, expires)
+        self._remember(entry)
+        return self._first + entry.number
 
     def write_all(self, tuples: list[Fields], expires: float | None) -> list[int]:
         """Write all of them, or none."""
-        return self._remember(self._space.write_all(tuples, expires))
+        entries = self._space.write_all(tuples, expires)
+        self._remember(*entries)
+        return [self._first + entry.number for entry in entries]
 
     def reading(self, template: Fields, timeout: float | None) -> "_Waiting":
         return _Waiting(self._space.reading(template, timeout))
@@ -68,17 +72,16 @@ class Board:
             return False
         return {"alive": lambda: entry.alive, "renew": lambda: entry.renew(expires), "cancel": entry.cancel}[what]()
 
-    def _remember(self, entries: list[Entry]) -> list[int]:
-        """Return the numbers under which `entry` knows them, and forget those that are gone, now and then."""
-        numbers = [self._first + entry.number for entry in entries]
+    def _remember(self, *entries: Entry) -> None:
+        """Keep what `entry` may be asked for, and let go of what is gone, now and then."""
         with self._lock:
-            self._entries.update(zip(numbers, entries, strict=True))
+            for entry in entries:
+                self._entries[self._first + entry.number] = entry
             self._until_tidy -= len(entries)
             if self._until_tidy <= 0:
                 self._until_tidy = _TIDY
                 if len(self._entries) > 2 * len(self._space) + _TIDY:  # most of them are gone
                     self._entries = {number: old for number, old in self._entries.items() if old.alive}
-        return numbers
 
 
 class _Waiting(Pending):

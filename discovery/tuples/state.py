@@ -96,6 +96,11 @@ def lead(seconds: float) -> float:
     return min(1.0, seconds / 10)
 
 
+def _closed() -> RequestCanceled:
+    """Return what is raised by a closed space."""
+    return RequestCanceled("the tuple space was closed")
+
+
 class SpaceState(Generic[W, L]):
     """All tuples, waiters and listeners of a space, and what follows from each call. See the module."""
 
@@ -133,7 +138,8 @@ class SpaceState(Generic[W, L]):
 
     def write(self, item: Item, seconds: float, renewer: Any, now: float) -> None:
         """Add a tuple, and give it to those who wait for it. Raises `RequestCanceled` when the space is closed."""
-        self._refuse_if_closed()
+        if self.closed:
+            raise _closed()
         item.number, item.listed = next(self._numbers), True
         self.items.add(item)
         if self.listeners.size:
@@ -180,7 +186,8 @@ class SpaceState(Generic[W, L]):
         Its `state` tells which. It is put into `answered` only if it had to wait. Raises `RequestCanceled` when the
         space is closed, and `BadTemplate`.
         """
-        self._refuse_if_closed()
+        if self.closed:
+            raise _closed()
         for item in self._visible(waiter.template, now):
             return self._serve(waiter, item)
         if seconds == 0:
@@ -214,7 +221,8 @@ class SpaceState(Generic[W, L]):
 
         Raises `RequestCanceled` when the space is closed, and `BadTemplate`.
         """
-        self._refuse_if_closed()
+        if self.closed:
+            raise _closed()
         batch.items, batch.state = self.find_all(template, now, limit=limit), "held"
         for item in batch.items:
             item.holder = batch
@@ -239,7 +247,8 @@ class SpaceState(Generic[W, L]):
 
     def listen(self, listener: L, seconds: float, now: float) -> None:
         """Send events to a listener for so many seconds. Raises `RequestCanceled` when the space is closed."""
-        self._refuse_if_closed()
+        if self.closed:
+            raise _closed()
         listener.number, listener.listed = next(self._numbers), True
         self.listeners.add(listener)
         self.deadlines.set(listener, now + seconds)
@@ -255,13 +264,9 @@ class SpaceState(Generic[W, L]):
         """Fail every waiter and end every listener; writing, asking and listening raise from now on."""
         self.closed = True
         for waiter in [*self.readers, *self.takers]:
-            self._fail(waiter, RequestCanceled("the tuple space was closed"))
+            self._fail(waiter, _closed())
         for listener in list(self.listeners):
             self._end(listener)
-
-    def _refuse_if_closed(self) -> None:
-        if self.closed:
-            raise RequestCanceled("the tuple space was closed")
 
     def _visible(self, template: Template, now: float, after: int = -1) -> Iterable[Item]:
         return (

@@ -1,15 +1,19 @@
-"""Rings: a remote write and take against one raw TCP round trip, Pyro5 by itself, and Ruby's Rinda over DRb."""
+"""Rings: a call, a write and a take over the network against a raw TCP round trip, Pyro5, and Ruby's Rinda over DRb.
+
+SC: server and client are pinned to one core; XC: to two. All take turns, and each figure is a median.
+"""
 
 import contextlib
+import os
 import shutil
 import socket
+import statistics
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-
-from Pyro5.api import Proxy as PyroProxy
+from typing import Any
 
 from discovery.remote import Client, connect
 from discovery.rings import RingFinger
@@ -63,55 +67,112 @@ require "rinda/rinda"
 DRb.start_service("druby://{HOST}:0")
 space = Rinda::TupleSpaceProxy.new(DRbObject.new_with_uri(ARGV[0]))
 now = -> {{ Process.clock_gettime(Process::CLOCK_MONOTONIC) }}
-best = [1e9, 1e9]
+writes, takes = [], []
 {ROUNDS}.times do
   start = now.call
   {ROUND}.times {{ |n| space.write(["job", n, "text"]) }}
   half = now.call
   {ROUND}.times {{ |n| space.take(["job", n, nil]) }}
-  best = best.zip([half - start, now.call - half]).map(&:min)
+  takes << now.call - half
+  writes << half - start
 end
-puts best.map {{ |seconds| seconds / {ROUND} }}.join(" ")
+puts [writes, takes].map {{ |times| times.sort[{ROUNDS} / 2] / {ROUND} }}.join(" ")
 """
+AIMS = {
+    "SC": {"call": "<= 4", "write": "<= 4", "take": "<= 8"},
+    "XC": {"call": "<= 4", "write": "<= 4", "take": "<= 3.2"},
+}
+
+Row = tuple[str, str, str, str]
 
 
-def rows() -> Iterator[tuple[str, str, str, str]]:
+@contextlib.contextmanager
+def pinned(servers: int, clients: int) -> Iterator[Callable[[], None]]:
+    """Start servers on one core; after a call of what this yields, this process goes on on the other one."""
+    before = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {servers})
+    try:
+        yield lambda: os.sched_setaffinity(0, {clients})
+    finally:
+        os.sched_setaffinity(0, before)
+
+
+def layouts() -> Iterator[tuple[str, tuple[int, int] | None]]:
+    """Where server and client run: on one core (SC), and on two (XC); None where that cannot be chosen."""
+    if not hasattr(os, "sched_getaffinity"):
+        yield from (("SC", None), ("XC", None))
+        return
+    cores = sorted(os.sched_getaffinity(0))
+    yield "SC", (cores[-1], cores[-1])
+    yield "XC", (cores[0], cores[-1]) if len(cores) > 1 else None
+
+
+def rows() -> Iterator[Row]:
     """What was measured, the figure, its ratio, and what it should be."""
+    for where, cores in layouts():
+        if cores is None:
+            yield f"{where}: server and client pinned", "missing: the cores cannot be chosen", "", ""
+            continue
+        with pinned(*cores) as move:
+            yield from _rows(where, move)
+
+
+def _rows(where: str, move: Callable[[], None]) -> Iterator[Row]:
     with contextlib.ExitStack() as stack:
 
         def child(code: str) -> str:
             return stack.enter_context(_child(sys.executable, "-c", code))
 
-        ours, pyro = connect(child(CALLS)), stack.enter_context(PyroProxy(child(PYRO)))
-        client = stack.enter_context(Client())
-        ring = RingFinger([HOST], int(child(RING)), client=client).lookup_ring_any()
-        raw, call, alone, write, take, batch = _alternately(
-            stack.enter_context(_raw_trip(child(ECHO))),
+        echo, calls, port, pyro = child(ECHO), child(CALLS), child(RING), _pyro(stack)
+        rinda = stack.enter_context(_child("ruby", "-e", RINDA)) if _has_rinda() else ""
+        move()
+        ours, client = connect(calls), stack.enter_context(Client())
+        ring = RingFinger([HOST], int(port), client=client).lookup_ring_any()
+        raw, call, write, take, write_all, take_all, alone = _alternately(
+            stack.enter_context(_raw_trip(echo)),
             lambda n: ours.echo(("job", n, "text")),
-            lambda n: pyro.echo(("job", n, "text")),
             lambda n: ring.write(("job", n, "text")),
             lambda n: ring.take(("job", n, None)),
-            lambda n: None if n else ring.write_all([("batch", n, "text")] * ROUND),
+            lambda n: None if n else ring.write_all([("batch", each, "text") for each in range(ROUND)]),
+            lambda n: None if n else ring.take_all(("batch", None, None), ROUND),
+            lambda n: pyro and pyro.echo(("job", n, "text")),
         )
-    ruby = _rinda()
-    yield "raw TCP round trip", _shown(raw), "1", ""
-    yield "call by reference", _shown(call), f"{call / raw:.1f} raw, {call / alone:.2f} Pyro5 alone", "≤ 0.7 Pyro5"
-    for name, mine, theirs in (("remote write", write, ruby and ruby[0]), ("remote take", take, ruby and ruby[1])):
-        against = f", Ruby takes {theirs / mine:.1f} as long ({_shown(theirs)})" if theirs else ", no Ruby here"
-        yield name, _shown(mine), f"{mine / raw:.1f} raw{against}", "≥ 1.5 Ruby"
-    yield f"remote write, {ROUND} in one", _shown(batch), f"{write / batch:.1f} times as many as singly", "more"
+        theirs = _rinda(rinda) if rinda else None
+    yield f"{where}: raw TCP round trip", _shown(raw), "1", ""
+    for name, what, seconds in (
+        ("call", "call by reference", call),
+        ("write", "remote write", write),
+        ("take", "remote take, confirmed", take),
+    ):
+        yield f"{where}: {what} / raw round trip", _shown(seconds), f"{seconds / raw:.2f}", AIMS[where][name]
+    what, aim = f"{where}: call by reference / the same with Pyro5", "<= 0.7"
+    if pyro:
+        yield what, f"{_shown(call)}, {_shown(alone)}", f"{call / alone:.2f}", aim
+    else:
+        yield what, "missing: Pyro5 is not installed", "", aim
+    for index, what, mine, aim in (
+        (0, "Rinda's write / ours", write, ">= 1.5"),
+        (1, "Rinda's take / ours", take, ">= 1.5"),
+        (0, f"Rinda's write / ours of {ROUND} in one message", write_all, ">= 25"),
+        (1, f"Rinda's take / ours of {ROUND} in one message", take_all, ">= 25"),
+    ):
+        if theirs:
+            figure = f"{_shown(theirs[index])}, {_shown(mine)}"
+            yield f"{where}: {what}", figure, f"{theirs[index] / mine:.1f}", aim
+        else:
+            yield f"{where}: {what}", "missing: no Ruby with Rinda", "", aim
 
 
 def _alternately(*actions: Callable[[int], object]) -> list[float]:
-    """Seconds for one of each: the best of its rounds. They take turns, so that what else the machine does hits all."""
-    best = [float("inf")] * len(actions)
+    """Seconds for one of each: the median of its rounds. They take turns, so that other load slows all of them."""
+    times: list[list[float]] = [[] for _ in actions]
     for _ in range(ROUNDS):
-        for index, action in enumerate(actions):
+        for action, samples in zip(actions, times, strict=True):
             start = time.perf_counter()
             for n in range(ROUND):
                 action(n)
-            best[index] = min(best[index], (time.perf_counter() - start) / ROUND)
-    return best
+            samples.append((time.perf_counter() - start) / ROUND)
+    return [statistics.median(samples) for samples in times]
 
 
 @contextlib.contextmanager
@@ -126,12 +187,22 @@ def _raw_trip(port: str) -> Iterator[Callable[[int], object]]:
         yield there_and_back
 
 
-def _rinda() -> tuple[float, float] | None:
-    """Seconds for a write and a take of Ruby's Rinda over DRb; None where there is no Ruby, or no Rinda in it."""
-    if shutil.which("ruby") is None or subprocess.run(["ruby", "-rrinda/tuplespace", "-e", ""], check=False).returncode:
+def _pyro(stack: contextlib.ExitStack) -> Any:
+    """A proxy of Pyro5's; None where it is not installed."""
+    try:
+        from Pyro5.api import Proxy
+    except ImportError:
         return None
-    with _child("ruby", "-e", RINDA) as uri:
-        done = subprocess.run(["ruby", "-e", RINDA_CLIENT, uri], capture_output=True, text=True, timeout=60, check=True)
+    return stack.enter_context(Proxy(stack.enter_context(_child(sys.executable, "-c", PYRO))))
+
+
+def _has_rinda() -> bool:
+    return bool(shutil.which("ruby")) and not subprocess.run(["ruby", "-rrinda/tuplespace", "-e", ""]).returncode
+
+
+def _rinda(uri: str) -> tuple[float, float]:
+    """Seconds for a write and a take of Ruby's Rinda over DRb."""
+    done = subprocess.run(["ruby", "-e", RINDA_CLIENT, uri], capture_output=True, text=True, timeout=60, check=True)
     write, take = (float(word) for word in done.stdout.split())
     return write, take
 
@@ -149,7 +220,7 @@ def _child(*command: str) -> Iterator[str]:
 
 
 def _shown(seconds: float) -> str:
-    return f"{seconds * 1e6:.0f} µs"
+    return f"{seconds * 1e6:.1f} µs"
 
 
 if __name__ == "__main__":

@@ -240,7 +240,7 @@ _PACK: dict[type, tuple[str, Callable[[Any], Any]]] = {
 # What a tag's body must be, exactly, and what it is then given to. Nothing that has come out of a message is called.
 _UNPACK: dict[str, tuple[type, Callable[[Any], Any]]] = {
     "t": (list, tuple),
-    "d": (list, lambda body: dict(zip(spread(body[::2]), body[1::2], strict=True))),
+    "d": (list, lambda body: dict(zip(spread(body[::2]), body[1::2], strict=True)) if body else {}),
     "i": (str, _unpack_int),
     "b": (str, _bytes),
     "a": (str, lambda body: bytearray(_bytes(body))),
