@@ -88,6 +88,22 @@ def test_plain_data_arrives_as_it_was_sent(value: Any) -> None:
     assert shape(arrived) == shape(value)
 
 
+@given(PLAIN)
+def test_values_are_written_alike_by_a_python_whose_encoder_cannot_be_prepared(value: Any) -> None:
+    """What `json` has inside is used where it is there, and changes no byte."""
+    packed = encoding._pack(value, lambda _: None, 0)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(json.encoder, "c_make_encoder", None)
+        assert encoding._prepared_encoder()(packed) == encoding._encode(packed)
+
+
+@pytest.mark.parametrize("data", [b"1 ", b" 1", b"[] []", b"1,", b"", b"[]]"])
+def test_a_message_is_one_value_and_nothing_else(data: bytes) -> None:
+    """Not even a space before or after it, which no sender of ours writes."""
+    with pytest.raises(BadMessage):
+        Codec(lambda _: None, str).loads(data)
+
+
 @pytest.mark.parametrize(
     "value",
     [
