@@ -172,6 +172,6 @@ def _first_literal(template: Template) -> tuple[Any, Any]:
 
 
 def _merged(buckets: list[Any]) -> Iterable[Any]:
-    if len(buckets) == 1:
-        return buckets[0]  # type: ignore[no-any-return]
+    if len(buckets) < 2:
+        return buckets[0] if buckets else ()
     return heapq.merge(*buckets, key=_number)
