@@ -145,7 +145,7 @@ class Protocol:
             ):
                 kind = _KINDS[number]  # a whole message in one piece, as nearly all are
                 self.state = allowed[kind]
-                return Message(kind, data[HEADER.size :])
+                return tuple.__new__(Message, (kind, data[HEADER.size :]))  # `Message(...)` is a call more
         try:
             return self._receive(data, allowed)
         except BadMessage:

@@ -13,7 +13,7 @@ from itertools import chain
 from operator import attrgetter
 from typing import Any, Generic, Protocol, TypeVar
 
-from discovery.tuples.template import Shape, Stored, Template, hashable, shape
+from discovery.tuples.template import PLAIN, Shape, Stored, Template, hashable, shape
 
 
 class HasTuple(Protocol):
@@ -48,7 +48,7 @@ class _Table(Generic[T]):
 
     def file(self, field: Any, item: T) -> None:
         values, value = self.fields[field], item.stored[field]
-        key = value if hashable(value) else _UNHASHABLE
+        key = value if type(value) in PLAIN or hashable(value) else _UNHASHABLE
         there = values.setdefault(key, item)
         if isinstance(there, OrderedDict):
             there[item.number] = item
@@ -57,7 +57,7 @@ class _Table(Generic[T]):
 
     def unfile(self, field: Any, item: T) -> None:
         values, value = self.fields[field], item.stored[field]
-        key = value if hashable(value) else _UNHASHABLE
+        key = value if type(value) in PLAIN or hashable(value) else _UNHASHABLE
         there = values[key]
         if isinstance(there, OrderedDict):
             del there[item.number]
@@ -71,8 +71,11 @@ class _Table(Generic[T]):
                 self.file(field, item)
         values = self.fields[field]
         # What has no hash may equal what has one, as {1} equals frozenset({1}).
-        both = (values.get(value), values.get(_UNHASHABLE))
-        return [each.values() if isinstance(each, OrderedDict) else (each,) for each in both if each is not None]
+        found: list[Collection[T]] = []
+        for there in (values.get(value), values.get(_UNHASHABLE)):
+            if there is not None:
+                found.append(there.values() if isinstance(there, OrderedDict) else (there,))
+        return found
 
 
 class TupleIndex(Generic[T]):

@@ -226,7 +226,8 @@ class SpaceState(Generic[W, L]):
         batch.items, batch.state = self.find_all(template, now, limit=limit), "held"
         for item in batch.items:
             item.holder = batch
-            self.deadlines.drop(item)
+            if item.expires != inf:
+                self.deadlines.drop(item)
 
     def confirm_all(self, batch: Batch) -> None:
         """Remove for good what a batch holds, if it still holds it."""
@@ -297,7 +298,8 @@ class SpaceState(Generic[W, L]):
         waiter.answer = thaw(item.stored)
         if waiter.takes:
             waiter.state, waiter.entry, item.holder = "held", item, waiter
-            self.deadlines.drop(item)
+            if item.expires != inf:  # otherwise it has no deadline
+                self.deadlines.drop(item)
         else:
             waiter.state = "done"
 
@@ -328,7 +330,8 @@ class SpaceState(Generic[W, L]):
     def _remove(self, item: Item, kind: TupleEventKind) -> None:
         item.listed, item.holder = False, None
         self.items.remove(item)
-        self.deadlines.drop(item)
+        if item.expires != inf:
+            self.deadlines.drop(item)
         if self.listeners.size:
             self._tell(kind, item.stored)
 

@@ -46,8 +46,6 @@ def shape(stored: Stored) -> Shape:
 
 def hashable(value: Any) -> bool:
     """Return whether an index can find `value` by its hash."""
-    if type(value) in PLAIN:
-        return True
     try:
         hash(value)
     except Exception:  # noqa: BLE001 - whatever a class of somebody else's raises
@@ -81,10 +79,11 @@ class Template:
         for field, wanted in self.pattern.items() if isinstance(self.pattern, dict) else enumerate(self.pattern):
             if wanted is None:
                 continue
-            test = None if type(wanted) in PLAIN else _description(wanted)
+            plain = type(wanted) in PLAIN
+            test = None if plain else _description(wanted)
             if test is None:
                 test = _equality(wanted)
-                if hashable(wanted):
+                if plain or hashable(wanted):
                     self.literals.append((field, wanted))
             self._tests.append((field, test))
 
