@@ -133,15 +133,13 @@ class RemoteSpace:
         """Return `take_all` as a request that holds the tuples until it is confirmed, cancelled, or we die."""
         pattern, wanted = _sendable(template), LONGEST_PAGE if limit is None else min(limit, LONGEST_PAGE)
         while True:
-            batch = RemoteBatch(Call(self._client, self.address, "taking_all", [pattern, wanted]))
+            call = Call(self._client, self.address, "taking_all", [pattern, wanted])
             try:
-                batch.receive()
+                return RemoteBatch(call)
             except CannotTravel:  # the server has put them back
                 if wanted <= 1:
                     raise
                 wanted = max(1, wanted // 8)
-            else:
-                return batch
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, RemoteSpace) and (self.identity, self.address) == (other.identity, other.address)
@@ -229,8 +227,8 @@ class RemoteRequest:
 class RemoteBatch(RemoteRequest):
     """A `take_all` that has been answered: the server holds the tuples. Confirm or cancel it as a `RemoteRequest`."""
 
-    def receive(self) -> None:
-        """Wait for the tuples."""
+    def __init__(self, call: Call) -> None:
+        super().__init__(call)
         self._tuples: list[Any] = self._receive("tuples", _are_tuples)
 
     def result(self) -> list[Any]:
