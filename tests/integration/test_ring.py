@@ -455,12 +455,13 @@ def test_what_is_no_tuple_is_none(answer: Any) -> None:
 
 
 TAKER = f"""
-import os, sys
+import os, sys, threading
 from discovery.rings import RingFinger
 def run(port, path, how):
     ring = RingFinger(["{HOST}"], int(port)).lookup_ring_any()
     log = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
     def done(job): os.write(log, b"%d\\n" % job[1])
+    pause = threading.Event().wait  # or seven at once would be through with all before the test has looked
     while True:
         if how == "move":
             ring.move(done, ("job", None))
@@ -469,10 +470,12 @@ def run(port, path, how):
         elif how == "take_all":
             for job in ring.take_all(("job", None), 7):
                 done(job)
+                pause(0.0002)
         else:
             with ring.taking_all(("job", None), 7) as held:
                 for job in held:
                     done(job)
+                    pause(0.0002)
 """
 
 
