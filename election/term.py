@@ -57,7 +57,8 @@ class LeaseTerm:
         self._asked = ""
         self._ended = ""
         self._left = False
-        self._writing = threading.Lock()
+        self._writing = threading.Lock()  # held by the one thread that writes, and waits for the answer
+        self._settling = threading.Lock()  # held while what was confirmed is counted
 
     @property
     def register(self) -> Register:
@@ -203,18 +204,12 @@ class LeaseTerm:
         if isinstance(version, StoreUnavailable):
             self._report_failure(version)
             raise version
-        # Otherwise somebody else in this process writes now, or has written, over the same version. Only one of the
-        # two swaps has landed, and the other writer finds out which.
-        if self._writing.acquire(blocking=False):
-            try:
-                if self._lease is not renewal.lease:
-                    return True
-                if version is None:
-                    return False
-                self._accept(renewed(renewal.lease, version, renewal.sent, self._clock.now()))
-            finally:
-                self._writing.release()
-            self._report(renewal.sent)
+        if self._lease is not renewal.lease:
+            return True  # another write of ours has been confirmed meanwhile
+        if version is None:
+            return self._writing.locked()  # somebody else in this process writes now, and finds out why
+        self._accept(version, renewal.sent)
+        self._report(renewal.sent)
         return True
 
     def is_unchanged(self) -> bool:
@@ -259,7 +254,10 @@ class LeaseTerm:
             if expected is not None:
                 version = self.register.swap(self.name, self._encode(written), expected)
                 if version is not None:
-                    return self._accept(renewed(lease, version, sent, self._clock.now()))
+                    return self._accept(version, sent)
+                if self._lease is not lease:  # a renewal of ours has landed meanwhile
+                    expected = self._lease.version
+                    continue
             found, expected = self._cell.read()
             verdict = reconcile(lease, found, self._clock.now())
             if isinstance(verdict, Lost):
@@ -276,11 +274,16 @@ class LeaseTerm:
             self._rewrite = self._cell.rewriter(self._lease.record)
         return self._rewrite(note)
 
-    def _accept(self, outcome: Lease | Lost) -> None:
+    def _accept(self, version: Any, sent: float) -> None:
+        """Count a write of ours that has landed. Of two, the one that was sent later has landed later, and counts."""
+        with self._settling:
+            if sent < self._lease.sent:
+                return
+            outcome = renewed(self._lease, version, sent, self._clock.now())
+            if isinstance(outcome, Lease):
+                self._lease = outcome
         if isinstance(outcome, Lost):
-            return self._end(outcome.reason)
-        self._lease = outcome
-        return None
+            self._end(outcome.reason)
 
     def _post(self, note: Mapping[str, Any]) -> Any | None:
         """Fill the empty cell with a vacant record, to be swapped for ours; return its version, or None."""

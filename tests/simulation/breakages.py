@@ -89,7 +89,7 @@ def look_counts_as_renewal(self: LeaseTerm) -> bool:
     sent = self._clock.now()
     unchanged = _is_unchanged(self)
     if unchanged:
-        self._accept(_renewed(self._lease, self._lease.version, sent, self._clock.now()))
+        self._accept(self._lease.version, sent)
     return unchanged
 
 
@@ -269,7 +269,7 @@ CAUGHT = (
         "a fence may be below the wall clock",
         100_000,
         ((_step, "next_step", fence_without_clock),),
-        ("restart", "pause"),
+        ("restart", "kill", "pause"),
     ),
     Breakage("9", "a name moves to another server", 50_000, ((Link, "home", name_moves),)),
     Breakage("10", "a forked child counts as leader", 20_000, ((World, "fork", child_leads),)),

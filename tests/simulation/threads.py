@@ -137,6 +137,9 @@ class Lock:
         self._held = True
         return True
 
+    def locked(self) -> bool:
+        return self._held
+
     def __enter__(self) -> None:
         self.acquire()
 
