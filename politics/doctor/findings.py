@@ -328,7 +328,8 @@ def of_file(file: File, ttl: float) -> Iterator[Finding]:
         return
     median = statistics.median(file.round_trips)
     yield fine(subject, f"can be written, and answers in {median * 1000:.2f} ms (median of {len(file.round_trips)})")
-    yield fine(subject, f"keeps {file.leases} leases, of this machine only")
+    kept = "1 lease" if file.leases == 1 else f"{file.leases} leases"
+    yield fine(subject, f"keeps {kept}, of this machine only")
     if file.filesystem in NETWORKED:
         yield danger(
             subject,

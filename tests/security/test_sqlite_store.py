@@ -87,8 +87,8 @@ def test_a_fence_is_for_its_user_only(tmp_path: Path) -> None:
         (0o666, 0o700, "danger", "can be written by everybody"),
         (0o660, 0o770, "advice", "can be written by other users (0660)"),
         (0o644, 0o755, "advice", "can be read by other users (0644)"),
-        (0o600, 0o1777, "fine", "keeps 1 leases"),
-        (0o600, 0o755, "fine", "keeps 1 leases"),
+        (0o600, 0o1777, "fine", "keeps 1 lease,"),
+        (0o600, 0o755, "fine", "keeps 1 lease,"),
     ],
 )
 def test_the_doctor_says_who_else_may_use_the_file(
