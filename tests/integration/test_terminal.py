@@ -109,9 +109,9 @@ def test_a_watched_leader_is_shown_whole(store: str, columns: int) -> None:
 
 
 @pytest.mark.parametrize("closed", ["", ">&-", "2>&-", ">&- 2>&-", "<&-"])
-def test_lock_runs_its_command_without_the_usual_files(store: str, tmp_path: Path, closed: str) -> None:
+def test_lock_runs_its_command_without_the_usual_files(old_store: str, tmp_path: Path, closed: str) -> None:
     """Some service managers and crons start programs without an output or an input."""
-    command = f"exec '{POLITICS}' lock a --store '{store}' -- touch '{tmp_path}/ran' {closed}"
+    command = f"exec '{POLITICS}' lock a --store '{old_store}' -- touch '{tmp_path}/ran' {closed}"
     assert subprocess.run(["sh", "-c", command], timeout=DEADLINE).returncode == 0
     assert (tmp_path / "ran").exists()
 

@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 
-from discovery.beacon import Beacon, MAX_SIZE, PERIOD, Sighting, pack, parse
-from discovery.beacon.format import MAX_HEAD, MAX_LABEL, PERIOD, goodbye, head, instance, name_in, seconds_to_live
+from discovery.beacon import MAX_SIZE, PERIOD, Beacon, Sighting, pack, parse
+from discovery.beacon.format import MAX_HEAD, MAX_LABEL, goodbye, head, instance, name_in, seconds_to_live
 from discovery.errors import BadAnnouncement, BadTime
 from discovery.registry import Registry
 
