@@ -1,7 +1,6 @@
 """What a lease costs: against a raw round trip to the same memcached, and against the locks of peers."""
 
 import contextlib
-import os
 import secrets
 import shutil
 import signal
@@ -28,6 +27,7 @@ from election import (
 from election.clock import SystemClock
 from election.record import Record, State
 from election.register import Swap
+from tests.bench._cores import layouts, pinned
 
 Row = tuple[str, str, str, str]
 ROUNDS, BATCH = 15, 100
@@ -72,27 +72,6 @@ def memcached() -> Iterator[int]:
     """A memcached of our own; one thread, so that every connection meets the same scheduling."""
     with server("memcached", "-t", "1", "-u", "nobody", "-l", "127.0.0.1", "-p", "{port}") as port:
         yield port
-
-
-@contextlib.contextmanager
-def pinned(servers: int, clients: int) -> Iterator[Callable[[], None]]:
-    """Start servers on one core; after a call of what this yields, this process goes on on the other one."""
-    before = os.sched_getaffinity(0)
-    os.sched_setaffinity(0, {servers})
-    try:
-        yield lambda: os.sched_setaffinity(0, {clients})
-    finally:
-        os.sched_setaffinity(0, before)
-
-
-def layouts() -> Iterator[tuple[str, tuple[int, int] | None]]:
-    """Where server and client run: on one core (SC), and on two (XC), if there are two."""
-    if not hasattr(os, "sched_getaffinity"):
-        yield from (("SC", None), ("XC", None))
-        return
-    cores = sorted(os.sched_getaffinity(0))
-    yield "SC", (cores[-1], cores[-1])
-    yield "XC", (cores[0], cores[-1]) if len(cores) > 1 else None
 
 
 def raw_round_trip(port: int, payload: bytes) -> Callable[[], bytes]:

@@ -4,7 +4,6 @@ SC: server and client are pinned to one core; XC: to two. All take turns, and ea
 """
 
 import contextlib
-import os
 import shutil
 import socket
 import statistics
@@ -17,6 +16,7 @@ from typing import Any
 
 from discovery.remote import Client, connect
 from discovery.rings import RingFinger
+from tests.bench._cores import layouts, pinned
 
 ROUNDS, ROUND = 15, 100
 HOST = "127.0.0.1"
@@ -84,27 +84,6 @@ AIMS = {
 }
 
 Row = tuple[str, str, str, str]
-
-
-@contextlib.contextmanager
-def pinned(servers: int, clients: int) -> Iterator[Callable[[], None]]:
-    """Start servers on one core; after a call of what this yields, this process goes on on the other one."""
-    before = os.sched_getaffinity(0)
-    os.sched_setaffinity(0, {servers})
-    try:
-        yield lambda: os.sched_setaffinity(0, {clients})
-    finally:
-        os.sched_setaffinity(0, before)
-
-
-def layouts() -> Iterator[tuple[str, tuple[int, int] | None]]:
-    """Where server and client run: on one core (SC), and on two (XC); None where that cannot be chosen."""
-    if not hasattr(os, "sched_getaffinity"):
-        yield from (("SC", None), ("XC", None))
-        return
-    cores = sorted(os.sched_getaffinity(0))
-    yield "SC", (cores[-1], cores[-1])
-    yield "XC", (cores[0], cores[-1]) if len(cores) > 1 else None
 
 
 def rows() -> Iterator[Row]:
