@@ -53,7 +53,7 @@ class Offering:
         self.offers: dict[str, Offer] = {}
         self.announced: set[str] = set()  # the names of their announcements
         self.loans = LoanQueue(server)
-        self.listen = listen
+        self.listen, self.contest = listen, CONTEST
         self._view, self._server, self._transport, self._secret = view, server, transport, secret
         self._closed, self._since = closed, 0.0
         self._claimed: set[str] = set()  # names that are being registered now
@@ -81,7 +81,7 @@ class Offering:
             mine = self._publish(where, target, endpoint, description)
             try:
                 if not shared:
-                    self._wait(CONTEST, where)
+                    self._wait(self.contest, where)
                     self._refuse_if_taken(where, mine.name)
                 if expires is not None:
                     self._expire(mine, expires)
