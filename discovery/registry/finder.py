@@ -224,12 +224,12 @@ class Finder:
             raise
         finally:
             self._waiting.pop(stream, None)
-        self.view.put(replace(known, on_loan=True, revision=revision), certain=True)
+        self.view.correct(replace(known, on_loan=True, revision=revision))
 
         def give_back() -> None:
             back = self.client.call(lender, "give_back", [known.service.service, address], within=PATIENCE)
             if back > revision:  # otherwise somebody else has borrowed it already
-                self.view.put(replace(known, on_loan=False, revision=back), certain=True)
+                self.view.correct(replace(known, on_loan=False, revision=back))
 
         own = remote_address(known.service.url) is not None
         return (self.client.proxy(address) if own else known.service.url), stream, asked, give_back

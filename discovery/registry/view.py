@@ -115,10 +115,20 @@ class ServiceView:
         what is `certain`, because the owner has told us in person or has signed it, is not undone by an announcement
         of before, which may still be under way, or be repeated by a stranger.
         """
+        self._take(offer, certain)
+
+    def correct(self, offer: Offer) -> None:
+        """Take in what its owner has told us in person, if the offer is known.
+
+        One that is not heard any more stays unknown until it is heard again. Otherwise nobody would notice its end.
+        """
+        self._take(offer, certain=True, only_known=True)
+
+    def _take(self, offer: Offer, certain: bool, only_known: bool = False) -> None:
         with self._lock:
             known = self._offers.get(offer.name)
             late = known is not None and offer.lender == known.lender and offer.revision < known.revision
-            if offer == known or (late and (certain or offer.name in self._certain)):
+            if offer == known or (late and (certain or offer.name in self._certain)) or (only_known and known is None):
                 return
             (self._certain.add if certain else self._certain.discard)(offer.name)
             self._offers[offer.name] = offer

@@ -27,6 +27,17 @@ def view() -> ServiceView:
     return ServiceView()
 
 
+def test_what_an_owner_tells_of_an_offer_that_is_not_heard_any_more_changes_nothing(view: ServiceView) -> None:
+    """Nobody would notice its end. One that is known is corrected."""
+    first = offer("a")
+    view.put(first)
+    view.correct(first.changed(on_loan=True))
+    assert [known.on_loan for known in view.offers()] == [True]
+    view.drop("a")
+    view.correct(first.changed(on_loan=False))
+    assert view.offers() == []
+
+
 def test_a_watch_begins_with_what_is_known_and_tells_of_each_change(view: ServiceView) -> None:
     """Added, changed on a loan and on a return, removed; and of other services nothing."""
     first, lent = offer("a"), offer("a").changed(on_loan=True)
