@@ -7,7 +7,7 @@ from typing import Any
 from discovery.errors import RequestCanceled, RequestExpired
 from discovery.remote.answers import Pending, Stream
 from discovery.tuples.entry import Entry
-from discovery.tuples.requests import BatchRequest, EventStream, Request, TupleEventKind
+from discovery.tuples.requests import BatchRequest, EventStream, Holding, Request, TupleEventKind
 from discovery.tuples.space import TupleSpace
 from discovery.tuples.template import Fields, Stored
 
@@ -84,12 +84,11 @@ class Board:
                     self._entries = {number: old for number, old in self._entries.items() if old.alive}
 
 
-class _Waiting(Pending):
-    """A request to the space from a client that may die meanwhile."""
+class _Held(Pending):
+    """What the space holds, or will hold, for a client that may die meanwhile."""
 
-    def __init__(self, request: Request) -> None:
+    def __init__(self, request: Holding) -> None:
         self._request = request
-        self.held, self.ready = request.takes, request.state != "waiting"
 
     def wait(self) -> Any:
         return plain(self._request.result())
@@ -104,25 +103,25 @@ class _Waiting(Pending):
         self._request.cancel()
 
 
-class _Batch(Pending):
+class _Waiting(_Held):
+    """One tuple, which may have to be waited for. It is held only by a take."""
+
+    def __init__(self, request: Request) -> None:
+        super().__init__(request)
+        self.held, self.ready = request.takes, request.state != "waiting"
+
+
+class _Batch(_Held):
     """What a client takes at once. It is held until the client has it, unless it is nothing."""
 
     ready = True
 
     def __init__(self, batch: BatchRequest) -> None:
-        self._batch, self.held = batch, bool(batch.items)
+        super().__init__(batch)
+        self.held = bool(batch.items)
 
     def wait(self) -> Any:
-        return [plain(stored) for stored in self._batch.result()]
-
-    def cancel(self) -> None:
-        self._batch.cancel()
-
-    def confirm(self) -> None:
-        self._batch.confirm()
-
-    def put_back(self) -> None:
-        self._batch.cancel()
+        return [plain(stored) for stored in self._request.result()]
 
 
 class _Listening(Stream):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import abc
 import logging
 import threading
 from collections.abc import Callable
@@ -13,7 +14,7 @@ from discovery.tuples.state import Batch, EventListener, RequestState, TupleEven
 from discovery.tuples.stream import BoundedStream
 from discovery.tuples.template import Template, thaw
 
-__all__ = ["BatchRequest", "EventStream", "Request", "RequestState", "TupleEvent", "TupleEventKind"]
+__all__ = ["BatchRequest", "EventStream", "Holding", "Request", "RequestState", "TupleEvent", "TupleEventKind"]
 
 log = logging.getLogger("discovery")
 
@@ -35,7 +36,34 @@ class BatchOwner(Protocol):
     def _cancel_all(self, batch: Batch) -> bool: ...
 
 
-class Request(Waiter):
+class Holding(abc.ABC):
+    """What holds tuples for whoever asked: a context manager that confirms at the end of the block, or else cancels."""
+
+    __slots__ = ()
+
+    @abc.abstractmethod
+    def result(self) -> Any:
+        """Return what is held, once it is there."""
+
+    @abc.abstractmethod
+    def confirm(self) -> None:
+        """Remove for good what is held. Raises `RequestCanceled` if it has been put back."""
+
+    @abc.abstractmethod
+    def cancel(self) -> bool:
+        """Put back what is held. Return False if it is too late."""
+
+    def __enter__(self) -> Any:
+        return self.result()
+
+    def __exit__(self, kind: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None) -> None:
+        if kind is None:
+            self.confirm()
+        else:
+            self.cancel()
+
+
+class Request(Waiter, Holding):
     """One `read` or `take` that may have to wait, made by `TupleSpace.reading` and `taking`.
 
     A take happens in two steps. Once it is answered the tuple is *held*: nobody else sees it, and it keeps its place.
@@ -106,20 +134,11 @@ class Request(Waiter):
         except Exception:
             log.exception("the callback of %r raised", self)
 
-    def __enter__(self) -> Any:
-        return self.result()
-
-    def __exit__(self, kind: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None) -> None:
-        if kind is None:
-            self.confirm()
-        else:
-            self.cancel()
-
     def __repr__(self) -> str:
         return f"<Request to {'take' if self.takes else 'read'} {self.template.pattern!r}, {self.state}>"
 
 
-class BatchRequest(Batch):
+class BatchRequest(Batch, Holding):
     """One `take_all`, made by `TupleSpace.taking_all`: tuples that are held together. It does not wait.
 
     As with a take, `confirm` removes them for good, `cancel` puts each back where it was, and as a context manager it
@@ -145,15 +164,6 @@ class BatchRequest(Batch):
     def cancel(self) -> bool:
         """Put the tuples back. Return False if it is too late."""
         return self._space._cancel_all(self)
-
-    def __enter__(self) -> list[Any]:
-        return self.result()
-
-    def __exit__(self, kind: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None) -> None:
-        if kind is None:
-            self.confirm()
-        else:
-            self.cancel()
 
     def __repr__(self) -> str:
         return f"<BatchRequest of {len(self.items)} tuples, {self.state}>"

@@ -51,6 +51,24 @@ WaitOption = Annotated[
         show_default="as long as it takes",
     ),
 ]
+HoldOption = Annotated[
+    float | None,
+    typer.Option(
+        parser=seconds,
+        help="Keep the lease for this long from the start, also when COMMAND has ended earlier.",
+        metavar="TIME",
+        show_default="no longer than COMMAND runs",
+    ),
+]
+OncePerOption = Annotated[
+    float | None,
+    typer.Option(
+        parser=seconds,
+        help="Do not run COMMAND if a run that ended well began within this time, less a tenth.",
+        metavar="TIME",
+        show_default="run it each time",
+    ),
+]
 PermitsOption = Annotated[
     int | None,
     typer.Option(
@@ -93,24 +111,8 @@ def lock(
         typer.Option(help="A silent holder is replaced after this time. The same for all.", metavar="SECONDS"),
     ] = 10.0,
     wait: WaitOption = None,
-    hold: Annotated[
-        float | None,
-        typer.Option(
-            parser=seconds,
-            help="Keep the lease for this long from the start, also when COMMAND has ended earlier.",
-            metavar="TIME",
-            show_default="no longer than COMMAND runs",
-        ),
-    ] = None,
-    once_per: Annotated[
-        float | None,
-        typer.Option(
-            parser=seconds,
-            help="Do not run COMMAND if a run that ended well began within this time, less a tenth.",
-            metavar="TIME",
-            show_default="run it each time",
-        ),
-    ] = None,
+    hold: HoldOption = None,
+    once_per: OncePerOption = None,
     permits: PermitsOption = None,
 ) -> None:
     """Run COMMAND while holding the lease NAME.

@@ -26,82 +26,69 @@ _NOT_THEIRS = {"politics", "importlib", "_frozen_importlib", "_frozen_importlib_
 """Packages whose frames a traceback of a program that cannot be loaded does not begin with."""
 
 
+def _instead(text: str, metavar: str | None = None, *names: str) -> Any:
+    """An option that takes the place of an attribute of the worker's class."""
+    return typer.Option(*names, help=text, metavar=metavar, show_default="the class's")
+
+
+Targets = Annotated[
+    list[str],
+    typer.Argument(
+        metavar="TARGET",
+        help="A worker: path/to/file.py:Class or package.module:Class. Several run in one process.",
+    ),
+]
+LogLevelOption = Annotated[
+    LogLevel,
+    typer.Option(
+        help="Log from this level on.",
+        metavar="debug|info|warning|error",
+        case_sensitive=False,
+        show_default="info",
+    ),
+]
+MetricsPortOption = Annotated[
+    int | None,
+    typer.Option(
+        help="Serve /metrics for Prometheus, /healthz and /leader on this port. 0 takes any free port.",
+        metavar="PORT",
+        min=0,
+        max=65535,
+        show_default="none",
+    ),
+]
+MetricsHostOption = Annotated[
+    str,
+    typer.Option(
+        help="Serve them on this address. 0.0.0.0 means every interface.",
+        metavar="ADDRESS",
+        show_default="127.0.0.1",
+    ),
+]
+
+
 def run(
-    targets: Annotated[
-        list[str],
-        typer.Argument(
-            metavar="TARGET",
-            help="A worker: path/to/file.py:Class or package.module:Class. Several run in one process.",
-        ),
-    ],
+    targets: Targets,
     store: StoreOption = None,
     servers: ServersOption = None,
-    group: Annotated[
-        str | None,
-        typer.Option(help="The group; its members elect one leader.", metavar="NAME", show_default="the class's"),
-    ] = None,
-    iteration_length: Annotated[
-        float | None,
-        typer.Option(help="Seconds from one slot of work to the next.", metavar="SECONDS", show_default="the class's"),
-    ] = None,
-    lease_ttl: Annotated[
-        float | None,
-        typer.Option(
-            help="A silent leader is replaced after this time.", metavar="SECONDS", show_default="the class's"
-        ),
-    ] = None,
+    group: Annotated[str | None, _instead("The group; its members elect one leader.", "NAME")] = None,
+    iteration_length: Annotated[float | None, _instead("Seconds from one slot of work to the next.", "SECONDS")] = None,
+    lease_ttl: Annotated[float | None, _instead("A silent leader is replaced after this time.", "SECONDS")] = None,
     sticky: Annotated[
         bool | None,
-        typer.Option(
-            "--sticky/--no-sticky",
-            help="Keep a healthy leader from slot to slot, or elect anew for each.",
-            show_default="the class's",
-        ),
+        _instead("Keep a healthy leader from slot to slot, or elect anew for each.", None, "--sticky/--no-sticky"),
     ] = None,
     on_failover: Annotated[
-        str | None,
-        typer.Option(
-            help="A slot that a leader left unfinished: rerun or skip it.",
-            metavar="rerun|skip",
-            show_default="the class's",
-        ),
+        str | None, _instead("A slot that a leader left unfinished: rerun or skip it.", "rerun|skip")
     ] = None,
     on_error: Annotated[
         str | None,
-        typer.Option(
-            help="A slot whose work raises an error: it is done, or another worker retries it.",
-            metavar="done|retry",
-            show_default="the class's",
-        ),
+        _instead("A slot whose work raises an error: it is done, or another worker retries it.", "done|retry"),
     ] = None,
-    log_level: Annotated[
-        LogLevel,
-        typer.Option(
-            help="Log from this level on.",
-            metavar="debug|info|warning|error",
-            case_sensitive=False,
-            show_default="info",
-        ),
-    ] = LogLevel.INFO,
+    log_level: LogLevelOption = LogLevel.INFO,
     log_json: Annotated[bool, typer.Option("--log-json", help="Log one JSON object per line.")] = False,
-    metrics_port: Annotated[
-        int | None,
-        typer.Option(
-            help="Serve /metrics for Prometheus, /healthz and /leader on this port. 0 takes any free port.",
-            metavar="PORT",
-            min=0,
-            max=65535,
-            show_default="none",
-        ),
-    ] = None,
-    metrics_host: Annotated[
-        str,
-        typer.Option(
-            help="Serve them on this address. 0.0.0.0 means every interface.",
-            metavar="ADDRESS",
-            show_default="127.0.0.1",
-        ),
-    ] = "127.0.0.1",
+    metrics_port: MetricsPortOption = None,
+    metrics_host: MetricsHostOption = "127.0.0.1",
 ) -> None:
     """Run a TokenWorker until SIGTERM or Ctrl-C.
 

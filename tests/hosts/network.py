@@ -14,9 +14,12 @@ import random
 import selectors
 import socket
 import subprocess
+import sys
 import threading
 import time
 from dataclasses import dataclass
+
+from tests.processes import ROOT
 
 INSIDE = ["unshare", *([] if os.getuid() == 0 else ["--user", "--map-root-user"]), "--net", "--mount", "--pid"]
 INSIDE += ["--mount-proc", "--fork", "--kill-child"]
@@ -46,6 +49,19 @@ def require() -> None:
     except OSError as exc:
         trouble = [str(exc)]
     assert not trouble, f"this system does not let us make several hosts ({trouble[0]}): {ADVICE}"
+
+
+def inside(module: str, *arguments: str) -> str:
+    """Run a module of ours in a world of its own, and return what it prints.
+
+    Raises:
+        AssertionError: it failed, or this system does not let us make hosts.
+    """
+    require()
+    command = [*INSIDE, sys.executable, "-m", module, *arguments]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=110)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
 
 
 @dataclass(frozen=True)

@@ -3,20 +3,13 @@
 import json
 import re
 import socket
-import subprocess
-import sys
 
-from tests.hosts.network import INSIDE, require
-from tests.integration.harness import ROOT
+from tests.hosts.network import inside
 
 
 def test_other_browsers_list_a_service_and_no_longer_when_it_has_gone() -> None:
     """Avahi's tools on a real daemon and zeroconf's browser: its name, host and port; gone long before it expires."""
-    require()
-    command = [*INSIDE, sys.executable, "-m", "tests.hosts.browsers"]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=110)
-    assert done.returncode == 0, done.stderr
-    seen = json.loads(done.stdout)
+    seen = json.loads(inside("tests.hosts.browsers"))
     host = socket.gethostname().partition(".")[0]
     name = f"Stock on {host[:24]} ({seen['pid']})"
     assert re.sub(r"\\(\d{3})", lambda escaped: chr(int(escaped[1])), seen["name"]) == name

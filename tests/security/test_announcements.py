@@ -4,8 +4,6 @@ import contextlib
 import json
 import secrets
 import socket
-import subprocess
-import sys
 import time
 
 import pytest
@@ -13,8 +11,7 @@ import pytest
 from discovery import Beacon, Registry
 from discovery.beacon.filter import QUESTIONS
 from tests.commands import politics
-from tests.hosts.network import INSIDE, require
-from tests.integration.harness import ROOT
+from tests.hosts.network import inside
 from tests.waiting import DEADLINE, until
 
 LOOPBACK = ["127.0.0.1"]
@@ -24,11 +21,7 @@ ASKING = b"\0\0\0\1\0\0\0\0\0\0\x09_politics\x04_tcp\x05local\0\0\x0c\0\1"
 
 def test_a_beacon_hears_only_the_networks_in_which_it_speaks() -> None:
     """By multicast and sent to an address; what comes from behind a router is heard by nobody."""
-    require()
-    command = [*INSIDE, sys.executable, "-m", "tests.hosts.strangers"]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=110)
-    assert done.returncode == 0, done.stderr
-    heard = json.loads(done.stdout)
+    heard = json.loads(inside("tests.hosts.strangers"))
     near = "10.77.0.1 to 224.0.0.251"
     assert heard["127.0.0.1"] == ["the last"]
     for interfaces in ("all", "10.77.0.2"):
