@@ -13,9 +13,11 @@ from tests.memcached import Memcached
 # Whatever a test starts announces itself to this machine only.
 os.environ["POLITICS_INTERFACES"] = "127.0.0.1"
 
-# A shell starts what it runs in the background with Ctrl-C ignored, and all that a test starts would inherit that.
-if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
-    signal.signal(signal.SIGINT, signal.default_int_handler)
+# A shell starts what it runs in the background with Ctrl-C ignored, and nohup with SIGHUP. All that a test starts would
+# inherit that.
+for _number, _handler in ((signal.SIGINT, signal.default_int_handler), (signal.SIGHUP, signal.SIG_DFL)):
+    if signal.getsignal(_number) is signal.SIG_IGN:
+        signal.signal(_number, _handler)
 
 # Hypothesis fails an example that takes longer than 200 ms, which on a busy machine any of them may.
 settings.register_profile("patient", deadline=None, suppress_health_check=[HealthCheck.too_slow])
