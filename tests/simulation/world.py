@@ -13,7 +13,7 @@ import logging
 import os
 import random
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 from unittest.mock import patch
 
@@ -365,7 +365,7 @@ class World:
         if found:
             record = readable(found[0])
             if record and record.state is election.record.State.HELD:
-                asked = election.candidate.replace(record, asked=True)
+                asked = replace(record, asked=True)
                 self.store.swap("job", asked.encode(), found[1])
 
     def spoil(self) -> None:
