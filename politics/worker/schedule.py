@@ -17,6 +17,8 @@ from election.errors import BadPolicy
 YEAR_9999 = 253_370_764_800_000
 """The last year that has a name here: later instants are none of ours."""
 
+_SOME_DAY = datetime(2000, 1, 1, tzinfo=UTC)
+
 NICKNAMES = {
     "@hourly": "0 * * * *",
     "@daily": "0 0 * * *",
@@ -57,11 +59,11 @@ class Cron:
         self._fields = NICKNAMES.get(expression.strip().lower(), expression) if isinstance(expression, str) else ""
         self._text = f"{expression!r} in {timezone}"
         try:
-            CronSim(self._fields, datetime.now(UTC))
+            CronSim(self._fields, _SOME_DAY)
         except CronSimError as exc:
             raise BadPolicy(f"schedule {expression!r} {_what_is_wrong(self._fields, exc)}") from exc
         try:
-            next(CronSim(self._fields, datetime(2000, 1, 1, tzinfo=UTC)))
+            next(CronSim(self._fields, _SOME_DAY))
         except StopIteration as exc:
             raise BadPolicy(f"schedule {expression!r} never fires: no date is like that within fifty years") from exc
 
@@ -133,7 +135,7 @@ def _what_is_wrong(fields: str, exc: CronSimError) -> str:
     if len(parts) not in (5, 6):
         return f"has {len(parts)} fields; there are five: minute hour day month weekday, or six with seconds first"
     try:
-        CronSim(" ".join([*parts[:-2], "*", parts[-1]]), datetime.now(UTC))
+        CronSim(" ".join([*parts[:-2], "*", parts[-1]]), _SOME_DAY)
     except CronSimError:
         return f"is no cron expression: {str(exc)[:1].lower()}{str(exc)[1:]}"
     if str(exc) == "Bad month":

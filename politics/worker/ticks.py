@@ -11,14 +11,16 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+from election.errors import BadPolicy
 from politics.worker.schedule import YEAR_9999, Schedule
 
+YEAR = 366 * 24 * 3600.0
 RUNNING, RAN, FAILED, INTERRUPTED, SKIPPED, NONE = "running", "ran", "failed", "interrupted", "skipped", "none"
 STATES = (RUNNING, RAN, FAILED, INTERRUPTED, SKIPPED, NONE)
 CATCH_UP = ("latest", "all", "skip")
 MOST = 100
 """Missed ticks that are made up for at most."""
-DOUBT_MS = 3_600_000
+DOUBT_MS = 60_000
 """After a leader was lost together with its record, ticks up to so long from now may have begun: no two wall clocks of
 a group are further apart."""
 LATENESS_MS = 2000
@@ -114,6 +116,44 @@ class Rules:
     def following(self, tick: int) -> int | None:
         """Return the next tick after this one; None if there is none before the year 9999."""
         return next((at for at in self.schedule.after(tick) if at < YEAR_9999), None)
+
+
+def make_rules(
+    group: str,
+    schedule: Schedule,
+    *,
+    catch_up: str,
+    deadline: float | None,
+    jitter: float,
+    lease_ttl: float,
+    rerun: bool,
+) -> Rules:
+    """Return the rules that these settings make; times are in seconds.
+
+    Raises:
+        BadPolicy: one of them cannot work; the message names it.
+    """
+    if catch_up not in CATCH_UP:
+        raise BadPolicy(f"catch_up must be 'latest', 'all' or 'skip', not {catch_up!r}")
+    if deadline is not None:
+        check_seconds("deadline", deadline)
+    if jitter != 0 or isinstance(jitter, bool):
+        check_seconds("jitter", jitter)
+    return Rules(
+        group,
+        schedule,
+        catch_up,
+        None if deadline is None else round(deadline * 1000),
+        round(jitter * 1000),
+        round(lease_ttl * 1000) + LATENESS_MS,
+        rerun,
+    )
+
+
+def check_seconds(what: str, seconds: object) -> None:
+    """Refuse what is no positive number of seconds, a year at most. Raises `BadPolicy`, which names it."""
+    if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not 0 < seconds <= YEAR:
+        raise BadPolicy(f"{what} must be a positive number of seconds, a year at most, not {seconds!r}")
 
 
 def read_note(note: Mapping[str, Any]) -> Tick | None:
