@@ -19,7 +19,8 @@ and before it acts. `fence` is for that case: the place where the effect lands r
 docs/leases.md says how to choose the times, and docs/design.md why the promise holds.
 """
 
-from election.candidate import Candidate, ask_to_resign, look
+from election.candidate import Candidate, look
+from election.cell import ask_to_resign
 from election.errors import (
     BadPolicy,
     BadStoreURL,

@@ -5,14 +5,14 @@ import logging
 import random
 import threading
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from tenacity import RetryCallState, retry_if_exception_type
 
-from election.cell import LeaseCell, read_record, until_settled
+from election.cell import LeaseCell, read_record
 from election.clock import Clock, SystemClock, wall_ms
-from election.errors import BadPolicy, BadRecord, NotElected, StoreUnavailable, StoreUnusable
+from election.errors import BadRecord, NotElected, StoreUnavailable, StoreUnusable
 from election.events import Event, EventKind, OnEvent, tell
 from election.forks import fork_detector
 from election.lease import Lease, LeasePolicy
@@ -167,7 +167,7 @@ class Candidate:
             log.debug("%s: %s leads", self.name, leader or "nobody", extra=tell(self._on_event, event))
 
     def _post(self, fence: int) -> bool:
-        posted = self._cell.post_vacancy(fence, ttl=self.policy.ttl, note={}, unknown={})
+        posted = self._cell.post_vacancy(fence, ttl=self.policy.ttl, note={}, orders={}, unknown={})
         if posted:
             self.view = self.view.see(*posted, self._clock.now())
         return posted is not None
@@ -180,8 +180,9 @@ class Candidate:
 
     def _take(self, fence: int, note: Note) -> LeaseTerm | None:
         before, sent = self.view.record, self._clock.now()
-        unknown = before.unknown if before else {}
-        record = self._cell.record(fence, State.HELD, ttl=self.policy.ttl, note=read_note(note, sent), unknown=unknown)
+        orders, unknown = (before.orders, before.unknown) if before else ({}, {})
+        written = read_note(note, sent)
+        record = self._cell.record(fence, State.HELD, ttl=self.policy.ttl, note=written, orders=orders, unknown=unknown)
         data = record.encode()
         self.view = self.view.after_trying((record.seq, sent))
         version = self._register.swap(self.name, data, self.view.version)
@@ -352,34 +353,3 @@ def look(register: Register, name: str) -> Record | None:
         BadRecord: the cell holds something that is not ours.
     """
     return read_record(register.shard(check_name(name)), name)[0]
-
-
-def ask_to_resign(register: Register, name: str, *, clock: Clock | None = None) -> Record | None:
-    """Ask the leader of `name` to hand over, and return its record; None if nobody holds the lease.
-
-    The request is a field of the record, and the leader finds it when it next looks. It takes nothing away: a leader
-    that ignores it goes on leading, and one that is dead is not replaced later because of it. If somebody else writes
-    at the same moment, the request is written again after a short random pause.
-
-    Args:
-        register: the store.
-        name: the lease.
-        clock: for tests.
-
-    Raises:
-        StoreUnavailable, BadRecord: as for `look`.
-    """
-    shard = register.shard(check_name(name))
-
-    def ask() -> tuple[bool, Record | None]:
-        """Return whether it is settled, and whose lease it is."""
-        record, version = read_record(shard, name)
-        if record is None or record.state is not State.HELD:
-            return True, None
-        try:
-            data = replace(record, asked=True).encode()
-        except BadPolicy as exc:
-            raise BadRecord(f"the lease in the cell {name!r} could not be written again: {exc}") from exc
-        return shard.swap(name, data, version) is not None, record
-
-    return until_settled(ask, clock)

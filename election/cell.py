@@ -1,4 +1,7 @@
-"""One lease's cell in a store, as one candidate uses it: the only place that builds records and posts vacancies."""
+"""One lease's cell in a store: the only place that builds records and posts vacancies.
+
+What others than its holder write into a record is here too: orders, and the request to hand over.
+"""
 
 import itertools
 import math
@@ -13,6 +16,7 @@ from typing import Any
 from tenacity import retry_if_result
 
 from election.clock import Clock, SystemClock, wall_ms
+from election.errors import BadPolicy, BadRecord
 from election.record import Record, State, check_name, decode, find_fence, is_usable
 from election.register import Register
 from election.retries import retrying
@@ -41,7 +45,14 @@ class LeaseCell:
         return read_record(self.register, self.name)
 
     def record(
-        self, fence: int, state: State, *, ttl: float, note: Mapping[str, Any], unknown: Mapping[str, Any]
+        self,
+        fence: int,
+        state: State,
+        *,
+        ttl: float,
+        note: Mapping[str, Any],
+        orders: Mapping[str, Any],
+        unknown: Mapping[str, Any],
     ) -> Record:
         """Return a new record of this candidate, with a number of its own; nothing is written."""
         return Record(
@@ -55,12 +66,13 @@ class LeaseCell:
             pid=self._pid,
             at_ms=wall_ms(),
             note=note,
+            orders=orders,
             unknown=unknown,
         )
 
     def forgotten(self, fence: int) -> Record:
         """Return a vacant record that replaces one that nobody can read; nothing is written."""
-        vacant = self.record(fence, State.VACANT, ttl=0.001, note={}, unknown={})
+        vacant = self.record(fence, State.VACANT, ttl=0.001, note={}, orders={}, unknown={})
         return replace(vacant, forgotten=True)
 
     def rewriter(self, record: Record) -> Callable[[Mapping[str, Any]], bytes]:
@@ -82,7 +94,7 @@ class LeaseCell:
         return self.register.swap(self.name, record.encode(), expected)
 
     def post_vacancy(
-        self, fence: int, *, ttl: float, note: Mapping[str, Any], unknown: Mapping[str, Any]
+        self, fence: int, *, ttl: float, note: Mapping[str, Any], orders: Mapping[str, Any], unknown: Mapping[str, Any]
     ) -> tuple[Record, Any] | None:
         """Fill the empty cell with a vacant record; return that and its version, or None if somebody else was first.
 
@@ -92,7 +104,7 @@ class LeaseCell:
         Raises:
             StoreUnavailable: as for `swap`.
         """
-        vacant = self.record(fence, State.VACANT, ttl=ttl, note=note, unknown=unknown)
+        vacant = self.record(fence, State.VACANT, ttl=ttl, note=note, orders=orders, unknown=unknown)
         version = self.swap(vacant, None)
         return None if version is None else (vacant, version)
 
@@ -136,6 +148,81 @@ def forget(register: Register, name: str, *, clock: Clock | None = None) -> Reco
         return shard.swap(name, vacant.encode(), cell.version) is not None, vacant
 
     return until_settled(replace_it, clock)
+
+
+def order(
+    register: Register,
+    name: str,
+    change: Callable[[Record], Mapping[str, Any]],
+    *,
+    clock: Clock | None = None,
+) -> Record | None:
+    """Write other orders into the record of `name`, and return the record that has them; None if there is no record.
+
+    Each holder carries them on (`LeaseTerm.orders`). Like a request to resign this takes nothing from anybody: the
+    record says of its holder what it said before.
+
+    Args:
+        register: the store.
+        name: the lease.
+        change: returns the new orders for the record that is there; small, and JSON. What it raises is passed on.
+        clock: for tests.
+
+    Raises:
+        StoreUnavailable, BadRecord: as for `look`. After the first the orders may have been written, or may still be.
+    """
+
+    def write(record: Record) -> Record:
+        return replace(record, orders=change(record))
+
+    return _rewrite(register, name, write, clock)
+
+
+def ask_to_resign(register: Register, name: str, *, clock: Clock | None = None) -> Record | None:
+    """Ask the leader of `name` to hand over, and return its record; None if nobody holds the lease.
+
+    The request is a field of the record, and the leader finds it when it next looks. It takes nothing away: a leader
+    that ignores it goes on leading, and one that is dead is not replaced later because of it. If somebody else writes
+    at the same moment, the request is written again after a short random pause.
+
+    Args:
+        register: the store.
+        name: the lease.
+        clock: for tests.
+
+    Raises:
+        StoreUnavailable, BadRecord: as for `look`.
+    """
+
+    def ask(record: Record) -> Record | None:
+        return replace(record, asked=True) if record.state is State.HELD else None
+
+    return _rewrite(register, name, ask, clock)
+
+
+def _rewrite(
+    register: Register, name: str, change: Callable[[Record], Record | None], clock: Clock | None
+) -> Record | None:
+    """Swap a record for what `change` makes of it, with the same key; return that, or None if there is nothing to do.
+
+    Raises:
+        BadRecord: there is something else, or what there is could not be written again.
+    """
+    shard = register.shard(check_name(name))
+
+    def attempt() -> tuple[bool, Record | None]:
+        """Return whether it is settled, and with which record."""
+        record, version = read_record(shard, name)
+        changed = change(record) if record else None
+        if changed is None:
+            return True, None
+        try:
+            data = changed.encode()
+        except BadPolicy as exc:
+            raise BadRecord(f"the lease in the cell {name!r} could not be written again: {exc}") from exc
+        return shard.swap(name, data, version) is not None, changed
+
+    return until_settled(attempt, clock)
 
 
 def until_settled(work: Callable[[], tuple[bool, Record | None]], clock: Clock | None) -> Record | None:

@@ -37,14 +37,16 @@ class EventKind(enum.StrEnum):
     SLOT_INTERRUPTED = "slot_interrupted"
     """Leadership was lost, or the work was asked to stop, after `seconds`, for this `reason`."""
     SLOTS_SKIPPED = "slots_skipped"
-    """The last `count` slots before `slot` have passed without a run."""
+    """The last `count` slots before `slot` have passed without a run; or, of a schedule, the last `count` ticks up to
+    and with `tick` (None: so many that nobody counts them), for this `reason`."""
 
 
 @dataclass(frozen=True, slots=True)
 class Event:
     """One thing that has happened to the lease `group`; fields that do not apply are None.
 
-    `until` is a moment in seconds on the clock of `SystemClock`.
+    `until` is a moment in seconds on the clock of `SystemClock`, and `tick` a scheduled instant as in
+    2026-11-24T03:00:00Z. Where there is a schedule, `tick` is told of in the place of `slot`.
     """
 
     kind: EventKind
@@ -55,6 +57,7 @@ class Event:
     count: int | None = None
     seconds: float | None = None
     until: float | None = None
+    tick: str | None = None
     reason: str | None = None
 
     @property

@@ -41,7 +41,8 @@ class Record:
     `fence` grows with each leader, `seq` with each write of one holder: `(holder, fence, seq)` names the write. `note`
     belongs to the leader; `election` stores it and never reads it. `at_ms` is the writer's wall clock, for people; no
     rule reads it. `forgotten`: this vacant record replaced one that nobody could read, whose holder may still lead.
-    `unknown` keeps the fields that a later version has added, as long as there is room.
+    `orders` belongs to operators: each holder carries it on. `unknown` keeps the fields that a later version has added.
+    Both only as long as there is room.
     """
 
     fence: int
@@ -55,6 +56,7 @@ class Record:
     asked: bool = False
     forgotten: bool = False
     note: Mapping[str, Any] = field(default_factory=dict)
+    orders: Mapping[str, Any] = field(default_factory=dict)
     unknown: Mapping[str, Any] = field(default_factory=dict)
 
     @property
@@ -90,10 +92,10 @@ class Record:
         fixed |= {"state": self.state, "host": self.host, "pid": self.pid}
         if self.forgotten:
             fixed["forgotten"] = True
-        # Without the unknown fields where there is no room for them.
-        heads = [_encode(fields, "an unknown field")[:-1] for fields in ({**self.unknown, **fixed}, fixed)]
-        if not self.unknown:
-            del heads[0]
+        # Without the unknown fields where there is no room for them, and if need be without the orders.
+        ordered = {**fixed, "orders": dict(self.orders)} if self.orders else fixed
+        parts = [{**self.unknown, **ordered}] * bool(self.unknown) + [ordered] + [fixed] * bool(self.orders)
+        heads = [_encode(fields, "an unknown field")[:-1] for fields in parts]
         # Always there, and `true` is shorter than `false`, so that any record has room for the request.
         asked = "true" if self.asked else "false"
         # A record that fits in one state must fit in every other.
@@ -156,7 +158,7 @@ def _encode(value: Mapping[str, Any], what: str) -> str:
 _TYPES: dict[str, type] = {
     "fence": int, "holder": str, "seq": int, "ttl_ms": int, "state": str,
     "host": str, "pid": int, "at_ms": int, "note": dict, "asked": bool,
-    "forgotten": bool,
+    "forgotten": bool, "orders": dict,
 }  # fmt: skip
 _STATES = {str(state): state for state in State}
 _REQUIRED = ("fence", "holder", "seq", "ttl_ms", "state")

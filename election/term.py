@@ -3,6 +3,7 @@
 import logging
 import threading
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 from election.cell import LeaseCell
@@ -50,6 +51,8 @@ class LeaseTerm:
         """A number that is larger than that of every earlier term of this name."""
         self.lost = LostEvent(self)
         """Set when the work must stop: the lease is over, or somebody asked the holder to hand over."""
+        self.orders: Mapping[str, Any] = lease.record.orders
+        """What operators have ordered (`election.cell.order`), as it was last found in the record."""
         self._cell, self._lease, self._note, self._clock = cell, lease, note, clock
         self._on_open, self._on_event = on_open, on_event
         self._rewrite: Callable[[Mapping[str, Any]], bytes] | None = None
@@ -143,7 +146,7 @@ class LeaseTerm:
         """Swap our record for an open one, if it is still ours, or was lost and a vacant one is there."""
         note = read_note(self._note, self._clock.now())
         record = self._cell.record(
-            self.fence, State.OPEN, ttl=lease.policy.ttl, note=note, unknown=lease.record.unknown
+            self.fence, State.OPEN, ttl=lease.policy.ttl, note=note, orders=self.orders, unknown=lease.record.unknown
         )
         expected = lease.version
         while (version := self._cell.swap(record, expected)) is None:
@@ -153,7 +156,9 @@ class LeaseTerm:
             if found is None or self._clock.now() >= lease.deadline:
                 return
             # Ours from whichever write: a renewal that was not answered may have landed.
-            if found.state is not State.VACANT and (found.holder, found.fence) != (record.holder, record.fence):
+            if (found.holder, found.fence) == (record.holder, record.fence):
+                record = replace(record, orders=found.orders)
+            elif found.state is not State.VACANT:
                 return
         self._on_open(record, version)
 
@@ -266,12 +271,14 @@ class LeaseTerm:
                 self.ask_to_stop("asked to hand over")
             if found is None:
                 expected = self._post(written)
+            elif found.holder == self._cell.id and found.orders != self.orders:
+                self.orders, self._rewrite = found.orders, None
         return None
 
     def _encode(self, note: Mapping[str, Any]) -> bytes:
         """Return our next record, with a number of its own."""
         if self._rewrite is None:
-            self._rewrite = self._cell.rewriter(self._lease.record)
+            self._rewrite = self._cell.rewriter(replace(self._lease.record, orders=self.orders))
         return self._rewrite(note)
 
     def _accept(self, version: Any, sent: float) -> None:
@@ -288,7 +295,10 @@ class LeaseTerm:
     def _post(self, note: Mapping[str, Any]) -> Any | None:
         """Fill the empty cell with a vacant record, to be swapped for ours; return its version, or None."""
         lease = self._lease
-        posted = self._cell.post_vacancy(self.fence, ttl=lease.policy.ttl, note=note, unknown=lease.record.unknown)
+        unknown = lease.record.unknown
+        posted = self._cell.post_vacancy(
+            self.fence, ttl=lease.policy.ttl, note=note, orders=self.orders, unknown=unknown
+        )
         return posted[1] if posted else None
 
     def _report(self, begun: float) -> None:

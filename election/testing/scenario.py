@@ -14,8 +14,8 @@
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from election.candidate import Candidate, ask_to_resign
-from election.cell import forget
+from election.candidate import Candidate
+from election.cell import ask_to_resign, forget
 from election.clock import Clock
 from election.errors import BadRecord, StoreUnavailable
 from election.lease import LeasePolicy

@@ -83,16 +83,16 @@ def learn(known: Slot | None, view: View, me: str, length: float) -> Slot | None
     return merge(known, read_note(view.record.note, view.since, length))
 
 
-def may_be_lost(known: Slot | None, view: View, policy: LeasePolicy, now: float) -> bool:
+def may_be_lost(known: bool, view: View, policy: LeasePolicy, now: float) -> bool:
     """Return whether a slot may have been lost: begun by a leader that was lost together with its record.
 
-    That can only be where the cell is empty or vacant. Then it may be if we know of an earlier slot, or if the vacancy
+    That can only be where the cell is empty or vacant. Then it may be if an earlier slot is `known`, or if the vacancy
     had to be waited out because the store could not say that it remembers. Otherwise nobody has led before.
     """
     if view.record is not None and view.record.state is not State.VACANT:
         return False
     waited = view.record is not None and now > view.free_at(policy) - policy.poll
-    return waited or known is not None
+    return waited or known
 
 
 def is_done(*, failed: bool, retry: bool) -> bool:

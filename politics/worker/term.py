@@ -1,20 +1,24 @@
-"""What the work of one slot is given."""
+"""What the work of one slot or tick is given."""
 
 from election import LeaseTerm
-from politics.worker.slots import Turn
+from politics.worker.agenda import Assignment
 
 
 class Term:
-    """What the work of one slot is given. All members may be used from any thread."""
+    """What the work of one slot or tick is given. All members may be used from any thread."""
 
-    def __init__(self, lead: LeaseTerm, turn: Turn) -> None:
+    def __init__(self, lead: LeaseTerm, assignment: Assignment) -> None:
         self._lead = lead
         self.fence = lead.fence
         """A number that is larger than in every earlier leader's term. Where effects land, refuse a smaller one."""
-        self.iteration = turn.slot.number
-        """The number of the slot."""
-        self.takeover = turn.takeover
-        """Whether an earlier leader may have begun this slot's work. True if that leader was interrupted, and also if
+        self.iteration = assignment.number
+        """The number of the slot; with a schedule that of the tick, its milliseconds since 1970."""
+        self.tick = assignment.tick
+        """The scheduled instant, in UTC; None where no tick of a schedule is run."""
+        self.about, self._label = assignment.about, assignment.label
+        """The fields that name the slot or tick in an event."""
+        self.takeover = assignment.takeover
+        """Whether an earlier leader may have begun this work. True if that leader was interrupted, and also if
         the store lost the record together with its leader, since then nobody knows. False proves that nobody has."""
         self.lost = lead.lost
         """An event, set when leadership is no longer proven or the worker is to stop. Look at it, or wait on it."""
@@ -38,4 +42,4 @@ class Term:
         self._lead.check()
 
     def __repr__(self) -> str:
-        return f"<Term iteration={self.iteration} takeover={self.takeover} of {self._lead!r}>"
+        return f"<Term {self._label} takeover={self.takeover} of {self._lead!r}>"

@@ -11,23 +11,25 @@ from election.clock import Clock, SystemClock
 from election.events import OnEvent
 from politics.group.peers import Peer
 from politics.settings import choose_store, heartbeat, open_store
+from politics.worker.agenda import Agenda, SlotAgenda, TickAgenda
 from politics.worker.daemon import begin, end, process
+from politics.worker.duty import Work
 from politics.worker.mistakes import (
     METHODS,
     refuse_event_loop,
     refuse_misspellings,
     refuse_what_a_call_does_not_run,
 )
-from politics.worker.run import Announcer, Run, Work
+from politics.worker.run import Announcer, Run
+from politics.worker.schedule import Cron
 from politics.worker.term import Term
+from politics.worker.ticks import Rules, check_seconds, make_rules
 
 log = logging.getLogger("politics")
 
-_YEAR = 366 * 24 * 3600.0
-
 
 class TokenWorker:
-    """A daemon of which many copies run and one works.
+    """A daemon of which many copies run and one works: every `iteration_length` seconds, or as a `schedule` says.
 
     Subclass it and override `perform`, or pass the work to `process`. Set class attributes, or pass keyword arguments,
     which override them. Constructing does no I/O.
@@ -36,6 +38,14 @@ class TokenWorker:
         group: the name that all copies share; required, here or on the class. Printable, at most 80 bytes.
         iteration_length: seconds from one slot of work to the next (60). May be hours: a dead leader is replaced
             within `lease_ttl` all the same.
+        schedule: instead of `iteration_length`: when to work, as a cron expression of five fields, or of six with
+            seconds first, or `@daily` and the like. Each instant is a tick, which is run once.
+        timezone: the time zone of the schedule ("UTC").
+        catch_up: what to do about ticks that nobody could run in time: "latest" runs the last one (default), "all" runs
+            each, the last hundred at most, "skip" none.
+        deadline: seconds after which a tick is not begun any more; None: it is begun however late.
+        jitter: seconds; each tick begins up to so much later, as its name decides, so that many groups do not begin at
+            the same moment (0).
         servers: memcached servers, each `host:port`. Several share the groups among them; they are not replicas.
         store: the store's URL, or a `Register`; instead of `servers`. Default: `$POLITICS_STORE`, else a file of this
             user, which elects a leader of this machine.
@@ -55,6 +65,11 @@ class TokenWorker:
 
     group: str = ""
     iteration_length: float = 60.0
+    schedule: str | None = None
+    timezone: str = "UTC"
+    catch_up: str = "latest"
+    deadline: float | None = None
+    jitter: float = 0.0
     servers: Sequence[str] | None = None
     store: str | Register | None = None
     lease_ttl: float = 10.0
@@ -70,6 +85,11 @@ class TokenWorker:
         *,
         group: str | None = None,
         iteration_length: float | None = None,
+        schedule: str | None = None,
+        timezone: str | None = None,
+        catch_up: str | None = None,
+        deadline: float | None = None,
+        jitter: float | None = None,
         servers: Sequence[str] | None = None,
         store: str | Register | None = None,
         lease_ttl: float | None = None,
@@ -83,6 +103,11 @@ class TokenWorker:
         given = {
             "group": group,
             "iteration_length": iteration_length,
+            "schedule": schedule,
+            "timezone": timezone,
+            "catch_up": catch_up,
+            "deadline": deadline,
+            "jitter": jitter,
             "lease_ttl": lease_ttl,
             "sticky": sticky,
             "on_failover": on_failover,
@@ -98,9 +123,7 @@ class TokenWorker:
         if servers is not None or store is not None:
             self.servers, self.store = servers, store
         for what in ("iteration_length", "grace"):
-            seconds = getattr(self, what)
-            if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not 0 < seconds <= _YEAR:
-                raise BadPolicy(f"{what} must be a positive number of seconds, a year at most, not {seconds!r}")
+            check_seconds(what, getattr(self, what))
         for what in ("sticky", "announce"):
             if not isinstance(value := getattr(self, what), bool):  # a text such as "no" would count as true
                 raise BadPolicy(f"{what} must be True or False, not {value!r}")
@@ -115,6 +138,7 @@ class TokenWorker:
         if self.announce:
             heartbeat()  # a mistake in it is told here, not in the middle of the first run
         self.policy = LeasePolicy(ttl=self.lease_ttl)
+        self._rules = self._read_schedule()
         self._register = open_store(choose_store(self.store, self.servers))
         self._candidate = Candidate(
             self._register, self.group, self.policy, on_event=lambda event: self.on_event(event)
@@ -125,7 +149,7 @@ class TokenWorker:
     # What subclasses override; all of it is called on the worker's own thread.
 
     def perform(self, term: Term) -> None:
-        """Do the work of one slot; called on the leader, once per slot. Neither an async function nor a generator.
+        """Do the work of one slot or tick; called on the leader, once for each. It is neither async nor a generator.
 
         Return: the slot is done. Raise `LeadershipLost` (`term.check()` does): it was interrupted. Raise anything
         else: it is logged, `on_error` says what the slot counts as, and the worker lives on.
@@ -220,9 +244,16 @@ class TokenWorker:
                 self._register.close()
             finished()
 
+        rerun = self.on_failover == "rerun"
+        agenda: Agenda
+        if self._rules:
+            agenda = TickAgenda(self._rules, self.policy, self._clock)
+        else:
+            agenda = SlotAgenda(self.iteration_length, self.policy, self._clock, rerun=rerun, sticky=self.sticky)
         self._run = Run(
             self,
             work or self.perform,
+            agenda,
             self._candidate,
             clock=self._clock,
             announcer=self._announcer() if self.announce else None,
@@ -238,8 +269,36 @@ class TokenWorker:
 
         return Membership(self._candidate, self._register, closes=self._register is not self.store)
 
+    def _read_schedule(self) -> Rules | None:
+        """Return the rules of the schedule; None if there is none.
+
+        Raises:
+            BadPolicy: a setting of the schedule cannot work.
+        """
+        of_schedule = {name: getattr(self, name) for name in ("timezone", "catch_up", "deadline", "jitter")}
+        if self.schedule is None:
+            for name, value in of_schedule.items():
+                if value != getattr(TokenWorker, name):
+                    raise BadPolicy(f"{name}={value!r} is for a schedule, and {type(self).__name__} has none")
+            return None
+        if self.iteration_length != TokenWorker.iteration_length:
+            raise BadPolicy(
+                f"{type(self).__name__} has both schedule={self.schedule!r} and "
+                f"iteration_length={self.iteration_length!r}: choose one"
+            )
+        return make_rules(
+            self.group,
+            Cron(self.schedule, self.timezone),
+            catch_up=self.catch_up,
+            deadline=self.deadline,
+            jitter=self.jitter,
+            lease_ttl=self.lease_ttl,
+            rerun=self.on_failover == "rerun",
+        )
+
     def __repr__(self) -> str:
-        return f"<{type(self).__name__} group={self.group!r} iteration_length={self.iteration_length:g}>"
+        what = f"schedule={self.schedule!r}" if self.schedule else f"iteration_length={self.iteration_length:g}"
+        return f"<{type(self).__name__} group={self.group!r} {what}>"
 
 
 def process_all(workers: Sequence[TokenWorker]) -> None:

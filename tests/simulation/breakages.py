@@ -13,7 +13,8 @@ from unittest.mock import patch
 import election.candidate
 import election.rules
 import election.term
-import politics.worker.run
+import politics.worker.agenda
+import politics.worker.duty
 from election import Candidate, LeaseTerm, StoreUnavailable
 from election.lease import Lease, LeasePolicy
 from election.record import State
@@ -279,13 +280,13 @@ CAUGHT = (
         "slots",
         "a rerun is not marked as a takeover",
         100_000,
-        ((politics.worker.run, "next_turn", rerun_unmarked),),
+        ((politics.worker.agenda, "next_turn", rerun_unmarked),),
     ),
     Breakage(
         "slots",
         "a slot that failed and is to be run again counts as done",
         50_000,
-        ((politics.worker.run, "is_done", lambda failed, retry: True),),
+        ((politics.worker.duty, "is_done", lambda failed, retry: True),),
         FAILURES,
     ),
 )

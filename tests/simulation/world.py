@@ -13,7 +13,7 @@ import logging
 import os
 import random
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 from unittest.mock import patch
 
@@ -24,6 +24,7 @@ import election.cell
 import election.record
 import election.renewer
 import election.term
+import politics.worker.duty
 import politics.worker.run
 from election import Candidate, LeaseTerm
 from election.errors import BadRecord
@@ -184,13 +185,13 @@ class World:
         logging.disable(logging.CRITICAL)
         with contextlib.ExitStack() as stack:
             product = (election.term, election.candidate, election.renewer)
-            for module in (*product, politics.worker.run):
+            for module in (*product, politics.worker.run, politics.worker.duty):
                 stack.enter_context(patch.object(module, "threading", Threading))
             for module in (election.candidate, election.cell):
                 stack.enter_context(patch.object(module, "wall_ms", wall_ms))
             # So that renewals which are due within a fifth of a lease go together, and not only by chance.
             stack.enter_context(patch.object(LeaseTerm, "ttl", 20 * TTL))
-            for module in (*product, politics.worker.run):
+            for module in (*product, politics.worker.duty):
                 stack.enter_context(patch.object(module, "fork_detector", self.fork_detector))
             stack.enter_context(patch.object(os, "getpid", lambda: self.current_process().pid))
             try:
@@ -365,7 +366,7 @@ class World:
         if found:
             record = readable(found[0])
             if record and record.state is election.record.State.HELD:
-                asked = election.candidate.replace(record, asked=True)
+                asked = replace(record, asked=True)
                 self.store.swap("job", asked.encode(), found[1])
 
     def spoil(self) -> None:

@@ -19,7 +19,7 @@ def cell() -> LeaseCell:
 
 def test_each_record_has_a_name_of_its_own(cell: LeaseCell) -> None:
     """The number grows with each record, the holder and its process stay, and no lease is written down too short."""
-    records = [cell.record(7, State.HELD, ttl=0.1004, note={"a": 1}, unknown={"later": 2}) for _ in range(3)]
+    records = [cell.record(7, State.HELD, ttl=0.1004, note={"a": 1}, orders={}, unknown={"later": 2}) for _ in range(3)]
     assert [record.seq for record in records] == [1, 2, 3]
     assert {(record.holder, record.pid) for record in records} == {(cell.id, os.getpid())}
     assert (records[0].ttl_ms, records[0].note, records[0].unknown) == (101, {"a": 1}, {"later": 2})
@@ -28,21 +28,21 @@ def test_each_record_has_a_name_of_its_own(cell: LeaseCell) -> None:
 
 def test_only_an_empty_cell_is_filled_and_with_a_vacancy(cell: LeaseCell) -> None:
     """A vacancy keeps the note for the next leader, and does nothing where somebody was first."""
-    posted = cell.post_vacancy(7, ttl=1.0, note={"slot": 1}, unknown={})
+    posted = cell.post_vacancy(7, ttl=1.0, note={"slot": 1}, orders={}, unknown={})
     assert posted is not None
     record, version = posted
     assert (record.state, record.fence, record.note) == (State.VACANT, 7, {"slot": 1})
     assert cell.read() == (record, version)
-    assert cell.post_vacancy(8, ttl=1.0, note={}, unknown={}) is None
+    assert cell.post_vacancy(8, ttl=1.0, note={}, orders={}, unknown={}) is None
     assert cell.read() == (record, version)
 
 
 def test_a_swap_names_the_version_that_it_replaces(cell: LeaseCell) -> None:
     """A record is written over exactly what was seen."""
     assert cell.read() == (None, None)
-    first = cell.record(7, State.HELD, ttl=1.0, note={}, unknown={})
+    first = cell.record(7, State.HELD, ttl=1.0, note={}, orders={}, unknown={})
     version = cell.swap(first, None)
-    second = cell.record(7, State.OPEN, ttl=1.0, note={}, unknown={})
+    second = cell.record(7, State.OPEN, ttl=1.0, note={}, orders={}, unknown={})
     assert cell.swap(second, version) is not None
     assert cell.swap(first, version) is None
     assert read_record(cell.register, NAME)[0] == second

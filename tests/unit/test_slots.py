@@ -158,7 +158,7 @@ def test_whether_a_slot_may_be_lost(known: Slot | None, state: State | None, now
     """It may be where nothing is recorded, if we know of an earlier slot or had to wait out the vacancy."""
     record = None if state is None else replace(SEEN, state=state)
     view = View().see(record, "version", 100.0)
-    assert may_be_lost(known, view, LeasePolicy(10.0, drift=0.01), now) is lost
+    assert may_be_lost(known is not None, view, LeasePolicy(10.0, drift=0.01), now) is lost
 
 
 @pytest.mark.parametrize(
