@@ -64,8 +64,8 @@ class Duty:
 
     def serve(self, lead: LeaseTerm, assignment: Assignment) -> bool:
         """Do what is written in the record; return False if leadership ended first, or the work is left to others."""
-        self._agenda.begin(assignment)
         self._report(lead, assignment.skipped)
+        self._agenda.begin(assignment)
         if not assignment.run:
             return True
         done, failed = self._finish(Term(lead, assignment), assignment)
@@ -76,6 +76,7 @@ class Duty:
         if not self.tell(lead, ended):
             return False
         self._report(lead, ended.skipped)
+        self._agenda.begin(ended)
         return True
 
     def _report(self, lead: LeaseTerm, skipped: tuple[Skipped, ...]) -> None:
