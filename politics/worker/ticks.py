@@ -29,7 +29,7 @@ REASONS = {
     "many": "a hundred later ones are made up for, and no more",
 }
 """Why ticks are not run: the word in the note, and a sentence for people."""
-MOST_SKIPS = 8
+MOST_SKIPS = 6
 """Entries for skipped ticks in one note, so that it fits into a record."""
 LONGEST_TRIGGER = 64
 """Characters in the name of an order to run at once: printable ASCII, so that a note with it fits into a record."""
@@ -180,8 +180,7 @@ def check_seconds(what: str, seconds: object) -> None:
 def read_note(note: Mapping[str, Any]) -> Tick | None:
     """Return the tick in a note; None if there is none."""
     at, work, through, doubt = note.get("tick"), note.get("work"), note.get("through", 0), note.get("doubt", 0)
-    numbers = all(type(number) is int and 0 <= number < YEAR_9999 for number in (at, through, doubt))
-    if not numbers or work not in STATES:
+    if not all(map(_is_number, (at, through, doubt))) or work not in STATES:
         return None
     assert isinstance(at, int)
     return Tick(at, work, through, doubt, read_trigger(note.get("trigger")), _read_skipped(note.get("skipped")))
@@ -192,11 +191,16 @@ def _read_skipped(entries: object) -> tuple[Skip, ...]:
     found = []
     for entry in entries if isinstance(entries, list) and len(entries) <= MOST_SKIPS else []:
         match entry:
-            case [int(last), None | int() as count, str(reason)] if 0 <= last < YEAR_9999 and reason in REASONS:
+            case [last, count, str(reason)] if _is_number(last) and (count is None or _is_number(count)):
                 found.append(Skip(last, count, reason, again=True))
             case _:
                 return ()
-    return tuple(found)
+    return tuple(found) if all(skip.reason in REASONS for skip in found) else ()
+
+
+def _is_number(value: object) -> bool:
+    """Return whether it may be an instant of ours, or a number of ticks."""
+    return type(value) is int and 0 <= value < YEAR_9999
 
 
 def read_trigger(name: object) -> str:
