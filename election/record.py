@@ -116,6 +116,15 @@ class Record:
         return rewrite
 
 
+def carry_on(orders: Mapping[str, Any], found: Record, holder: str) -> Mapping[str, Any]:
+    """Return the orders that `holder` writes over the record that it has `found`; it knows of `orders`.
+
+    In a record of its own they are what operators have made of them. In a vacancy that somebody else has posted there
+    are only those that were given since then.
+    """
+    return found.orders if found.holder == holder else {**orders, **found.orders}
+
+
 Rewriter = Callable[[int, int, Mapping[str, Any]], bytes]
 """Takes `seq`, `at_ms` and `note`; returns the bytes of a record. Raises `BadPolicy` if the note does not fit."""
 

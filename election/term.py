@@ -12,7 +12,7 @@ from election.errors import BadPolicy, BadRecord, ElectionError, LeadershipLost,
 from election.events import Event, EventKind, OnEvent, tell
 from election.forks import fork_detector
 from election.lease import Lease
-from election.record import Record, State
+from election.record import Record, State, carry_on
 from election.register import Register, Swap
 from election.rules import Lost, expired, reconcile, renewed
 
@@ -156,10 +156,9 @@ class LeaseTerm:
             if found is None or self._clock.now() >= lease.deadline:
                 return
             # Ours from whichever write: a renewal that was not answered may have landed.
-            if (found.holder, found.fence) == (record.holder, record.fence):
-                record = replace(record, orders=found.orders)
-            elif found.state is not State.VACANT:
+            if (found.holder, found.fence) != (record.holder, record.fence) and found.state is not State.VACANT:
                 return
+            record = replace(record, orders=carry_on(record.orders, found, record.holder))
         self._on_open(record, version)
 
     def renew(self, *, changed: bool = False) -> float:
@@ -271,8 +270,8 @@ class LeaseTerm:
                 self.ask_to_stop("asked to hand over")
             if found is None:
                 expected = self._post(written)
-            elif found.holder == self._cell.id and found.orders != self.orders:
-                self.orders, self._rewrite = found.orders, None
+            elif (orders := carry_on(self.orders, found, self._cell.id)) != self.orders:
+                self.orders, self._rewrite = orders, None
         return None
 
     def _encode(self, note: Mapping[str, Any]) -> bytes:

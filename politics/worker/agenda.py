@@ -77,7 +77,7 @@ class Agenda(Protocol):
         ...
 
     def begin(self, assignment: Assignment) -> None:
-        """Take note that this is written in the record, and begins."""
+        """Take note that this is written in the record, that what it skips is reported, and that it begins."""
         ...
 
     def end(self, assignment: Assignment, *, failed: bool) -> Assignment:
@@ -194,20 +194,22 @@ class TickAgenda:
         return self._assign(orders, lost=False)
 
     def _assign(self, orders: Mapping[str, Any], *, lost: bool) -> Assignment:
-        paused, trigger = bool(orders.get(PAUSED)), str(orders.get(TRIGGER, ""))
+        paused, trigger = bool(orders.get(PAUSED)), ticks.read_trigger(orders.get(TRIGGER))
         turn = ticks.next_turn(self._tick, self._rules, wall_ms(), lost=lost, paused=paused, trigger=trigger)
         return _of_tick(turn)
 
     def begin(self, assignment: Assignment) -> None:
         """Take note that the tick has begun."""
-        self._tick, self._begun = assignment.what, wall_ms()
+        self._tick, self._begun = replace(assignment.what, skipped=()), wall_ms()
+        if isinstance(assignment.note, TickNote):
+            assignment.note.reported = True
 
     def end(self, assignment: Assignment, *, failed: bool) -> Assignment:
         """Take note that the tick's work has ended; those that came due meanwhile are skipped."""
         work = ticks.FAILED if failed else ticks.RAN
-        turn = ticks.ended(assignment.what, work, self._rules, self._begun, wall_ms())
-        self._tick = turn.tick
-        return _of_tick(turn)
+        # Only that it has ended is known before it is written: what nobody can read, nobody has skipped.
+        self._tick = replace(assignment.what, work=work, skipped=())
+        return _of_tick(ticks.ended(assignment.what, work, self._rules, self._begun, wall_ms()))
 
     def rest(self) -> float:
         """Return the seconds until the next tick, or less."""
@@ -216,20 +218,34 @@ class TickAgenda:
         return GLANCE if left is None else min(GLANCE, left / 1000)
 
 
+class TickNote:
+    """The note of a tick, as the lease renewer asks for it. Skipped ticks are in it until they have been reported.
+
+    So whoever leads next reports them again if nobody knows whether they were.
+    """
+
+    def __init__(self, turn: ticks.Turn) -> None:
+        self._turn, self.reported = turn, False
+
+    def __call__(self, _now: float) -> Mapping[str, Any]:
+        return self._turn.note(reported=self.reported)
+
+
 def _of_tick(turn: ticks.Turn) -> Assignment:
     tick = turn.tick
     name = text_of(tick.at)
     skipped = []
-    for skip in turn.skipped:
+    for skip in tick.skipped:
         count = "many ticks" if skip.count is None else f"{skip.count} ticks"
         which = f"tick {text_of(skip.last)} is" if skip.count == 1 else f"{count} up to {text_of(skip.last)} are"
-        about = {"tick": text_of(skip.last), "count": skip.count, "reason": skip.reason}
-        skipped.append(Skipped(f"{which} not run: {skip.reason}", about))
+        reason = ticks.REASONS[skip.reason]
+        about = {"tick": text_of(skip.last), "count": skip.count, "reason": reason, "takeover": skip.again or None}
+        skipped.append(Skipped(f"{which} not run: {reason}", about))
     return Assignment(
         number=tick.at,
         label=f"tick {name}" if turn.run else f"next tick {text_of(turn.following)}" if turn.following else "no tick",
         about={"tick": name} if turn.run else {},
-        note=turn.note,
+        note=TickNote(turn),
         news=turn.news,
         run=turn.run,
         takeover=turn.takeover,

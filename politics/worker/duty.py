@@ -62,10 +62,26 @@ class Duty:
         self._clock, self._retry, self._on_event, self._chance = clock, retry, on_event, chance
         self._forked = fork_detector()
 
+    def next(self, lead: LeaseTerm) -> Assignment | None:
+        """Return what to do now, once the record says it; None if leadership ended first.
+
+        If an operator has written at the same moment, it is decided again: a pause that was confirmed stops the tick
+        that was just being written, since its work has not begun.
+        """
+        again = False
+        while True:
+            orders = lead.orders
+            assignment = self._agenda.next(orders)
+            if (assignment.news or again) and not self.tell(lead, assignment):
+                return None
+            if lead.orders == orders:
+                return assignment
+            again = True
+
     def serve(self, lead: LeaseTerm, assignment: Assignment) -> bool:
         """Do what is written in the record; return False if leadership ended first, or the work is left to others."""
-        self._agenda.begin(assignment)
         self._report(lead, assignment.skipped)
+        self._agenda.begin(assignment)
         if not assignment.run:
             return True
         done, failed = self._finish(Term(lead, assignment), assignment)
@@ -76,6 +92,7 @@ class Duty:
         if not self.tell(lead, ended):
             return False
         self._report(lead, ended.skipped)
+        self._agenda.begin(ended)
         return True
 
     def _report(self, lead: LeaseTerm, skipped: tuple[Skipped, ...]) -> None:

@@ -223,9 +223,10 @@ class Run:
         while duty.serve(lead, assignment) and not lead.lost.wait(self._agenda.rest()):
             if not (self._agenda.stays and self._may_lead()):
                 break
-            assignment = self._agenda.next(lead.orders)
-            if assignment.news and not duty.tell(lead, assignment):
+            following = duty.next(lead)
+            if following is None:
                 break
+            assignment = following
         self._cut_short = bool(lead.reason)  # by somebody who wants another to lead, for instance
         reason = lead.reason or ("the work failed" if duty.failures > failures else self._why_it_ends())
         lead.resign()

@@ -7,7 +7,7 @@ never who runs it. The ticks in the note only grow, whatever the clocks do.
 
 import hashlib
 import itertools
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -18,6 +18,21 @@ YEAR = 366 * 24 * 3600.0
 RUNNING, RAN, FAILED, INTERRUPTED, SKIPPED, NONE = "running", "ran", "failed", "interrupted", "skipped", "none"
 STATES = (RUNNING, RAN, FAILED, INTERRUPTED, SKIPPED, NONE)
 CATCH_UP = ("latest", "all", "skip")
+REASONS = {
+    "interrupted": "it was interrupted, and is not run again",
+    "doubt": "a leader that was lost with its record may have begun it, and it is not run again",
+    "overrun": "it came due while the one before still ran",
+    "paused": "the group is paused",
+    "deadline": "it could not begin within its deadline",
+    "missed": "it was missed, and catch_up is 'skip'",
+    "later": "a later one is run in its place",
+    "many": "a hundred later ones are made up for, and no more",
+}
+"""Why ticks are not run: the word in the note, and a sentence for people."""
+MOST_SKIPS = 6
+"""Entries for skipped ticks in one note, so that it fits into a record."""
+LONGEST_TRIGGER = 64
+"""Characters in the name of an order to run at once: printable ASCII, so that a note with it fits into a record."""
 MOST = 100
 """Missed ticks that are made up for at most."""
 DOUBT_MS = 60_000
@@ -25,6 +40,19 @@ DOUBT_MS = 60_000
 a group are further apart."""
 LATENESS_MS = 2000
 """A tick is on time if it can begin within the lease and this, so also when the leader dies just before it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Skip:
+    """Ticks that follow each other and are not run: the last of them, how many (None: not counted), and why.
+
+    `reason` is one of `REASONS`. `again`: an earlier leader may have reported them.
+    """
+
+    last: int
+    count: int | None
+    reason: str
+    again: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +65,7 @@ class Tick:
         through: ticks up to this instant are accounted for; as a rule it is `at`.
         doubt: ticks up to this instant may have been begun by a leader that was lost together with its record.
         trigger: the last order to run at once that was carried out.
+        skipped: the ticks before it that are not run, until they have been reported.
     """
 
     at: int
@@ -44,6 +73,7 @@ class Tick:
     through: int = 0
     doubt: int = 0
     trigger: str = ""
+    skipped: tuple[Skip, ...] = ()
 
     @property
     def passed(self) -> int:
@@ -61,22 +91,14 @@ class Tick:
             told["doubt"] = self.doubt
         if self.trigger:
             told["trigger"] = self.trigger
+        if self.skipped:
+            told["skipped"] = [[skip.last, skip.count, skip.reason] for skip in self.skipped]
         return told
 
 
 @dataclass(frozen=True, slots=True)
-class Skip:
-    """Ticks that are not run: the first and the last of them, how many (None: not counted), and why."""
-
-    first: int
-    last: int
-    count: int | None
-    reason: str
-
-
-@dataclass(frozen=True, slots=True)
 class Turn:
-    """What a leader does next: what it writes first, the ticks that it skips, and whether it runs the work of `tick`.
+    """What a leader does next: what it writes first, with the ticks that it skips, and whether it runs that of `tick`.
 
     `following` is the next tick after these, `news` whether anything has to be written.
     """
@@ -84,14 +106,12 @@ class Turn:
     tick: Tick
     run: bool
     takeover: bool = False
-    skipped: tuple[Skip, ...] = ()
     following: int | None = None
     news: bool = True
 
-    @property
-    def note(self) -> dict[str, Any]:
-        """What to tell the others before anything is done."""
-        return self.tick.note(self.following)
+    def note(self, *, reported: bool) -> dict[str, Any]:
+        """Return what to tell the others; what is skipped only until it is `reported`."""
+        return (replace(self.tick, skipped=()) if reported else self.tick).note(self.following)
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +135,8 @@ class Rules:
 
     def following(self, tick: int) -> int | None:
         """Return the next tick after this one; None if there is none before the year 9999."""
-        return next((at for at in self.schedule.after(tick) if at < YEAR_9999), None)
+        following = next(iter(self.schedule.after(tick)), None)
+        return following if following is not None and following < YEAR_9999 else None
 
 
 def make_rules(
@@ -159,22 +180,44 @@ def check_seconds(what: str, seconds: object) -> None:
 def read_note(note: Mapping[str, Any]) -> Tick | None:
     """Return the tick in a note; None if there is none."""
     at, work, through, doubt = note.get("tick"), note.get("work"), note.get("through", 0), note.get("doubt", 0)
-    numbers = all(type(number) is int and 0 <= number < YEAR_9999 for number in (at, through, doubt))
-    trigger = note.get("trigger", "")
-    if not numbers or work not in STATES or not isinstance(trigger, str):
+    if not all(map(_is_number, (at, through, doubt))) or work not in STATES:
         return None
     assert isinstance(at, int)
-    return Tick(at, work, through, doubt, trigger)
+    return Tick(at, work, through, doubt, read_trigger(note.get("trigger")), _read_skipped(note.get("skipped")))
+
+
+def _read_skipped(entries: object) -> tuple[Skip, ...]:
+    """Return what a note says of skipped ticks; nothing if any of it is nothing that we write."""
+    found = []
+    for entry in entries if isinstance(entries, list) and len(entries) <= MOST_SKIPS else []:
+        match entry:
+            case [last, count, str(reason)] if _is_number(last) and (count is None or _is_number(count)):
+                found.append(Skip(last, count, reason, again=True))
+            case _:
+                return ()
+    return tuple(found) if all(skip.reason in REASONS for skip in found) else ()
+
+
+def _is_number(value: object) -> bool:
+    """Return whether it may be an instant of ours, or a number of ticks."""
+    return type(value) is int and 0 <= value < YEAR_9999
+
+
+def read_trigger(name: object) -> str:
+    """Return the name of an order to run at once; empty if it is none that a note has room for."""
+    if not isinstance(name, str) or len(name) > LONGEST_TRIGGER:
+        return ""
+    return name if name.isascii() and name.isprintable() else ""
 
 
 def merge(known: Tick | None, seen: Tick | None) -> Tick | None:
     """Return what is known after one more look. Ticks only grow, and what has ended does not begin again."""
     if known is None or seen is None:
         return seen or known
-    doubt = max(known.doubt, seen.doubt)
+    doubt, trigger = max(known.doubt, seen.doubt), seen.trigger or known.trigger
     if (seen.passed, seen.at, seen.work != RUNNING) >= (known.passed, known.at, known.work != RUNNING):
-        return replace(seen, doubt=doubt)
-    return replace(known, doubt=doubt)
+        return replace(seen, doubt=doubt, trigger=trigger)
+    return replace(known, doubt=doubt, trigger=trigger)
 
 
 def next_turn(
@@ -195,22 +238,23 @@ def next_turn(
         trigger: the last order to run at once; it is carried out once, after ticks that are due.
     """
     news = known is None
-    known = known or Tick(wall, NONE, trigger=trigger)
+    known = known or Tick(wall, NONE)
     if lost:
         known = replace(known, doubt=max(known.doubt, wall + DOUBT_MS))
-    skipped: tuple[Skip, ...] = ()
+    skipped = list(known.skipped)
     if known.work == RUNNING:
         if rules.rerun:
             return Turn(known, run=True, takeover=True, following=rules.following(known.passed))
         known = replace(known, work=INTERRUPTED)
-        skipped = (Skip(known.at, known.at, 1, "it was interrupted, and is not run again"),)
-    chosen, missed = _choose(known.passed, rules, wall, paused)
+        skipped.append(Skip(known.at, 1, "interrupted"))
+    chosen, missed = _choose(known, rules, wall, paused)
+    takeover = chosen is not None and chosen <= known.doubt
     if chosen is None and trigger and trigger != known.trigger:
-        known, chosen = replace(known, trigger=trigger), _name_of_trigger(max(known.passed, wall))
-        takeover = False
-    else:
-        takeover = chosen is not None and chosen <= known.doubt
+        # Nobody can have begun it: what the note says and what is ordered are lost together.
+        chosen = _name_of_trigger(missed[-1].last if missed else known.passed, rules, wall)
+        known = known if chosen is None else replace(known, trigger=trigger)
     skipped += missed
+    known = replace(known, skipped=_shorten(skipped))
     if chosen is not None:
         tick = replace(known, at=chosen, work=RUNNING, through=0)
     elif missed:
@@ -218,7 +262,7 @@ def next_turn(
     else:
         tick = known
     news = news or lost or chosen is not None or bool(skipped)
-    return Turn(tick, chosen is not None, takeover, skipped, rules.following(tick.passed), news)
+    return Turn(tick, chosen is not None, takeover, rules.following(tick.passed), news)
 
 
 def ended(tick: Tick, work: str, rules: Rules, begun: int, wall: int) -> Turn:
@@ -227,14 +271,11 @@ def ended(tick: Tick, work: str, rules: Rules, begun: int, wall: int) -> Turn:
     Ticks that came due while it ran are skipped: they are not missed, and not made up for. Those that were due before
     it began are left.
     """
-    tick = replace(tick, work=work)
-    first = next(_due(tick.passed, rules, wall), None)
-    skipped: tuple[Skip, ...] = ()
-    if first is not None and rules.due(first) > begun:
-        recent, count = _recent(tick.passed, rules, wall)
-        tick = replace(tick, through=recent[-1])
-        skipped = (Skip(first, recent[-1], count, "it came due while the one before still ran"),)
-    return Turn(tick, run=False, skipped=skipped, following=rules.following(tick.passed))
+    older, recent = _due(tick.passed, rules, wall)
+    tick = replace(tick, work=work, skipped=())
+    if recent and rules.due(older.first if older else recent[0]) > begun:
+        tick = replace(tick, through=recent[-1], skipped=_shorten(_skip(older, recent, lambda _tick: "overrun")))
+    return Turn(tick, run=False, following=rules.following(tick.passed))
 
 
 def wait(tick: Tick, rules: Rules, wall: int) -> int | None:
@@ -243,71 +284,87 @@ def wait(tick: Tick, rules: Rules, wall: int) -> int | None:
     return None if following is None else max(0, rules.due(following) - wall)
 
 
-def _choose(after: int, rules: Rules, wall: int, paused: bool) -> tuple[int | None, tuple[Skip, ...]]:
+@dataclass(frozen=True, slots=True)
+class _Older:
+    """Ticks that are due before the last `MOST`: the first, the last, and how many (None: nobody counts them)."""
+
+    first: int
+    last: int
+    count: int | None
+
+
+def _choose(known: Tick, rules: Rules, wall: int, paused: bool) -> tuple[int | None, list[Skip]]:
     """Return the tick to run of those that are due, if any, and those before it that are skipped."""
-    first = next(_due(after, rules, wall), None)
-    if first is None:
-        return None, ()
-    recent, count = _recent(after, rules, wall)
-    if paused:
-        return None, (Skip(first, recent[-1], count, "the group is paused"),)
-    late = set()
-    if rules.deadline is not None:
-        late = {tick for tick in recent if rules.due(tick) + rules.deadline < wall}
-    left = [tick for tick in recent if tick not in late]
-    if rules.catch_up == "skip":
-        left = [tick for tick in left if rules.due(tick) >= wall - rules.lateness]
-        why = "it was missed, and catch_up is 'skip'"
-    elif rules.catch_up == "latest":
-        why = "a later one is run, as catch_up is 'latest'"
-    else:
-        why = f"{MOST} later ones are made up for, and no more"
-    if rules.catch_up != "all":
-        left = left[-1:]
-    chosen = left[0] if left else None
+    older, recent = _due(known.passed, rules, wall)
+
+    def unfit(tick: int) -> str:
+        """Return why a tick cannot be run; empty if it can."""
+        if paused:
+            return "paused"
+        if tick <= known.doubt and not rules.rerun:
+            return "doubt"
+        if rules.deadline is not None and rules.due(tick) + rules.deadline < wall:
+            return "deadline"
+        if rules.catch_up == "skip" and rules.due(tick) < wall - rules.lateness:
+            return "missed"
+        return ""
+
+    fit = [tick for tick in recent if not unfit(tick)]
+    every = rules.catch_up == "all"
+    chosen = fit[0 if every else -1] if fit else None
     passed = [tick for tick in recent if chosen is None or tick < chosen]
-    uncounted = None if count is None else count - len(recent)
-    skipped = []
-    if late and rules.deadline is not None:
-        reason = f"it could not begin within its deadline of {rules.deadline / 1000:g} s"
-        skipped.append((reason, [tick for tick in passed if tick in late]))
-    skipped.append((why, [tick for tick in passed if tick not in late]))
-    found = []
-    for reason, ticks in skipped:
-        if ticks or uncounted != 0:
-            # What lies before those that were looked at goes with the earliest of them.
-            last, number = (
-                (ticks[-1] if ticks else recent[0] - 1),
-                None if uncounted is None else len(ticks) + uncounted,
-            )
-            found.append(Skip(first if uncounted != 0 or not ticks else ticks[0], last, number, reason))
-            uncounted = 0
-    return chosen, tuple(found)
+    return chosen, _skip(older, passed, lambda tick: unfit(tick) or ("many" if every else "later"))
 
 
-def _due(after: int, rules: Rules, wall: int) -> Iterator[int]:
-    """Yield the ticks after `after` that are due, in order."""
-    return itertools.takewhile(lambda tick: rules.due(tick) <= wall, rules.schedule.after(after))
+def _skip(older: _Older | None, ticks: list[int], why: Callable[[int], str]) -> list[Skip]:
+    """Return these ticks as skipped, those that follow each other for the same reason together."""
+    found = [Skip(older.last, older.count, why(older.last))] if older else []
+    for reason, group in itertools.groupby(ticks, why):
+        same = list(group)
+        found.append(Skip(same[-1], len(same), reason))
+    return found
 
 
-def _recent(after: int, rules: Rules, wall: int) -> tuple[list[int], int | None]:
-    """Return the last `MOST` ticks that are due after `after`, and how many there are; None if nobody counts them.
+def _shorten(skipped: list[Skip]) -> tuple[Skip, ...]:
+    """Return no more entries than a note has room for: the first of too many are made one."""
+    first, rest = skipped[: 1 - MOST_SKIPS], skipped[1 - MOST_SKIPS :]
+    if len(first) < 2:
+        return tuple(skipped)
+    counts = [skip.count for skip in first]
+    count = None if None in counts else sum(filter(None, counts))
+    return (replace(first[-1], count=count, again=any(skip.again for skip in first)), *rest)
+
+
+def _due(after: int, rules: Rules, wall: int) -> tuple[_Older | None, list[int]]:
+    """Return the last `MOST` ticks after `after` that are due, and what there is of older ones.
 
     After a long time there may be millions, so only those in a window before now are looked at.
     """
-    found = list(itertools.islice(_due(after, rules, wall), MOST + 1))
+
+    def since(instant: int) -> Iterator[int]:
+        return itertools.takewhile(lambda tick: rules.due(tick) <= wall, rules.schedule.after(instant))
+
+    found = list(itertools.islice(since(after), MOST + 1))
     if len(found) <= MOST:
-        return found, len(found)
-    window = 2 * (found[-1] - found[0] + rules.jitter)
+        return None, found
+    first, window = found[0], 2 * (found[-1] - found[0] + rules.jitter)
     while True:
         begin = max(after, wall - window)
-        found = list(_due(begin, rules, wall))
-        if len(found) >= MOST or begin == after:
-            return found[-MOST:], len(found) if begin == after else None
+        found = list(since(begin))
+        if len(found) > MOST or begin == after:
+            count = len(found) - MOST if begin == after else None
+            return _Older(first, found[-MOST - 1], count), found[-MOST:]
         window *= 2
 
 
-def _name_of_trigger(instant: int) -> int:
-    """Return a name after `instant` for a run that was ordered: one that no scheduled tick has."""
-    name = instant + 1
-    return name + (name % 1000 == 0)
+def _name_of_trigger(after: int, rules: Rules, wall: int) -> int | None:
+    """Return a name for a run that was ordered; None if there is none before the next tick.
+
+    It is that of no tick, and before all that are still to come: one may wait for its jitter.
+    """
+    name, following = max(after, wall) + 1, rules.following(after)
+    end = YEAR_9999 if following is None else following
+    name = min(name, end - 1)
+    if name % 1000 == 0:
+        name += 1 if name + 1 < end else -1
+    return name if name > after else None

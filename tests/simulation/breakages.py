@@ -35,7 +35,8 @@ _end_renewal, _is_unchanged = LeaseTerm.end_renewal, LeaseTerm.is_unchanged
 class Breakage:
     """What is done to which rule, in the words of docs/safety.md, and within how many steps the verifier sees it.
 
-    `kinds` are the faults that it takes, `first` is the seed to begin with: one that showed it soon when it was tried.
+    `kinds` are the faults that it takes, `first` is the seed to begin with: one that showed it soon when it was tried,
+    `world` is where.
     """
 
     rule: str
@@ -44,6 +45,7 @@ class Breakage:
     patches: tuple[tuple[Any, str, Any], ...]
     kinds: tuple[str, ...] = KINDS
     first: int = 0
+    world: type[World] = World
 
     @contextlib.contextmanager
     def __call__(self) -> Iterator[None]:

@@ -24,6 +24,8 @@ class Store:
     lossy: bool = False
     down_until: float = 0.0
     losses: int = 0
+    landed: Callable[[str, bytes | None, bytes], None] = lambda _name, _before, _data: None
+    """Called with each write that lands: the cell's name, and what was in it before and is now."""
 
     def swap(self, name: str, data: bytes, expected: int | None) -> int | None:
         """The compare-and-swap itself, at the moment when the request lands."""
@@ -31,6 +33,7 @@ class Store:
         if expected != (cell[1] if cell else None):
             return None
         self.cells[name] = (data, next(self.cas))
+        self.landed(name, cell[0] if cell else None, data)
         return self.cells[name][1]
 
     def lose(self, kind: str, now: float, rng: random.Random) -> None:

@@ -5,9 +5,13 @@ from pathlib import Path
 
 import pytest
 
+from tests.simulation import breakages, broken_ticks
 from tests.simulation.attack import SECONDS, breaks, shrink, steps_until_caught, worlds
-from tests.simulation.breakages import CAUGHT, Breakage
+from tests.simulation.breakages import Breakage
+from tests.simulation.ticks import LEAPS, TICKS, LeapWorld, TickWorld
 from tests.simulation.world import EDITS, KINDS, Broken, World, random_faults
+
+CAUGHT = breakages.CAUGHT + broken_ticks.CAUGHT
 
 SAFETY = Path(__file__).parents[2] / "docs" / "safety.md"
 
@@ -28,16 +32,37 @@ def test_nobody_leads_beside_a_holder_whose_record_was_spoilt_and_forgotten() ->
     assert sum(world.terms for world in done) > 30, "hardly anybody was elected: this attacks nothing"
 
 
+def test_each_tick_runs_once_or_as_a_takeover_and_each_is_accounted_for() -> None:
+    """Clocks that are wrong and set, and orders, beside all other faults: ticks grow, and none is lost."""
+    done = list(worlds(150_000, kinds=TICKS, make=TickWorld))
+    assert sum(len(world.accounts) for world in done if isinstance(world, TickWorld)) > 150, "hardly a tick came due"
+    figures = {"terms": 60, "takeovers": 10, "skips": 50, "overruns": 15, "pauses": 10, "triggers": 15}
+    for name, least in figures.items():
+        assert sum(getattr(world, name) for world in done) > least, f"hardly any {name}: this attacks nothing"
+
+
+@pytest.mark.parametrize(("kinds", "make"), [(LEAPS, LeapWorld), ((*TICKS, *["spoil"] * 4), TickWorld)], ids=str)
+def test_ticks_grow_whatever_clocks_show_and_also_if_records_are_spoilt(
+    kinds: tuple[str, ...], make: type[World]
+) -> None:
+    """While no record is lost no clock matters; and a record that is forgotten costs a takeover at most."""
+    done = list(worlds(40_000, kinds=kinds, make=make))
+    assert sum(world.terms for world in done) > 15, "hardly anybody was elected: this attacks nothing"
+
+
 @pytest.mark.parametrize("breakage", CAUGHT, ids=str)
 def test_a_broken_rule_is_seen(breakage: Breakage) -> None:
     """Each rule is needed: without it, the verifier sees the promise broken within the steps that are stated."""
     assert steps_until_caught(breakage, breakage.within), f"not seen in {breakage.within} steps"
 
 
-@pytest.mark.parametrize("kinds", sorted({b.kinds for b in CAUGHT} - {KINDS}), ids=" ".join)
-def test_the_faults_that_show_a_broken_rule_break_no_promise(kinds: tuple[str, ...]) -> None:
+OWN_FAULTS = {(b.kinds, b.world) for b in CAUGHT} - {(KINDS, World), (TICKS, TickWorld)}
+
+
+@pytest.mark.parametrize(("kinds", "make"), sorted(OWN_FAULTS, key=str), ids=str)
+def test_the_faults_that_show_a_broken_rule_break_no_promise(kinds: tuple[str, ...], make: type[World]) -> None:
     """Where a rule is attacked with faults of its own, it is the broken rule that the verifier sees, not the faults."""
-    done = list(worlds(30_000, kinds=kinds))
+    done = list(worlds(30_000, kinds=kinds, make=make))
     assert sum(world.terms for world in done) > 10, "hardly anybody was elected: this attacks nothing"
 
 
@@ -58,7 +83,7 @@ def test_a_seed_repeats_its_run() -> None:
 
 def test_what_breaks_the_promise_is_shrunk_to_what_it_takes() -> None:
     """Of the faults of a failing run, those remain without which it would not fail."""
-    breakage = next(b for b in CAUGHT if b.rule == "11")
+    breakage = next(b for b in breakages.CAUGHT if b.rule == "11")
     with breakage():
         seed = next(n for n in range(50) if breaks(n, random_faults(n, SECONDS)))
         faults = random_faults(seed, SECONDS)

@@ -20,7 +20,7 @@ class Process:
 
     def __init__(self, world: World, pid: int, offset: float, rate: float) -> None:
         self.world, self.pid, self.offset, self.rate = world, pid, offset, rate
-        self.alive = True
+        self.alive, self.died_at = True, 0.0
         self.cut_until = 0.0
         self.late = 0.0
         self.paused_until = 0.0
@@ -34,7 +34,7 @@ class Process:
 
     def die(self) -> None:
         """SIGKILL: no line of its code runs any more."""
-        self.alive = False
+        self.alive, self.died_at = False, self.world.now
         for thread in list(self.threads):
             if thread.green:
                 with self.world.acting_for(self):

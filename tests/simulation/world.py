@@ -119,6 +119,8 @@ class Worker(TokenWorker):
 class World:
     """Runs a list of faults against a number of workers, and verifies."""
 
+    worker = Worker
+
     def __init__(self, seed: int, faults: list[Fault], seconds: float, *, workers: int = 4, clock_skew: float = DRIFT):
         self.rng = random.Random(f"world {seed}")
         self.jitter = random.Random(f"jitter {seed}")
@@ -171,6 +173,7 @@ class World:
                     self.verify()
                     if self.broken:
                         raise self.broken
+                self.finish()
             finally:
                 # None may be left for the garbage collector to end in somebody else's world.
                 for process in self.processes:
@@ -250,7 +253,7 @@ class World:
         self.processes.append(process)
         clock, link = SimClock(process), Link(process)
         with self.acting_for(process):
-            worker = Worker(store=link, sticky=self.rng.random() < 0.3)
+            worker = self.worker(store=link, sticky=self.rng.random() < 0.3)
             worker.on_error = "retry" if process.pid % 2 else "done"
             worker.policy = election.LeasePolicy(ttl=TTL, drift=DRIFT, poll_every=TTL / 5)
             renewer, chance = LeaseRenewer(clock), self.jitter.random
@@ -262,6 +265,7 @@ class World:
 
             worker._clock, worker._chance = clock, chance
             worker._candidate = Candidate(link, "job", worker.policy, clock=clock, renew_with=renew_with, chance=chance)
+            self.prepare(process, worker)
             worker._begin(None, lambda: None)
             # A second lease, which is renewed together with the first.
             side = Candidate(link, "side", worker.policy, clock=clock, renew_with=renew_with, chance=chance)
@@ -269,6 +273,12 @@ class World:
             # Somebody else in the process uses the same connection, and may be the one who replaces it.
             Thread(self.watch, (Candidate(link, "other", worker.policy, clock=clock, chance=chance),)).start()
         self.workers.append((process, worker))
+
+    def prepare(self, process: Process, worker: Worker) -> None:
+        """Change what a world of another kind changes in a worker before it starts."""
+
+    def finish(self) -> None:
+        """Verify what can only be known at the end."""
 
     def watch(self, candidate: Candidate) -> None:
         """Observe a lease that nobody takes."""
@@ -286,15 +296,17 @@ class World:
         process.pauses.append((max(self.now, process.paused_until), self.now + seconds))
         process.paused_until = max(process.paused_until, self.now + seconds)
 
+    def victim(self, fault: Fault) -> tuple[Process, Worker]:
+        """Whom it hits: by number, or who leads."""
+        leaders = [p for p, term in self.claims if p.alive and term.name == "job" and self.valid(p, term)]
+        someone = self.workers[fault.who % len(self.workers)]
+        return next((w for w in self.workers if w[0] in leaders), someone) if fault.who == LEADER else someone
+
     def strike(self, fault: Fault) -> None:
         """Let one fault happen."""
         if not self.workers:
             return
-        leaders = [p for p, term in self.claims if p.alive and term.name == "job" and self.valid(p, term)]
-        someone = self.workers[fault.who % len(self.workers)]
-        process, worker = (
-            next((w for w in self.workers if w[0] in leaders), someone) if fault.who == LEADER else someone
-        )
+        process, worker = self.victim(fault)
         end = self.now + fault.seconds
         self.strikes += 1
         match fault.kind:
