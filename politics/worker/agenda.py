@@ -209,6 +209,12 @@ class TickAgenda:
         self._tick = turn.tick
         return _of_tick(turn)
 
+    def due(self) -> int | None:
+        """Return when the next tick comes due, in milliseconds since 1970; None if there is none."""
+        assert self._tick is not None
+        following = self._rules.following(self._tick.passed)
+        return None if following is None else self._rules.due(following)
+
     def rest(self) -> float:
         """Return the seconds until the next tick, or less."""
         assert self._tick is not None
