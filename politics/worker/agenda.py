@@ -209,10 +209,13 @@ class TickAgenda:
         self._tick = turn.tick
         return _of_tick(turn)
 
-    def due(self) -> int | None:
-        """Return when the next tick comes due, in milliseconds since 1970; None if there is none."""
-        assert self._tick is not None
-        following = self._rules.following(self._tick.passed)
+    def due(self, after: int = 0) -> int | None:
+        """Return when the next tick comes due, in milliseconds since 1970; None if there is none.
+
+        Args:
+            after: leave out ticks up to this instant.
+        """
+        following = self._rules.following(max(after, self._tick.passed if self._tick else 0))
         return None if following is None else self._rules.due(following)
 
     def rest(self) -> float:

@@ -90,15 +90,15 @@ class Watch:
     def settle(self, free: bool, now: float, again: float) -> None:
         """Decide when to look next, after a look that did not make us the leader; `again`: seconds until the next."""
         assert self.assignment is not None
-        self.due = self.look_at = math.inf
-        if not self.assignment.news:
-            due = self.agenda.due()
-            self.due = math.inf if due is None else due
-        elif self.assignment.run and now < self.pause_until:
+        news, run = self.assignment.news, self.assignment.run
+        # Also if somebody runs the job now: that may have ended before we find it out at a glance.
+        due = self.agenda.due(wall_ms() if news else 0)
+        self.due, self.look_at = math.inf if due is None else due, math.inf
+        if news and run and now < self.pause_until:
             self.look_at = self.pause_until
-        elif self.assignment.run and not free:
+        elif news and run and not free:
             self.due = 0.0
-        else:  # somebody has the lease, or was first
+        elif news:  # somebody has the lease, or was first
             self.look_at = max(self.candidate.view.free_at(self.candidate.policy), now + again)
 
 

@@ -280,8 +280,7 @@ def test_politics_run_runs_a_scheduler_beside_a_worker(tmp_path: Path, file_stor
     targets = [f"{tmp_path}/app.py:jobs", f"{tmp_path}/app.py:Pork"]
     code = "import sys; from politics.cli import main; sys.argv[0] = 'politics'; main()"
     with python(code, "run", *targets, "--store", file_store, "--lease-ttl", "1") as process:
-        process.line("bill")
-        process.line("pork")
+        until(lambda: {"bill", "pork"} <= set(process.lines), "both")
         with contextlib.closing(open_register(file_store)) as register:
             assert register.read("shop/bill")
         assert process.stop() == 0
