@@ -135,9 +135,11 @@ class Server:
     def rest(self, now: float, wall: int, *, free: bool) -> float:
         """Return the seconds until there is something to do here."""
         at = self.glance_at - now
-        if free and not self.failures:
-            for watch in self.watches:
-                if not watch.lead:
+        for watch in self.watches:
+            if not (self.failures or watch.lead):
+                if watch.changed:
+                    return 0.0
+                if free:
                     at = min(at, (watch.due - wall) / 1000, watch.look_at - now)
         return max(0.0, at)
 
@@ -229,28 +231,33 @@ class Dispatcher:
             while not self._stop.is_set():
                 self._clock.wait(self._wake, min(map(self._attend, self._servers)))
                 self._wake.clear()
-            until = self._clock.now() + self.grace
-            while self._count_ended() and not (self.failure and self._clock.now() >= until):
-                self._clock.wait(self._wake, until - self._clock.now() if self.failure else math.inf)
-                self._wake.clear()
         except BaseException as exc:
             log.critical("%s: the scheduler ends: %s", self.group, _say(exc), exc_info=self._fail(exc))
         finally:
-            if self.failure:
-                self.give_up()
+            self._wait_for_jobs()
             log.info("%s: stopped", self.group)
             self._finished()
+
+    def _wait_for_jobs(self) -> None:
+        """Wait until the jobs that run have ended; for `grace`, if somebody waits to hear what has failed."""
+        until = self._clock.now() + self.grace
+        while self._count_ended():
+            left = until - self._clock.now() if self.failure else math.inf
+            if left <= 0:
+                self.give_up()
+                return
+            self._clock.wait(self._wake, left)
+            self._wake.clear()
 
     def _say_what_there_is(self) -> None:
         wall = wall_ms()
         following = {watch.name: watch.rules.following(wall) for watch in self._watches}
-        for name, at in following.items():
-            log.info("%s: the next tick is %s", name, text_of(at) if at else "never")
+        name, first = min(following.items(), key=lambda pair: pair[1] or math.inf)
+        when = f"the next is {name} at {text_of(first)}" if first else "none is due before the year 9999"
+        log.info("%s: jobs: %d; %s", self.group, len(following), when)
         if self._aloud and not log.hasHandlers() and sys.stderr:
-            name, first = min(following.items(), key=lambda pair: pair[1] or math.inf)
             hint = "For more, call logging.basicConfig(level=logging.INFO)"
-            next_one = f"the next is {name} at {text_of(first)}" if first else "none is due before the year 9999"
-            print(f"{self.group}: {len(following)} jobs, {next_one}. {hint}", file=sys.stderr)
+            print(f"{self.group}: jobs: {len(following)}; {when}. {hint}", file=sys.stderr)
 
     def _count_ended(self) -> int:
         """Take note of the jobs that have ended; return how many still run."""
@@ -271,7 +278,6 @@ class Dispatcher:
                 server.glance_at = now + self._every
                 self._has_answered(server)
             if not server.failures:
-                self._free()
                 for watch in server.ready(self._clock.now(), wall_ms(), free=self._free()):
                     if self._stop.is_set():
                         return 0.0

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from election import Register, open_register
+from election import Register, look, open_register
 from election.cell import order
 from election.register import Cell
 from tests.integration.shop import make
@@ -36,7 +36,7 @@ class Shop:
         """Start one more process."""
         given = json.dumps({"store": self.store, "group": self.group, "jobs": jobs} | options)
         process = self._stack.enter_context(running(sys.executable, "-m", "tests.integration.shop", self.path, given))
-        process.line("the next tick is")
+        process.line("the next is")
         return process
 
     def entries(self, event: str, **fields: Any) -> list[Entry]:
@@ -52,10 +52,11 @@ class Shop:
         )
 
     def order(self, job: str, **orders: Any) -> None:
-        """Order something of a job, as an operator does."""
+        """Order something of a job, as an operator does, once its first record is there."""
         with contextlib.closing(open_register(self.store)) as register:
             lease = f"{self.group}/{job}"
-            assert until(lambda: order(register, lease, lambda record: {**record.orders, **orders}), "a record")
+            until(lambda: (record := look(register, lease)) and "tick" in record.note, "a record")
+            assert order(register, lease, lambda record: {**record.orders, **orders})
 
     def assert_that_ticks_follow(self, job: str) -> None:
         """Of a job that is due each second no tick is left out; each is run once, or again as a takeover, or skipped.

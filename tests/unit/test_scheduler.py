@@ -306,3 +306,26 @@ def test_politics_run_refuses_what_a_scheduler_does_not_have(tmp_path: Path, wor
     ]
     ended = politics("run", "--store", "memory://run", *targets)
     assert (ended.status, sentence in ended.said) == (2, True), ended
+
+
+def test_a_job_that_ignores_the_failure_of_another_is_given_up() -> None:
+    """A program hears of what failed after `grace`, also if a job goes on for ever."""
+    program = """
+import sys, threading
+from politics import Scheduler
+begun = threading.Event()
+jobs = Scheduler("shop", store="memory://", grace=0.2)
+@jobs.every(0.1)
+def deaf(term):
+    begun.set()
+    threading.Event().wait()
+@jobs.every(0.1)
+def leaves(term):
+    begun.wait()
+    sys.exit(3)
+jobs.run()
+"""
+    with python(program) as process:
+        status, said = process.result()
+    assert status == 3
+    assert "shop: jobs: 2; the next is shop/" in said
