@@ -39,7 +39,8 @@ class Register(Protocol):
 
     Every method may be called from any thread, and raises `StoreUnavailable` for anything that the network or the
     store did. Nothing connects before the first call. A register that crosses a `fork` connects afresh in the child.
-    An adapter that subclasses this inherits `version` and `swap_many`, which it may replace by something quicker.
+    An adapter that subclasses this inherits `version`, `versions` and `swap_many`, which it may replace by
+    something quicker.
     """
 
     def identity(self) -> str:
@@ -61,6 +62,10 @@ class Register(Protocol):
         """
         cell = self.read(name)
         return cell.version if cell else None
+
+    def versions(self, names: Sequence[str]) -> list[Any | None]:
+        """Return for each name what `version` returns. It raises if the store does not answer for one of them."""
+        return [self.version(name) for name in names]
 
     def swap(self, name: str, data: bytes, expected: Any | None) -> Any | None:
         """Write `data` if the cell still has the version `expected` (None: if there is no cell).

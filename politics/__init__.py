@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from election import BadPolicy, BadStoreURL, ElectionError, Event, LeadershipLost, StoreUnavailable
     from politics.group.peers import Peer
+    from politics.worker.scheduler import Scheduler
     from politics.worker.term import Term
     from politics.worker.token_worker import TokenWorker
 
@@ -28,6 +29,7 @@ __all__ = [
     "Event",
     "LeadershipLost",
     "Peer",
+    "Scheduler",
     "StoreUnavailable",
     "Term",
     "TokenWorker",
@@ -42,6 +44,7 @@ _HOMES = {
     "Event": "election",
     "LeadershipLost": "election",
     "Peer": "politics.group.peers",
+    "Scheduler": "politics.worker.scheduler",
     "StoreUnavailable": "election",
     "Term": "politics.worker.term",
     "TokenWorker": "politics.worker.token_worker",

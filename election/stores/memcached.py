@@ -69,6 +69,13 @@ class MemcachedRegister(Register):
         """Return the item's CAS id on this connection, or None."""
         return self._use(meta.version, name)
 
+    def versions(self, names: Sequence[str]) -> list[meta.Version | None]:
+        """Send all questions in one write, and read all answers; in pieces of at most `meta.MANY`."""
+        found: list[meta.Version | None] = []
+        for begin in range(0, len(names), meta.MANY):
+            found += self._use(meta.versions, names[begin : begin + meta.MANY])
+        return found
+
     def swap(self, name: str, data: bytes, expected: meta.Version | None) -> meta.Version | None:
         """Send one `ms` command: mode E (add) to create, otherwise with the CAS id to compare."""
         return self._use(meta.swap, name, data, expected)
@@ -129,6 +136,14 @@ class ShardedRegister(Register):
     def version(self, name: str) -> Any | None:
         """Ask the server that keeps `name`."""
         return self.shard(name).version(name)
+
+    def versions(self, names: Sequence[str]) -> list[Any | None]:
+        """Ask each server for what it keeps."""
+        found: dict[str, Any] = {}
+        for server in self.servers:
+            mine = [name for name in names if self.shard(name) is server]
+            found |= zip(mine, server.versions(mine), strict=True)
+        return [found[name] for name in names]
 
     def swap(self, name: str, data: bytes, expected: Any | None) -> Any | None:
         """Swap on the server that keeps `name`."""

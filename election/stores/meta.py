@@ -17,7 +17,9 @@ from election.register import Cell, Swap
 # Only for tidiness: no rule relies on memcached's own expiry, whose ticks are a second long.
 EXPIRY = 30 * 24 * 3600
 MANY = 256
-"""Swaps that are under way at once. Their answers fit into a socket's buffer, so neither side waits for the other."""
+"""Swaps or questions that are under way at once.
+
+Their answers fit into a socket's buffer, so neither side waits for the other."""
 LONGEST = 1 << 21
 """Bytes of an answer at most: an item of the largest size that memcached has by default, and what goes with it."""
 
@@ -146,6 +148,13 @@ def read(connection: MemcachedConnection, name: str) -> Cell | None:
 def version(connection: MemcachedConnection, name: str) -> Version | None:
     """Return the item's version alone, or None."""
     return _version(connection, connection.ask(b"mg %b c\r\n" % _key(name), is_line))
+
+
+def versions(connection: MemcachedConnection, names: Sequence[str]) -> list[Version | None]:
+    """Ask for the versions of at most `MANY` items in one write."""
+    asked = b"".join([b"mg %b c\r\n" % _key(name) for name in names])
+    answer = connection.ask(asked, lambda answer: is_line(answer) and answer.count(b"\n") >= len(names))
+    return [_version(connection, line) for _, line in zip(names, answer.splitlines(keepends=True), strict=True)]
 
 
 def _version(connection: MemcachedConnection, answer: bytes) -> Version | None:

@@ -9,7 +9,7 @@ import sqlite3
 import threading
 import uuid
 import weakref
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,9 @@ _SCHEMA = """
 CREATE TABLE IF NOT EXISTS cells (name TEXT PRIMARY KEY, data BLOB NOT NULL, version TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS store (one INTEGER PRIMARY KEY CHECK (one = 1), identity TEXT NOT NULL, born REAL NOT NULL);
 """
+
+MANY = 999
+"""Values in one statement at most: older versions of SQLite refuse more."""
 
 _PERMANENT = {
     errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENAMETOOLONG, errno.ELOOP,
@@ -138,6 +141,17 @@ class SQLiteRegister(Register):
         """Return the version in the row, or None."""
         row = self._one("SELECT CAST(version AS BLOB) FROM cells WHERE name = ?", name)
         return row[0] if row else None
+
+    def versions(self, names: Sequence[str]) -> list[bytes | None]:
+        """Return the versions in the rows, which one statement reads for `MANY` of them."""
+        found: dict[str, bytes] = {}
+        for begin in range(0, len(names), MANY):
+            some = names[begin : begin + MANY]
+            places = ",".join("?" * len(some))
+            with self._open() as db:
+                sql = f"SELECT name, CAST(version AS BLOB) FROM cells WHERE name IN ({places})"
+                found.update(db.execute(sql, some).fetchall())
+        return [found.get(name) for name in names]
 
     def swap(self, name: str, data: bytes, expected: bytes | None) -> bytes | None:
         """Swap in one statement, so in one transaction. Versions are random: none is used twice, even in a new file."""

@@ -16,7 +16,7 @@ __all__ = ["COMMANDS", "app", "load", "main"]
 
 COMMANDS = {
     "demo": ("demo", "Watch three workers elect a leader, lose it, and go on."),
-    "run": ("run", "Run a TokenWorker until SIGTERM or Ctrl-C."),
+    "run": ("run", "Run a TokenWorker or a Scheduler until SIGTERM or Ctrl-C."),
     "status": ("status", "Show who leads each group, and who stands by."),
     "resign": ("resign", "Ask the leader of GROUP to hand over."),
     "forget": ("forget", "Replace a record of GROUP that nobody can read."),

@@ -15,7 +15,7 @@ import typer
 
 from election import ElectionError, Event
 from election.events import OnEvent
-from politics import TokenWorker
+from politics import Scheduler, TokenWorker
 from politics.cli.common import ServersOption, StoreOption, complain, split
 from politics.cli.logs import LogLevel, configure
 from politics.worker import process_all
@@ -35,7 +35,8 @@ Targets = Annotated[
     list[str],
     typer.Argument(
         metavar="TARGET",
-        help="A worker: path/to/file.py:Class or package.module:Class. Several run in one process.",
+        help="A worker: path/to/file.py:Class or package.module:Class; or a Scheduler: path/to/file.py:jobs. "
+        "Several run in one process.",
     ),
 ]
 LogLevelOption = Annotated[
@@ -90,7 +91,7 @@ def run(
     metrics_port: MetricsPortOption = None,
     metrics_host: MetricsHostOption = "127.0.0.1",
 ) -> None:
-    """Run a TokenWorker until SIGTERM or Ctrl-C.
+    """Run a TokenWorker or a Scheduler until SIGTERM or Ctrl-C.
 
     Start the same command on as many machines as you like. One of them works, the others stand by.
 
@@ -114,32 +115,58 @@ def run(
         "on_error": on_error,
     }
     options: dict[str, Any] = {key: value for key, value in given.items() if value is not None}
-    made: dict[str, TokenWorker] = {}
+    made: dict[str, TokenWorker | Scheduler] = {}
+    workers: list[TokenWorker | Scheduler] = []
     for target in targets:
         with _saying_whose_error(target):
-            worker = load(target)(**options)
-        if made.setdefault(worker.group, worker) is not worker:
-            raise typer.BadParameter(f"two of the workers are of the group {worker.group!r}; only one could ever lead")
-    workers = list(made.values())
+            found = load(target)
+            worker = _configure(found, target, options) if isinstance(found, Scheduler) else found(**options)
+        workers.append(worker)
+        for name in leases_of(worker):
+            if name in made:
+                raise typer.BadParameter(f"two of the workers are of the group {name!r}; only one could ever lead")
+            made[name] = worker
     with contextlib.nullcontext() if metrics_port is None else _serve(workers, metrics_host, metrics_port):
         process_all(workers)
 
 
+def leases_of(worker: TokenWorker | Scheduler) -> list[str]:
+    """Return the names of the leases that a worker campaigns for."""
+    return list(worker.jobs) if isinstance(worker, Scheduler) else [worker.group]
+
+
+def _configure(jobs: Scheduler, target: str, options: dict[str, Any]) -> Scheduler:
+    """Return the scheduler with the options that are for schedulers.
+
+    Raises:
+        typer.BadParameter: one of them is not.
+    """
+    allowed = ("store", "servers", "lease_ttl")
+    for name in options.keys() - allowed:
+        option = f"--{name.replace('_', '-')}"
+        raise typer.BadParameter(
+            f"{option} is for a TokenWorker, and {target} is a Scheduler: write it into the program"
+        )
+    jobs.configure(**options)
+    return jobs
+
+
 @contextlib.contextmanager
-def _serve(workers: list[TokenWorker], host: str, port: int) -> Iterator[None]:
+def _serve(workers: list[TokenWorker | Scheduler], host: str, port: int) -> Iterator[None]:
     """Serve metrics of the workers inside the block."""
     try:
         from politics.metrics import Families, Metrics, serve
     except ModuleNotFoundError as exc:
         raise typer.BadParameter(f"--metrics-port: {exc}") from exc
-    families, all_metrics = Families(), []
+    families, by_lease = Families(), dict[str, Metrics]()
     for worker in workers:
-        metrics = Metrics(worker.group, families)
-        all_metrics.append(metrics)
-        _add(metrics.see, worker)
+        by_lease.update((name, Metrics(name, families)) for name in leases_of(worker))
+        _add(lambda event: by_lease[event.group].see(event), worker)
     with contextlib.ExitStack() as stack:
         try:
-            found = stack.enter_context(serve(all_metrics, host, port, lambda: all(w.running for w in workers)))
+            found = stack.enter_context(
+                serve(list(by_lease.values()), host, port, lambda: all(w.running for w in workers))
+            )
         except OSError as exc:
             where = f"--metrics-port {port} of --metrics-host {host}"
             raise typer.BadParameter(f"{where} cannot be used: {exc.strerror}") from exc
@@ -147,7 +174,7 @@ def _serve(workers: list[TokenWorker], host: str, port: int) -> Iterator[None]:
         yield
 
 
-def _add(see: OnEvent, worker: TokenWorker) -> None:
+def _add(see: OnEvent, worker: TokenWorker | Scheduler) -> None:
     """Have a worker's events seen by one more."""
     own = worker.on_event
 
@@ -174,23 +201,29 @@ def _saying_whose_error(target: str) -> Iterator[None]:
         raise typer.Exit(1) from exc
 
 
-def load(target: str) -> type[TokenWorker]:
-    """Import and return the class that `target` names.
+def load(target: str) -> type[TokenWorker] | Scheduler:
+    """Import and return what `target` names: a class of workers, or a scheduler.
 
     Raises:
-        typer.BadParameter: there is no such class, or it is not a TokenWorker; the message names it.
+        typer.BadParameter: there is no such thing, or it is neither; the message names it.
     """
     place, colon, name = target.rpartition(":")
     if not colon or not place or not name:
-        raise typer.BadParameter(f"{target!r} is not path/to/file.py:Class or package.module:Class")
+        raise typer.BadParameter(
+            f"{target!r} is not path/to/file.py:Class or package.module:Class, nor such a place of a Scheduler"
+        )
     module = _import_file(Path(place)) if place.endswith(".py") else _import_module(place)
     found = getattr(module, name, None)
-    if not isinstance(found, type) or not issubclass(found, TokenWorker):
-        workers = [k for k, v in vars(module).items() if isinstance(v, type) and issubclass(v, TokenWorker)]
-        there = ", ".join(sorted(set(workers) - {"TokenWorker"})) or "none"
-        what = "does not exist" if found is None else "is not a subclass of politics.TokenWorker"
-        raise typer.BadParameter(f"{name} in {place} {what}; workers there: {there}")
-    return found
+    if isinstance(found, Scheduler) or (isinstance(found, type) and issubclass(found, TokenWorker)):
+        return found
+    there = [
+        other
+        for other, value in vars(module).items()
+        if isinstance(value, Scheduler)
+        or (isinstance(value, type) and issubclass(value, TokenWorker) and other != "TokenWorker")
+    ]
+    what = "does not exist" if found is None else "is not a subclass of politics.TokenWorker, and no Scheduler"
+    raise typer.BadParameter(f"{name} in {place} {what}; workers there: {', '.join(sorted(there)) or 'none'}")
 
 
 def _import_file(path: Path) -> ModuleType:

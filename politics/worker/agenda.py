@@ -211,6 +211,15 @@ class TickAgenda:
         self._tick = replace(assignment.what, work=work, skipped=())
         return _of_tick(ticks.ended(assignment.what, work, self._rules, self._begun, wall_ms()))
 
+    def due(self, after: int = 0) -> int | None:
+        """Return when the next tick comes due, in milliseconds since 1970; None if there is none.
+
+        Args:
+            after: leave out ticks up to this instant.
+        """
+        following = self._rules.following(max(after, self._tick.passed if self._tick else 0))
+        return None if following is None else self._rules.due(following)
+
     def rest(self) -> float:
         """Return the seconds until the next tick, or less."""
         assert self._tick is not None

@@ -11,15 +11,34 @@ import socket
 import threading
 import weakref
 from collections.abc import Callable, Iterable, Sequence
+from typing import Protocol
 
 from election.clock import SystemClock
 from politics.settings import service_manager
-from politics.worker.run import Run
 
 log = logging.getLogger("politics")
 
 OUTLASTED = 124
 """The exit status of a process whose work did not return within `grace`, so that it ended with the process."""
+
+
+class Run(Protocol):
+    """Something that runs until it is stopped: see `politics.worker.run.Run` and `politics.worker.dispatcher`."""
+
+    group: str
+    grace: float
+    failure: BaseException | None
+    thread: threading.Thread
+
+    @property
+    def alive(self) -> bool: ...
+
+    def is_inside(self) -> bool: ...
+
+    def ask_to_stop(self, reason: str) -> None: ...
+
+    def give_up(self) -> bool: ...
+
 
 Begin = Callable[[Callable[[], None]], Run]
 """Begins a run, which calls the argument when it ends."""
@@ -55,7 +74,7 @@ def end(runs: Iterable[Run], reason: str, grace: float | None = None) -> bool:
     now = SystemClock().now
     asked, outlasted = now(), False
     for run in alive:
-        if run.thread is not threading.current_thread():
+        if not run.is_inside():
             run.thread.join(max(0.0, asked + (run.grace if grace is None else grace) - now()))
             outlasted |= run.alive and run.give_up()
             _begun.discard(run)  # the exit of the interpreter does not wait for it a second time

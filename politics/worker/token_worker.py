@@ -4,13 +4,14 @@ import functools
 import logging
 import random
 from collections.abc import Callable, Sequence
-from typing import Self
+from typing import Protocol, Self
 
 from election import BadPolicy, Candidate, Event, LeasePolicy, Register
 from election.clock import Clock, SystemClock
 from election.events import OnEvent
 from politics.group.peers import Peer
 from politics.settings import choose_store, heartbeat, open_store
+from politics.worker import daemon
 from politics.worker.agenda import Agenda, SlotAgenda, TickAgenda
 from politics.worker.daemon import begin, end, process
 from politics.worker.duty import Work
@@ -301,7 +302,13 @@ class TokenWorker:
         return f"<{type(self).__name__} group={self.group!r} {what}>"
 
 
-def process_all(workers: Sequence[TokenWorker]) -> None:
+class Daemon(Protocol):
+    """What `process_all` runs: a `TokenWorker`, or a `Scheduler`."""
+
+    def _begin(self, work: None, finished: Callable[[], None], aloud: bool = False) -> daemon.Run: ...
+
+
+def process_all(workers: Sequence[Daemon]) -> None:
     """Campaign and work with several workers in one process, as `TokenWorker.process` does with one.
 
     A signal stops all of them, and so does one that fails.

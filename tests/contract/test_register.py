@@ -127,6 +127,21 @@ def test_version(stores: Stores, name: str) -> None:
     assert one.version(name) not in (first, None)
 
 
+def test_versions(stores: Stores, name: str) -> None:
+    """The versions of many cells, of which some are not there, are those that are read one by one, in this order."""
+    one, two = stores.client(), stores.client()
+    assert one.versions([]) == []
+    names = [f"{name} {number}" for number in range(1100)]
+    one.swap_many([Swap(each, b"", None) for each in names[::2]])
+    for client in (one, two):
+        found = client.versions(names[::-1])[::-1]
+        assert [version is None for version in found] == [False, True] * 550
+        assert found[:50] == [client.version(each) for each in names[:50]]
+        assert None not in client.swap_many(
+            [Swap(*pair) for pair in zip(names, [b"next"] * 1100, found, strict=True)][:50:2]
+        )
+
+
 def test_swap_many(stores: Stores, name: str) -> None:
     """Each of many swaps is one by itself: those that may succeed do, and the answers are in the order of the swaps."""
     one, two = stores.client(), stores.client()

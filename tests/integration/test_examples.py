@@ -155,3 +155,16 @@ def test_a_late_write_is_refused() -> None:
     run = subprocess.run(command, capture_output=True, text=True, timeout=DEADLINE, check=True)
     assert run.stdout.count("refused: ") == 2
     assert all("once more" not in line for line in run.stdout.splitlines()[-2:])
+
+
+def test_two_processes_share_the_jobs_of_a_shop(old_store: str) -> None:
+    """When one of them is killed, the other does all that is left."""
+    command = (sys.executable, EXAMPLES / "shop_jobs.py", "--store", old_store)
+    with running(*command) as one, running(*POLITICS, "run", f"{EXAMPLES}/shop_jobs.py:jobs", *command[2:]) as other:
+        for process in (one, other):
+            process.line("takes the next order")
+            process.line("has measured at")
+        other.kill()
+        seen = len(one.lines)
+        until(lambda: sum("takes the next order" in line for line in one.lines[seen:]) >= 2, "the next orders")
+        assert one.stop() == 0

@@ -33,6 +33,7 @@ from election.testing import Claim, FakeClock, Fault, FaultyRegister, FaultyStor
 
 register: Register = open_register("memcached://10.0.0.5:11211,10.0.0.6")
 assert_type(register.read("name"), Cell | None)
+assert_type(register.versions(["name"]), list[Any | None])
 assert_type(register.remembers(1.5), bool)
 assert_type(register.names(), Iterable[str] | None)
 
