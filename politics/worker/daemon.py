@@ -11,12 +11,29 @@ import socket
 import threading
 import weakref
 from collections.abc import Callable, Iterable, Sequence
+from typing import Protocol
 
 from election.clock import SystemClock
 from politics.settings import service_manager
-from politics.worker.run import Run
 
 log = logging.getLogger("politics")
+
+
+class Run(Protocol):
+    """What runs until it is asked to stop: the `Run` of a worker, or a `Standing`. See there for the members."""
+
+    group: str
+    grace: float
+    failure: BaseException | None
+    thread: threading.Thread
+
+    @property
+    def alive(self) -> bool: ...
+
+    def ask_to_stop(self, reason: str) -> None: ...
+
+    def give_up(self) -> bool: ...
+
 
 OUTLASTED = 124
 """The exit status of a process whose work did not return within `grace`, so that it ended with the process."""
