@@ -11,9 +11,11 @@ from election.clock import Clock, SystemClock
 from election.events import OnEvent
 from politics.group.peers import Peer
 from politics.settings import choose_store, heartbeat, open_store
+from politics.worker.awaiting import awaited
 from politics.worker.daemon import begin, end, process
 from politics.worker.mistakes import (
     METHODS,
+    is_async,
     refuse_event_loop,
     refuse_misspellings,
     refuse_what_a_call_does_not_run,
@@ -124,8 +126,11 @@ class TokenWorker:
 
     # What subclasses override; all of it is called on the worker's own thread.
 
-    def perform(self, term: Term) -> None:
-        """Do the work of one slot; called on the leader, once per slot. Neither an async function nor a generator.
+    def perform(self, term: Term) -> object:
+        """Do the work of one slot; called on the leader, once per slot. It may be `async def`, but no generator.
+
+        An async one runs in an event loop of the worker's thread, made for this slot. When `term.lost` is set, its task
+        is cancelled.
 
         Return: the slot is done. Raise `LeadershipLost` (`term.check()` does): it was interrupted. Raise anything
         else: it is logged, `on_error` says what the slot counts as, and the worker lives on.
@@ -211,9 +216,10 @@ class TokenWorker:
             raise BadPolicy(f"{name}.__init__ must call super().__init__(), with the arguments of a TokenWorker")
         functions = [(method, getattr(self, method)) for method in METHODS if method != "perform"]
         functions.append(("the work", work) if work else ("perform", self.perform))
-        refuse_what_a_call_does_not_run(name, functions)
+        refuse_what_a_call_does_not_run(name, functions, work=functions[-1][0])
         if work is None and type(self).perform is TokenWorker.perform:
             raise BadPolicy(f"{name} has no work: override perform(term) or pass process(work)")
+        work = work or self.perform
 
         def close() -> None:
             if self._register is not self.store:  # otherwise it is the caller's, and may have other users
@@ -222,7 +228,7 @@ class TokenWorker:
 
         self._run = Run(
             self,
-            work or self.perform,
+            awaited(work) if is_async(work) else work,
             self._candidate,
             clock=self._clock,
             announcer=self._announcer() if self.announce else None,
