@@ -12,6 +12,7 @@ from contextlib import AbstractAsyncContextManager
 from typing import Any, Unpack
 
 from politics.leading import AsyncTerm, Options, Standing, work_while_leading
+from politics.leading.awaited import refuse_sync
 from politics.settings import find_store
 
 __all__ = ["AsyncTerm", "Lifespan", "leading"]
@@ -44,7 +45,9 @@ def leading(
     Raises:
         BadPolicy, BadStoreURL: a value that cannot work; the message names it.
     """
-    Standing(name, print, **options)  # mistakes are told here, and not in the log of a process that serves on
+    # Mistakes are told here, and not in the log of a process that serves on.
+    Standing(name, print, **options)
+    refuse_sync(name, work)
     find_store(options.get("store"), options.get("servers"))
 
     @contextlib.asynccontextmanager

@@ -8,10 +8,11 @@ from collections.abc import Awaitable, Callable
 from types import TracebackType
 from typing import Any, NoReturn, Unpack
 
-from election import LeadershipLost, LeaseTerm
+from election import BadPolicy, ElectionError, LeadershipLost, LeasePolicy, LeaseTerm
 from election.retries import backoff
 from election.term import LostEvent
 from politics.leading.standing import LONGEST_PAUSE, Options, Standing
+from politics.worker.mistakes import is_async
 
 log = logging.getLogger("politics")
 
@@ -192,6 +193,12 @@ def lead(name: str, *, cancel: bool = True, **options: Unpack[Options]) -> Lead:
     return Lead(name, cancel, options)
 
 
+def refuse_sync(name: str, work: object) -> None:
+    """Refuse work that is no async function, with `BadPolicy`: it would hold up the loop, and not be cancelled."""
+    if not is_async(work):
+        raise BadPolicy(f"the work of {name} is no async function, and could not be cancelled: write `async def`")
+
+
 async def work_while_leading(
     name: str, work: Callable[[AsyncTerm], Awaitable[object]], **options: Unpack[Options]
 ) -> NoReturn:
@@ -207,12 +214,12 @@ async def work_while_leading(
         options: `store`, `servers`, `lease_ttl`, `on_event`; see `Options`.
 
     Raises:
-        BadPolicy: the name or the times cannot work.
+        BadPolicy: the name or the times cannot work, or the work is not async.
     """
-    failures = 0
+    refuse_sync(name, work)
+    failures, poll = 0, LeasePolicy(ttl=options.get("lease_ttl", 10.0)).poll
     while True:
         leading = lead(name, **options)
-        poll = leading._standing.policy.poll
         try:
             async with leading as term:
                 await work(term)
@@ -221,6 +228,9 @@ async def work_while_leading(
         except LeadershipLost as exc:
             failures = 0
             log.info("%s", exc)
+        except ElectionError as exc:
+            failures += 1
+            log.error("%s: does not campaign for now: %s", name, exc)
         except Exception:
             failures += 1
             log.exception("%s: the work failed, and is begun again later", name)

@@ -8,7 +8,7 @@ from typing import TypedDict, Unpack
 
 from tenacity import RetryCallState, retry_if_exception_type
 
-from election import Candidate, LeadershipLost, LeasePolicy, LeaseTerm, NotElected, Register
+from election import BadPolicy, Candidate, LeadershipLost, LeasePolicy, LeaseTerm, NotElected, Register
 from election.candidate import Plan
 from election.clock import SystemClock
 from election.errors import BadRecord, ElectionError
@@ -42,6 +42,9 @@ class Options(TypedDict, total=False):
     on_event: OnEvent | None
 
 
+OPTIONS = tuple(Options.__annotations__)
+
+
 class Standing:
     """Stands for a lease, again and again until it is told to stop, and calls `govern` with each term that it wins.
 
@@ -53,11 +56,12 @@ class Standing:
         govern: see `Govern`. `term.lost` is set when it must return.
         grace: seconds that `govern` may take to return when the process ends.
         plan: see `Plan`: what to write beside the lease, decided at each look.
-        ended: called at the end, on the thread.
+        ended: called at the end, on the thread; look at `failure` then. Without it, a failure is logged.
         options: see `Options`.
 
     Raises:
         BadPolicy: the name or the timings cannot work.
+        TypeError: there is no such option.
     """
 
     def __init__(
@@ -67,9 +71,13 @@ class Standing:
         *,
         grace: float = 10.0,
         plan: Plan = lambda _view: {},
-        ended: Callable[[], object] = lambda: None,
+        ended: Callable[[], object] | None = None,
         **options: Unpack[Options],
     ) -> None:
+        if unknown := options.keys() - set(OPTIONS):
+            raise TypeError(f"there is no option {', '.join(sorted(unknown))}: there are {', '.join(OPTIONS)}")
+        if isinstance(grace, bool) or not isinstance(grace, int | float) or not 0 <= grace <= threading.TIMEOUT_MAX:
+            raise BadPolicy(f"grace must be a number of seconds, not {grace!r}")
         self.group, self.grace = check_name(name), grace
         self.policy = LeasePolicy(ttl=options.pop("lease_ttl", 10.0))
         self.failure: BaseException | None = None
@@ -112,12 +120,14 @@ class Standing:
     def _run(self) -> None:
         try:
             self._stand()
-        except BaseException as exc:  # what is outside must learn of it
+        except BaseException as exc:
             self.failure = exc
-            unexpected = not isinstance(exc, SystemExit | ElectionError)  # an error of ours says all in one sentence
-            log.critical("%s: does not stand for election any more: %s", self.group, exc, exc_info=unexpected)
+            if not self._ended:
+                unexpected = not isinstance(exc, SystemExit | ElectionError)  # an error of ours says all in a sentence
+                log.critical("%s: does not campaign any more: %s", self.group, exc, exc_info=unexpected)
         finally:
-            self._ended()
+            if self._ended:
+                self._ended()
 
     def _stand(self) -> None:
         store = self._options.get("store")

@@ -9,6 +9,7 @@ from election import LeadershipLost, LeaseTerm
 from election.clock import SystemClock
 from politics.leading.standing import Options, Standing, wait_until_ending
 from politics.worker.daemon import end, process
+from politics.worker.mistakes import refuse_event_loop, refuse_what_a_call_does_not_run
 
 log = logging.getLogger("politics")
 
@@ -17,15 +18,16 @@ class WhileLeading:
     """Calls `start` when this process is elected, and `stop` before it hands over. Constructing it does no I/O.
 
     Both are called on threads of its own. `start` may return at once, or not before `stop` is called, as
-    `serve_forever` of a server does. If `start` raises, that is logged, `stop` is not called, the lease is handed over,
-    and this process pauses before it campaigns again, longer with each failure. If `stop` raises, nobody knows whether
-    something still runs: that is logged, and this process does not campaign any more; `process` exits with status 1.
+    `serve_forever` of a server does; so `stop` may be called while `start` still runs. If `start` raises, that is
+    logged, `stop` is not called, the lease is handed over, and this process pauses before it campaigns again, longer
+    with each failure. If `stop` raises, nobody knows whether something still runs: that is logged, and this process
+    does not campaign any more; `process` exits with status 1.
 
     `stop` is called as soon as somebody asks for the lease, and at the latest while a third of the lease is left: then
     the store has not answered for two thirds of it. So a `stop` that takes less than a third of the lease ends before
     another process may start. One that takes longer is logged as an error, since two may have run meanwhile.
 
-    `with WhileLeading(...):` runs it in the background; or use `begin` and `end`, or `process`.
+    `with WhileLeading(...):` does this in the background; or call the object's own `start` and `stop`, or `process`.
 
     Args:
         name: the lease; printable, at most 80 bytes.
@@ -35,7 +37,7 @@ class WhileLeading:
         options: `store`, `servers`, `lease_ttl`, `on_event`; see `Options`.
 
     Raises:
-        BadPolicy: the name or the times cannot work.
+        BadPolicy: the name or the times cannot work, or calling one of the two would run nothing.
     """
 
     def __init__(
@@ -47,10 +49,11 @@ class WhileLeading:
         grace: float = 10.0,
         **options: Unpack[Options],
     ) -> None:
-        self._name, self._start, self._stop, self._grace, self._options = name, start, stop, grace, options
+        refuse_what_a_call_does_not_run(repr(name), [("start", start), ("stop", stop)])
+        self._name, self._starts, self._stops, self._grace, self._options = name, start, stop, grace, options
         self._standing = self._new()
 
-    def _new(self, ended: Callable[[], None] = lambda: None) -> Standing:
+    def _new(self, ended: Callable[[], None] | None = None) -> Standing:
         return Standing(self._name, self._govern, grace=self._grace, ended=ended, **self._options)
 
     @property
@@ -65,43 +68,41 @@ class WhileLeading:
         The first signal stops what runs and leaves it `grace` seconds, the second ends the wait at once.
 
         Raises:
-            RuntimeError: it runs already.
+            RuntimeError: it runs already, or this thread runs an event loop, which would stand still.
             BadStoreURL, StoreUnusable: the store cannot be used, and waiting would not help.
             SystemExit: `stop` failed (status 1), or has not returned within `grace` (status 124).
         """
 
-        def start(finished: Callable[[], None]) -> Standing:
-            self._begin(finished)
-            return self._standing
+        refuse_event_loop("process()")
+        process([self._begin])
 
-        process([start])
-
-    def begin(self) -> None:
+    def start(self) -> None:
         """Campaign and run in the background, and return at once.
 
-        When the interpreter exits, it is ended as by `end()`.
+        When the interpreter exits, it is ended as by `stop()`.
 
         Raises:
             RuntimeError: it runs already.
         """
-        self._begin(lambda: None)
+        self._begin(None)
 
-    def _begin(self, ended: Callable[[], None]) -> None:
+    def _begin(self, ended: Callable[[], None] | None) -> Standing:
         if self._standing.alive:
             raise RuntimeError(f"{self._name!r} runs already")
         self._standing = self._new(ended)
         self._standing.begin()
+        return self._standing
 
-    def end(self) -> None:
+    def stop(self) -> None:
         """Stop what runs, hand over and return; wait `grace` seconds at most. It does nothing if nothing runs."""
         end([self._standing], "asked to stop")
 
     def __enter__(self) -> Self:
-        self.begin()
+        self.start()
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.end()
+        self.stop()
 
     def _govern(self, term: LeaseTerm) -> None:
         """Start, and stop in time, in another thread because `start` may not have returned."""
@@ -120,7 +121,7 @@ class WhileLeading:
         stopper = threading.Thread(target=stop_in_time, name=f"politics-{self._name}-stop", daemon=True)
         stopper.start()
         try:
-            self._start()
+            self._starts()
         except BaseException:
             failed.set()
             raise
@@ -135,7 +136,7 @@ class WhileLeading:
         why = term.reason or f"not renewed, {term.remaining():.1f} s are left"
         log.info("%s: is stopped: %s", self._name, why)
         begun, clock = SystemClock().now(), SystemClock()
-        self._stop()
+        self._stops()
         if not term.valid:
             took = clock.now() - begun
             log.error("%s: the lease was over before stop returned, after %.1f s: two may have run", self._name, took)

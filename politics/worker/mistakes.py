@@ -50,13 +50,13 @@ def is_async(function: object) -> bool:
     return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(call)
 
 
-def refuse_what_a_call_does_not_run(owner: str, functions: Iterable[tuple[str, object]], work: str) -> None:
+def refuse_what_a_call_does_not_run(owner: str, functions: Iterable[tuple[str, object]], work: str = "") -> None:
     """Refuse functions whose call returns at once and runs nothing.
 
     Args:
         owner: whose functions they are.
         functions: each with its name.
-        work: the name of the one that may be async, because it is awaited.
+        work: the name of the one that may be async, because it is awaited; empty: none may.
 
     Raises:
         BadPolicy: the message names the function, and says what it is and what to do.
@@ -67,9 +67,7 @@ def refuse_what_a_call_does_not_run(owner: str, functions: Iterable[tuple[str, o
                 if is_so(asked):
                     raise BadPolicy(f"{name} of {owner} is {what}, and a call would run none of it: leave out `yield`")
         if name != work and is_async(function):
-            raise BadPolicy(
-                f"{name} of {owner} is an async function, and nobody awaits it: write `def` (only perform may be async)"
-            )
+            raise BadPolicy(f"{name} of {owner} is an async function, and nobody awaits it: write `def`")
 
 
 def never_ran(result: object) -> str:

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import functools
 import random
 import threading
 from collections.abc import Callable, Coroutine
@@ -357,3 +358,30 @@ def test_work_is_begun_again_after_a_loss_and_after_an_error(old_store: str) -> 
     run(old_store, main)
     assert fences == sorted(set(fences))
     assert len(fences) == 3
+
+
+def test_work_that_cannot_be_awaited_is_refused() -> None:
+    """A sync function would hold up the loop, and an async generator would not run."""
+
+    async def generator(term: AsyncTerm) -> Any:
+        yield term
+
+    for work in (print, generator):
+        with pytest.raises(BadPolicy, match="the work of billing is no async function"):
+            asyncio.run(work_while_leading("billing", work, store="memory://"))
+
+
+def test_a_store_that_cannot_be_used_is_asked_again(caplog: pytest.LogCaptureFixture) -> None:
+    """An application that serves goes on serving; the log says what is wrong, in one line."""
+
+    async def main() -> None:
+        work = functools.partial(asyncio.sleep, 0)
+        task = asyncio.create_task(work_while_leading("billing", work, store="sqlite:////dev/null/leases.db"))
+        while "does not campaign for now: billing: the store /dev/null/leases.db" not in caplog.text:
+            await asyncio.sleep(0.01)
+        assert not task.done()
+        task.cancel()
+        await asyncio.wait({task})
+
+    asyncio.run(main())
+    assert "Traceback" not in caplog.text
