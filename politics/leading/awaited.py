@@ -119,14 +119,15 @@ class Lead:
         cancelled: asyncio.CancelledError | None = None
         # The store's own time limits end it much sooner. After the lease's length there is nothing left to hand over.
         until = self._loop.time() + max(5.0, self._standing.policy.ttl)
-        while not self._ended.done() and (left := until - self._loop.time()) > 0:
+        while self._standing.alive and (left := until - self._loop.time()) > 0:
             try:
-                await asyncio.wait({self._ended}, timeout=left)
+                if self._ended.done():
+                    await asyncio.sleep(0.001)  # the thread is on its last line: to join it would block the loop
+                else:
+                    await asyncio.wait({self._ended}, timeout=left)
             except asyncio.CancelledError as exc:
                 cancelled = exc
-        if self._ended.done():
-            self._standing.thread.join()  # it is on its last line
-        else:
+        if self._standing.alive:
             log.warning("%s: the store holds up the thread that hands over", self._standing.group)
         if cancelled and self._task.cancelling() > self._cancelling:
             raise cancelled

@@ -11,7 +11,6 @@ from election.clock import Clock, SystemClock
 from election.events import OnEvent
 from politics.group.peers import Peer
 from politics.settings import choose_store, heartbeat, open_store
-from politics.worker.awaiting import awaited
 from politics.worker.daemon import begin, end, process
 from politics.worker.mistakes import (
     METHODS,
@@ -220,6 +219,10 @@ class TokenWorker:
         if work is None and type(self).perform is TokenWorker.perform:
             raise BadPolicy(f"{name} has no work: override perform(term) or pass process(work)")
         work = work or self.perform
+        if is_async(work):
+            from politics.worker.awaiting import awaited  # here, since only async work needs asyncio
+
+            work = awaited(work)
 
         def close() -> None:
             if self._register is not self.store:  # otherwise it is the caller's, and may have other users
@@ -228,7 +231,7 @@ class TokenWorker:
 
         self._run = Run(
             self,
-            awaited(work) if is_async(work) else work,
+            work,
             self._candidate,
             clock=self._clock,
             announcer=self._announcer() if self.announce else None,
