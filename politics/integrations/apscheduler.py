@@ -24,7 +24,7 @@ try:
         EVENT_SCHEDULER_STARTED,
     )
     from apscheduler.jobstores.memory import MemoryJobStore
-    from apscheduler.schedulers import SchedulerNotRunningError
+    from apscheduler.schedulers.base import BaseScheduler  # which APScheduler 4 does not have
 except ModuleNotFoundError as exc:
     raise ModuleNotFoundError("this needs APScheduler 3: pip install 'apscheduler>=3.10,<4'", name=exc.name) from exc
 
@@ -45,10 +45,13 @@ FAR_AHEAD_MS = 24 * 3600 * 1000
 class LeaderJobs:
     """What `run_on_leader` returns."""
 
-    def __init__(self, scheduler: Any, name: str, grace: float, options: Options) -> None:
+    def __init__(self, scheduler: BaseScheduler, name: str, grace: float, options: Options) -> None:
         self._scheduler, self._name, self._grace, self._options = scheduler, name, grace, options
         self._standing = self._new()
         self._submitted_ms = 0
+        self._term: LeaseTerm | None = None
+        """The term in which jobs are run."""
+        self._process, scheduler._process_jobs = scheduler._process_jobs, self._process_jobs_if_leading
         self._news = threading.Event()
         """Set when there is something to record, or a reason to look whether the term or a job has ended."""
         scheduler.add_listener(self._on_submitted, EVENT_JOB_SUBMITTED | EVENT_JOB_MAX_INSTANCES)
@@ -66,8 +69,15 @@ class LeaderJobs:
 
     # Called on the threads of the scheduler.
 
+    def _process_jobs_if_leading(self) -> float | None:
+        """Submit what is due, in the place of the scheduler's own method; return the seconds to the next time.
+
+        So a process that was stopped for longer than its lease submits nothing when it goes on.
+        """
+        term = self._term
+        return self._process() if term and term.valid else None
+
     def _on_started(self, _event: object) -> None:
-        self._scheduler.pause()  # before it has looked for jobs
         self._standing = self._new()
         self._standing.begin()
 
@@ -97,17 +107,18 @@ class LeaderJobs:
     def _govern(self, term: LeaseTerm) -> None:
         unsubscribe = term.lost.subscribe(self._news.set)
         try:
-            with contextlib.suppress(SchedulerNotRunningError):
-                self._skip_what_was_submitted()
-                self._scheduler.resume()
-                self._record_what_is_submitted(term)
-                self._scheduler.pause()
-                self._scheduler.get_jobs()  # waits until it has submitted what it was about to submit
+            self._skip_what_was_submitted()
+            self._term = term
+            self._scheduler.wakeup()
+            self._record_what_is_submitted(term)
+            self._term = None
+            self._scheduler.get_jobs()  # waits until it has submitted what it was about to submit
             self._wait_for_jobs(term)
         finally:
+            self._term = None
             unsubscribe()
         if not term.lost.is_set():
-            raise LeadershipLost(f"{self._name}: not renewed in time: paused before the lease ends")
+            raise LeadershipLost(f"{self._name}: not renewed in time: no more jobs are begun")
 
     def _skip_what_was_submitted(self) -> None:
         """Advance what only this process remembers past what earlier leaders have submitted."""
@@ -153,14 +164,15 @@ class LeaderJobs:
         return [str(job) for executor in executors for job, count in tuple(executor._instances.items()) if count > 0]
 
 
-def run_on_leader(scheduler: Any, name: str, *, grace: float = 10.0, **options: Unpack[Options]) -> LeaderJobs:
+def run_on_leader(
+    scheduler: BaseScheduler, name: str, *, grace: float = 10.0, **options: Unpack[Options]
+) -> LeaderJobs:
     """Let `scheduler` run jobs only while this process leads. Call it before `scheduler.start()`, in all processes.
 
-    The scheduler is started everywhere, and paused where it does not lead. Do not call its `pause` and `resume`
-    yourself. Before the lease is handed over, it is paused, and the jobs that run come to their end. If the lease
-    cannot be renewed, it is paused while a third of the lease is left; a job that runs longer than that outlives the
-    lease, which is logged as an error. Such a job should call `check()` of the returned object's `lead` on the way.
-    `scheduler.shutdown()` hands over.
+    The scheduler is started everywhere, and looks for due jobs only where it leads. Before the lease is handed over, it
+    stops looking, and the jobs that run come to their end. If the lease cannot be renewed, it stops looking while a
+    third of the lease is left; a job that runs longer than that outlives the lease, which is logged as an error. Such a
+    job should call `check()` of the returned object's `lead` on the way. `scheduler.shutdown()` hands over.
 
     What came due while nobody led is a misfire, as APScheduler has it: a job with `misfire_grace_time` (1 second by
     default) of more than a lease runs late, once for each time, or once in all with `coalesce`. What an earlier leader

@@ -3,6 +3,7 @@
 import contextlib
 import itertools
 import math
+import signal
 import sys
 import threading
 from collections import Counter
@@ -14,9 +15,9 @@ import pytest
 from apscheduler.events import EVENT_JOB_EXECUTED, EVENT_JOB_MISSED
 from apscheduler.schedulers.background import BackgroundScheduler
 
-from election import BadPolicy, BadStoreURL, Candidate, ask_to_resign, open_register
+from election import BadPolicy, BadStoreURL, Candidate, ask_to_resign, look, open_register
 from politics.integrations.apscheduler import LeaderJobs, run_on_leader
-from tests.processes import running
+from tests.processes import running, suspend
 from tests.waiting import until
 
 LEASE = 1.5
@@ -89,6 +90,13 @@ def ran(path: Path) -> list[tuple[int, int]]:
     return [(pid, round(at)) for pid, what, at in entries(path) if what == "ran"]
 
 
+def is_recorded(store: str, path: Path) -> bool:
+    """Whether the leader has written down the last time that it has run."""
+    with contextlib.closing(open_register(store)) as register:
+        record = look(register, "jobs")
+    return record is not None and record.note["submitted_ms"] >= 1000 * ran(path)[-1][1]
+
+
 def verify_no_overlap(path: Path, killed: int) -> None:
     """Verify that no run began while one of another process had begun and not ended; a killed one never ends."""
     inside: int | None = None
@@ -108,7 +116,7 @@ def test_the_jobs_go_on_though_the_leader_is_killed(kind: str, old_store: str, t
         command = (sys.executable, "-c", PROGRAM, kind, old_store, path, "memory")
         programs = [stack.enter_context(running(*command)) for _ in range(3)]
         first = until(lambda: ran(path))[0][0]
-        until(lambda: len(ran(path)) >= 2)
+        until(lambda: len(ran(path)) >= 2 and is_recorded(old_store, path))
         next(program for program in programs if program.popen.pid == first).kill()
         until(lambda: len([pid for pid, _ in ran(path) if pid != first]) >= 4)
         alive = [program for program in programs if program.popen.pid != first]
@@ -123,6 +131,26 @@ def test_the_jobs_go_on_though_the_leader_is_killed(kind: str, old_store: str, t
     missing = sorted(set(range(min(begun), max(begun))) - begun)
     assert len(missing) <= 1, f"only the run that was under way may be missing: {missing}"
     assert not [at for at, count in times.items() if count > 1]
+
+
+def test_a_leader_that_was_stopped_for_too_long_begins_nothing(old_store: str, tmp_path: Path) -> None:
+    """When it goes on, another leads: what came due meanwhile is not run by both, not even for a moment."""
+    path = tmp_path / "journal.txt"
+    command = (sys.executable, "-c", PROGRAM, "background", old_store, path, "memory")
+    with running(*command) as one, running(*command) as other:
+        until(lambda: len(ran(path)) >= 2)
+        first = ran(path)[0][0]
+        stopped, leader = (one, other) if one.popen.pid == first else (other, one)
+        until(lambda: is_recorded(old_store, path))
+        suspend(stopped.popen)
+        assert {pid for pid, _, _ in entries(path)} == {first}
+        until(lambda: len([pid for pid, _ in ran(path) if pid != first]) >= 3)
+        stopped.popen.send_signal(signal.SIGCONT)
+        count = len(ran(path))
+        until(lambda: len(ran(path)) >= count + 3)
+        assert leader.stop() == 0
+        assert stopped.stop() == 0
+    assert [at for at, count in Counter(at for _, at in ran(path)).items() if count > 1] == []
 
 
 class Recorder:
