@@ -226,6 +226,12 @@ async def work_while_leading(
                 await work(term)
                 failures = 0
                 await term.wait_lost()
+        except asyncio.CancelledError:
+            task = asyncio.current_task()
+            if task is None or task.cancelling():
+                raise
+            failures += 1
+            log.exception("%s: the work cancelled itself, and is begun again later", name)
         except LeadershipLost as exc:
             failures = 0
             log.info("%s", exc)

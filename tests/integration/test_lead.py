@@ -4,6 +4,8 @@ import asyncio
 import contextlib
 import functools
 import random
+import signal
+import sys
 import threading
 from collections.abc import Callable, Coroutine
 from typing import Any
@@ -15,6 +17,8 @@ from election.errors import StoreUnusable
 from election.record import State
 from politics import lead
 from politics.leading import AsyncTerm, work_while_leading
+from tests.memcached import Memcached
+from tests.processes import running
 from tests.waiting import until
 
 TTL = 0.6
@@ -329,11 +333,108 @@ def test_cancelling_at_any_moment_leaves_nothing_behind(old_store: str, rival: b
     assert rival or len(ends) > 1
 
 
+def test_cancelling_while_the_store_is_silent_leaves_nothing_behind(own_memcached: Memcached) -> None:
+    """While it campaigns, and while it leads and hands over: the store's own time limits end the wait."""
+    url = f"{own_memcached.url}?timeout=0.2"
+    with contextlib.closing(open_register(url)) as register:
+        until(lambda: register.remembers(TTL), "a store that remembers")
+    before, reached = threads(), list[str]()
+
+    async def main() -> None:
+        entered = asyncio.Event()
+
+        async def body() -> None:
+            async with lead("billing", store=url, lease_ttl=TTL):
+                entered.set()
+                await asyncio.Event().wait()
+
+        leader = asyncio.create_task(body())
+        await entered.wait()
+        own_memcached.freeze()
+        standby = asyncio.create_task(body())
+        await asyncio.sleep(0)
+        for task in (leader, standby):
+            task.cancel()
+            await asyncio.wait({task})
+            assert task.cancelled()
+            reached.append("left")
+        assert asyncio.all_tasks() == {asyncio.current_task()}
+
+    try:
+        asyncio.run(main())
+        assert threads() <= before
+    finally:
+        own_memcached.thaw()
+    assert reached == ["left", "left"]
+
+
+def test_nested_blocks_that_are_lost_together_raise_once(old_store: str) -> None:
+    """The inner one hands over and passes the cancellation on, and the outer one raises; tasks of a group end too."""
+    ended: list[str] = []
+
+    async def wait_for_ever(name: str) -> None:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            ended.append(name)
+
+    async def body() -> None:
+        options: Any = {"store": old_store, "lease_ttl": TTL}
+        async with lead("billing", **options), lead("mailing", **options), asyncio.TaskGroup() as group:
+            group.create_task(wait_for_ever("one"))
+            group.create_task(wait_for_ever("two"))
+            with contextlib.closing(open_register(old_store)) as register:
+                ask_to_resign(register, "billing")
+                ask_to_resign(register, "mailing")
+
+    async def main() -> None:
+        with pytest.raises(LeadershipLost):
+            await body()
+        task = asyncio.current_task()
+        assert task is not None
+        assert task.cancelling() == 0
+        await asyncio.sleep(0)
+
+    run(old_store, main)
+    assert free(old_store, "mailing")
+    assert sorted(ended) == ["one", "two"]
+
+
+PROGRAM = """
+import asyncio, sys
+from politics import lead
+
+async def main():
+    async with lead("billing", store=sys.argv[1], lease_ttl=30.0):
+        print("leads", flush=True)
+        await asyncio.Event().wait()
+
+if sys.argv[2] == "run":
+    asyncio.run(main())
+else:  # the interpreter exits while a block is open that nobody will leave
+    loop = asyncio.new_event_loop()
+    leading = lead("billing", store=sys.argv[1], lease_ttl=30.0)
+    loop.run_until_complete(loop.create_task(leading.__aenter__()))
+    print("leads", flush=True)
+"""
+
+
+@pytest.mark.parametrize("way", ["run", "dropped"])
+def test_a_process_that_ends_hands_over(old_store: str, way: str) -> None:
+    """By Ctrl-C, which cancels the task of `asyncio.run`, and by an exit that leaves no block."""
+    with running(sys.executable, "-c", PROGRAM, old_store, way) as process:
+        process.line("leads")
+        if way == "run":
+            process.popen.send_signal(signal.SIGINT)
+        process.result()
+    assert free(old_store)
+
+
 # Work that is awaited again and again.
 
 
 def test_work_is_begun_again_after_a_loss_and_after_an_error(old_store: str) -> None:
-    """When somebody asked for the lease, and when it raised. One that has returned is not begun again."""
+    """When somebody asked for the lease, and when it failed or cancelled itself; not when it has returned."""
     fences: list[int] = []
 
     async def work(term: AsyncTerm) -> None:
@@ -344,10 +445,12 @@ def test_work_is_begun_again_after_a_loss_and_after_an_error(old_store: str) -> 
             await asyncio.Event().wait()
         if len(fences) == 2:
             raise ZeroDivisionError
+        if len(fences) == 3:
+            raise asyncio.CancelledError  # as of a task of its own that it awaited
 
     async def main() -> None:
         task = asyncio.create_task(work_while_leading("billing", work, store=old_store, lease_ttl=TTL))
-        while len(fences) < 3:
+        while len(fences) < 4:
             await asyncio.sleep(0.01)
         assert not task.done()
         assert not free(old_store)
@@ -357,7 +460,7 @@ def test_work_is_begun_again_after_a_loss_and_after_an_error(old_store: str) -> 
 
     run(old_store, main)
     assert fences == sorted(set(fences))
-    assert len(fences) == 3
+    assert len(fences) == 4
 
 
 def test_work_that_cannot_be_awaited_is_refused() -> None:
