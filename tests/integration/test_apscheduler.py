@@ -1,6 +1,7 @@
 """APScheduler's own schedulers in several processes: the leader's runs jobs, and no time is left out or run twice."""
 
 import contextlib
+import importlib
 import itertools
 import math
 import signal
@@ -260,3 +261,13 @@ def test_mistakes_are_named(old_store: str) -> None:
             run_on_leader(scheduler, "jobs", store=old_store)
     finally:
         scheduler.shutdown()
+
+
+def test_without_the_extra_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where APScheduler 4 is, which has no such schedulers."""
+    for missing in ("apscheduler.events", "apscheduler.schedulers.base"):
+        with monkeypatch.context() as patch:
+            patch.delitem(sys.modules, "politics.integrations.apscheduler")
+            patch.setitem(sys.modules, missing, None)
+            with pytest.raises(ModuleNotFoundError, match=r"this needs APScheduler 3: pip install 'apscheduler>=3\.10"):
+                importlib.import_module("politics.integrations.apscheduler")
