@@ -355,7 +355,20 @@ class LostEvent:
             clock.wait(event, min(end - now, self._term.remaining()))
         return True
 
+    def subscribe(self, news: Callable[[], object]) -> Callable[[], object]:
+        """Have `news` called when there is a reason to look again; return a function that ends this.
+
+        It is called in the thread in which that happens, and must return at once. That the deadline passes is no news,
+        since no thread sets that: look again after `remaining()` seconds.
+        """
+        subscribers: dict[object, Callable[[], object]] = vars(self).setdefault("_subscribers", {})
+        key = object()
+        subscribers[key] = news
+        return lambda: subscribers.pop(key, None)
+
     def wake(self) -> None:
-        """Wake all waiting threads, which then look again."""
+        """Wake all waiting threads and tell all subscribers, which then look again."""
         if event := vars(self).get("_event"):
             event.set()
+        for news in tuple(vars(self).get("_subscribers", {}).values()):
+            news()

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from election import BadPolicy, BadStoreURL, ElectionError, Event, LeadershipLost, StoreUnavailable
     from politics.group.peers import Peer
+    from politics.leading import lead, run_while_leading
     from politics.worker.scheduler import Scheduler
     from politics.worker.term import Term
     from politics.worker.token_worker import TokenWorker
@@ -33,6 +34,8 @@ __all__ = [
     "StoreUnavailable",
     "Term",
     "TokenWorker",
+    "lead",
+    "run_while_leading",
 ]
 
 __version__ = "0.1.0"
@@ -48,6 +51,8 @@ _HOMES = {
     "StoreUnavailable": "election",
     "Term": "politics.worker.term",
     "TokenWorker": "politics.worker.token_worker",
+    "lead": "politics.leading",
+    "run_while_leading": "politics.leading",
 }
 
 

@@ -18,12 +18,9 @@ from politics.settings import service_manager
 
 log = logging.getLogger("politics")
 
-OUTLASTED = 124
-"""The exit status of a process whose work did not return within `grace`, so that it ended with the process."""
 
-
-class Run(Protocol):
-    """Something that runs until it is stopped: see `politics.worker.run.Run` and `politics.worker.dispatcher`."""
+class Running(Protocol):
+    """What runs until it is asked to stop: a `Run`, a `Dispatcher` or a `Standing`. See there for the members."""
 
     group: str
     grace: float
@@ -40,13 +37,16 @@ class Run(Protocol):
     def give_up(self) -> bool: ...
 
 
-Begin = Callable[[Callable[[], None]], Run]
+OUTLASTED = 124
+"""The exit status of a process whose work did not return within `grace`, so that it ended with the process."""
+
+Begin = Callable[[Callable[[], None]], Running]
 """Begins a run, which calls the argument when it ends."""
 
-_begun: weakref.WeakSet[Run] = weakref.WeakSet()
+_begun: weakref.WeakSet[Running] = weakref.WeakSet()
 
 
-def begin(run: Run) -> None:
+def begin(run: Running) -> None:
     """Start a run. If it still runs when the interpreter exits, its work is asked to stop, and hands over."""
     _hand_over_at_exit()
     _begun.add(run)
@@ -58,7 +58,7 @@ def _hand_over_at_exit() -> None:
     atexit.register(lambda: end(tuple(_begun), "the interpreter exits"))
 
 
-def end(runs: Iterable[Run], reason: str, grace: float | None = None) -> bool:
+def end(runs: Iterable[Running], reason: str, grace: float | None = None) -> bool:
     """Ask the work of all `runs` to stop, wait for it, hand over; return whether some of it has not returned.
 
     A run that is ended by its own work is only asked.
@@ -93,7 +93,7 @@ def process(begins: Sequence[Begin]) -> None:
     """
     from discovery.signals import SignalQueue  # here, so that importing politics imports no discovery
 
-    manager, runs = ServiceManager(*service_manager()), list[Run]()
+    manager, runs = ServiceManager(*service_manager()), list[Running]()
     with SignalQueue(signal.SIGTERM, signal.SIGINT) as signals:
         try:
             for start in begins:

@@ -9,10 +9,9 @@ from election import BadPolicy
 
 METHODS = ("perform", "eligible", "on_elected", "on_lost", "on_event")
 
-_WHAT = (
-    (inspect.iscoroutinefunction, "an async function, and a call would only make a coroutine that never runs"),
-    (inspect.isasyncgenfunction, "an async generator, and a call would run none of it"),
-    (inspect.isgeneratorfunction, "a generator, and a call would run none of it"),
+_GENERATORS = (
+    (inspect.isasyncgenfunction, "an async generator"),
+    (inspect.isgeneratorfunction, "a generator"),
 )
 
 
@@ -45,20 +44,30 @@ def refuse_misspellings(base: type, kind: type) -> None:
                 )
 
 
-def refuse_what_a_call_does_not_run(owner: str, functions: Iterable[tuple[str, object]]) -> None:
+def is_async(function: object) -> bool:
+    """Return whether a call of `function` makes a coroutine: a function, a method, a partial, or an object."""
+    call = getattr(type(function), "__call__", None)  # noqa: B004 (it may be async, too)
+    return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(call)
+
+
+def refuse_what_a_call_does_not_run(owner: str, functions: Iterable[tuple[str, object]], work: str = "") -> None:
     """Refuse functions whose call returns at once and runs nothing.
+
+    Args:
+        owner: whose functions they are.
+        functions: each with its name.
+        work: the name of the one that may be async, because it is awaited; empty: none may.
 
     Raises:
         BadPolicy: the message names the function, and says what it is and what to do.
     """
     for name, function in functions:
-        for asked in (function, getattr(type(function), "__call__", None)):  # noqa: B004 (an object may be async, too)
-            for is_so, what in _WHAT:
+        for asked in (function, getattr(type(function), "__call__", None)):  # noqa: B004 (an object's may be one, too)
+            for is_so, what in _GENERATORS:
                 if is_so(asked):
-                    raise BadPolicy(
-                        f"{name} of {owner} is {what}: write `def`, without `yield`; "
-                        f"for async code call asyncio.run(...) in it"
-                    )
+                    raise BadPolicy(f"{name} of {owner} is {what}, and a call would run none of it: leave out `yield`")
+        if name != work and is_async(function):
+            raise BadPolicy(f"{name} of {owner} is an async function, and nobody awaits it: write `def`")
 
 
 def never_ran(result: object) -> str:

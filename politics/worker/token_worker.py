@@ -17,6 +17,7 @@ from politics.worker.daemon import begin, end, process
 from politics.worker.duty import Work
 from politics.worker.mistakes import (
     METHODS,
+    is_async,
     refuse_event_loop,
     refuse_misspellings,
     refuse_what_a_call_does_not_run,
@@ -149,8 +150,11 @@ class TokenWorker:
 
     # What subclasses override; all of it is called on the worker's own thread.
 
-    def perform(self, term: Term) -> None:
-        """Do the work of one slot or tick; called on the leader, once for each. It is neither async nor a generator.
+    def perform(self, term: Term) -> object:
+        """Do the work of one slot or tick; called on the leader, once for each. It may be `async def`, no generator.
+
+        An async one runs in an event loop of the worker's thread, made for this call. When `term.lost` is set, its task
+        is cancelled.
 
         Return: the slot is done. Raise `LeadershipLost` (`term.check()` does): it was interrupted. Raise anything
         else: it is logged, `on_error` says what the slot counts as, and the worker lives on.
@@ -236,9 +240,14 @@ class TokenWorker:
             raise BadPolicy(f"{name}.__init__ must call super().__init__(), with the arguments of a TokenWorker")
         functions = [(method, getattr(self, method)) for method in METHODS if method != "perform"]
         functions.append(("the work", work) if work else ("perform", self.perform))
-        refuse_what_a_call_does_not_run(name, functions)
+        refuse_what_a_call_does_not_run(name, functions, work=functions[-1][0])
         if work is None and type(self).perform is TokenWorker.perform:
             raise BadPolicy(f"{name} has no work: override perform(term) or pass process(work)")
+        work = work or self.perform
+        if is_async(work):
+            from politics.worker.awaiting import awaited  # here, since only async work needs asyncio
+
+            work = awaited(work)
 
         def close() -> None:
             if self._register is not self.store:  # otherwise it is the caller's, and may have other users
@@ -253,7 +262,7 @@ class TokenWorker:
             agenda = SlotAgenda(self.iteration_length, self.policy, self._clock, rerun=rerun, sticky=self.sticky)
         self._run = Run(
             self,
-            work or self.perform,
+            work,
             agenda,
             self._candidate,
             clock=self._clock,
@@ -305,7 +314,7 @@ class TokenWorker:
 class Daemon(Protocol):
     """What `process_all` runs: a `TokenWorker`, or a `Scheduler`."""
 
-    def _begin(self, work: None, finished: Callable[[], None], aloud: bool = False) -> daemon.Run: ...
+    def _begin(self, work: None, finished: Callable[[], None], aloud: bool = False) -> daemon.Running: ...
 
 
 def process_all(workers: Sequence[Daemon]) -> None:

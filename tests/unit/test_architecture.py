@@ -33,7 +33,7 @@ ROOMS = {  # each room, a folder or a file, and the rooms of its own package tha
     "discovery/tuples discovery/remote",
     "discovery/registry": "discovery/errors discovery/clock discovery/fork discovery/retries discovery/signals "
     "discovery/beacon discovery/tuples discovery/remote discovery/rings",
-    "politics/__init__": "politics/neighbours politics/worker politics/group",
+    "politics/__init__": "politics/neighbours politics/worker politics/group politics/leading",
     "politics/__main__": "politics/cli",
     "politics/neighbours": "",
     "politics/settings": "",
@@ -41,6 +41,8 @@ ROOMS = {  # each room, a folder or a file, and the rooms of its own package tha
     "politics/command": "politics/settings",
     "politics/group": "politics/settings",
     "politics/worker": "politics/settings politics/group",
+    "politics/leading": "politics/settings politics/worker",
+    "politics/integrations": "politics/settings politics/leading",
     "politics/doctor": "politics/settings politics/group",
     "politics/cli": "politics/__init__ politics/settings politics/metrics politics/command "
     "politics/group politics/worker politics/doctor",
@@ -61,6 +63,7 @@ DOORS = {
     "prometheus_client": "politics/metrics.py",
     "regex": "discovery/patterns.py",
     "cronsim": "politics/worker/schedule.py",
+    "apscheduler": "politics/integrations/apscheduler.py",
 }
 FORBIDDEN = {"election": {"discovery", "politics"}, "discovery": {"election", "politics"}, "politics": set[str]()}
 

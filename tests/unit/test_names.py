@@ -19,7 +19,7 @@ ROOT = Path(__file__).parents[2]
 PACKAGES = [
     name
     for name in (
-        *("election", "election.testing", "politics"),
+        *("election", "election.testing", "politics", "politics.leading"),
         *("discovery", "discovery.tuples", "discovery.remote", "discovery.rings", "discovery.registry"),
     )
     if list(ROOT.glob(f"{name.replace('.', '/')}*")) and hasattr(importlib.import_module(name), "__all__")
@@ -91,7 +91,7 @@ HEAVY = ["discovery.beacon", "discovery.registry", "zeroconf", "rich", "typer", 
     ("code", "unwanted"),
     [
         ("import politics", ["election", "discovery", "logging", "tenacity", *HEAVY]),
-        ("from politics import TokenWorker; import election", ["discovery", *HEAVY]),
+        ("from politics import TokenWorker; import election", ["discovery", "asyncio", *HEAVY]),
         ("import discovery, discovery.signals, discovery.errors", ["discovery.tuples", "discovery.remote", *HEAVY]),
         (
             "import politics.cli; politics.cli.app(['--help'], standalone_mode=False)",

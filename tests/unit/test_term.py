@@ -247,6 +247,19 @@ def test_lost_wakes_other_threads() -> None:
     term.resign()
 
 
+def test_subscribers_are_told_to_look_again(world: World) -> None:
+    """When the term is asked to stop and when it ends, until they end the subscription, which they may do twice."""
+    term, news, others = world.leader(), list[bool](), list[bool]()
+    unsubscribe = term.lost.subscribe(lambda: news.append(term.lost.is_set()))
+    term.lost.subscribe(lambda: others.append(term.valid))
+    term.ask_to_stop("enough")
+    assert (news, others) == ([True], [True])
+    unsubscribe()
+    unsubscribe()
+    term.resign()
+    assert (news, others) == ([True], [True, False])
+
+
 def test_proclaim(world: World) -> None:
     """A note is written at once, and again with each renewal."""
     link = world.store.link()

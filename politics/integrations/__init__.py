@@ -1,0 +1,1 @@
+"""Leadership for what other libraries run. Each module needs its library, which an extra of the same name installs."""
