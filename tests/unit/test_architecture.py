@@ -41,6 +41,7 @@ ROOMS = {  # each room, a folder or a file, and the rooms of its own package tha
     "politics/group": "politics/settings",
     "politics/worker": "politics/settings politics/group",
     "politics/doctor": "politics/settings politics/group",
+    "politics/integrations": "politics/settings politics/leading",
     "politics/cli": "politics/__init__ politics/settings politics/metrics politics/command "
     "politics/group politics/worker politics/doctor",
 }
@@ -48,6 +49,7 @@ PURE = {
     Path(name)
     for name in ("election/lease.py", "election/record.py", "election/rules.py", "politics/worker/slots.py",
                  "politics/doctor/findings.py", "politics/group/peers.py", "politics/command/leases.py",
+                 "politics/integrations/beat_record.py",
                  "discovery/tuples/template.py", "discovery/tuples/index.py", "discovery/tuples/deadlines.py",
                  "discovery/tuples/state.py", "discovery/registry/url.py", "discovery/beacon/format.py",
                  "discovery/beacon/pace.py",
@@ -58,6 +60,7 @@ DOORS = {
     "zeroconf": "discovery/beacon/engine.py",
     "prometheus_client": "politics/metrics.py",
     "regex": "discovery/patterns.py",
+    "celery": "politics/integrations/celery.py",
 }
 FORBIDDEN = {"election": {"discovery", "politics"}, "discovery": {"election", "politics"}, "politics": set[str]()}
 

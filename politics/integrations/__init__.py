@@ -1,0 +1,1 @@
+"""Other schedulers and frameworks, each with one process of many that works."""
