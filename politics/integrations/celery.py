@@ -92,10 +92,12 @@ class LeaderScheduler(Scheduler):
         self._inner = symbol_by_name(conf.get("politics_beat_scheduler") or Scheduler)(app=app, lazy=lazy, **options)
         super().__init__(app, max_interval=self._inner.max_interval, lazy=True)
         group = conf.get("politics_group") or f"{app.main or 'celery'}.beat"
-        self._candidate = Candidate(find_store(conf.get("politics_store")), group, self._policy)
+        self._register = find_store(conf.get("politics_store")).shard(group)
+        self._candidate = Candidate(self._register, group, self._policy)
         self._agenda = Agenda(self._inner, last_run, self._catch_up)
         self._term: LeaseTerm | None = None
-        self._trouble = Reminder(log, SystemClock())
+        self._clock = SystemClock()
+        self._trouble = Reminder(log, self._clock)
         self._ticking = self._unwritten = False
 
     @property
@@ -157,9 +159,14 @@ class LeaderScheduler(Scheduler):
         self._say_who_is_ahead()
         return term
 
-    def _plan(self, view: View) -> Note:
+    def _plan(self, view: View) -> Note | None:
         """Learn from the record what was sent. What is written with the takeover is what was learned."""
         self._agenda.learn(Position.read(view.record.note) if view.record else None)
+        if self._agenda.position is None and view.record is not None:
+            # If the store has lost a record, others may remember what was sent: they come first, for a whole lease.
+            free_at = view.free_at(self._policy)
+            if self._clock.now() < free_at + self._policy.ttl and not self._register.remembers(2 * self._policy.ttl):
+                return None
         return self._note
 
     def _note(self, _now: float) -> Mapping[str, Any]:
@@ -188,14 +195,13 @@ class LeaderScheduler(Scheduler):
             term.resign()
 
     def _plan_to_adopt(self, view: View) -> Note | None:
-        return self._plan(view) if is_own_takeover(view, self._candidate.id) else None
+        return self._note if is_own_takeover(view, self._candidate.id) else None
 
     def _lead(self, term: LeaseTerm) -> None:
         """Write down what was sent, and send the next tick that is due, or wait until one is."""
         if term.lost.is_set():
             log.warning("%s: this beat stands by: %s", term.name, term.reason)
-            self._hand_over()
-            threading.Event().wait(2 * self._policy.poll)  # so that another takes the lease, if it was asked for
+            self._step_back()
             return
         try:
             if self._unwritten:
@@ -208,14 +214,25 @@ class LeaderScheduler(Scheduler):
                 return
         except LeadershipLost:
             return
-        except (StoreUnavailable, OperationalError) as exc:
-            # Nothing more is sent before it is written what was, and a tick that could not be sent is still to be sent.
-            if self._trouble.due(str(exc)):
-                log.warning("%s: sending is put off: %s", term.name, exc)
+        except StoreUnavailable as exc:
+            self._put_off(exc)  # nothing more is sent before it is written what was
             found = self._policy.retry_every
+        except OperationalError as exc:
+            self._put_off(exc)
+            self._step_back()  # the tick is still to be sent, and another beat may reach the broker
+            return
         if self._inner.should_sync():
             self._inner._do_sync()
         term.lost.wait(min(found, self.max_interval, LOOK))
+
+    def _step_back(self) -> None:
+        """Hand over, and wait until another beat has taken the lease, if there is one."""
+        self._hand_over()
+        threading.Event().wait(2 * self._policy.poll)
+
+    def _put_off(self, exc: Exception) -> None:
+        if self._trouble.due(type(exc).__name__):
+            log.warning("%s: sending is put off: %s", self._candidate.name, exc)
 
     def _send(self, term: LeaseTerm, entry: Any) -> None:
         """Send a tick that is under way, if this beat still leads.
@@ -224,7 +241,8 @@ class LeaderScheduler(Scheduler):
             LeadershipLost: it does not; nothing was sent.
             OperationalError: the broker did not answer; the tick is still to be sent.
         """
-        producer = self._inner.producer  # connects, and waits for the broker
+        self._inner.connection.ensure_connection(max_retries=1, interval_start=0)
+        producer = self._inner.producer
         with _undisturbed():
             term.check()
             position = self._agenda.position
@@ -232,8 +250,8 @@ class LeaderScheduler(Scheduler):
             if late := self._is_too_late(entry, position.at):
                 log.info("%s: %s is too late, and left out", term.name, entry.name)
             else:
-                log.info("%s: sending %s (%s)", term.name, entry.name, entry.task)
                 self._apply(entry, producer, moment(position.at, UTC))
+                log.info("%s: sent %s (%s)", term.name, entry.name, entry.task)
             self._agenda.sent()
             self._unwritten = True
         if not late:
