@@ -10,7 +10,8 @@ from tests.processes import ROOT
 def constraints() -> Iterator[str]:
     """Yield `name==version` for each dependency of users; the tools of development may be as new as they like."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    for requirement in [*project["dependencies"], *project["optional-dependencies"]["metrics"]]:
+    extras = project["optional-dependencies"]
+    for requirement in [*project["dependencies"], *extras["metrics"], *extras["celery"]]:
         bound = re.fullmatch(r"([\w.-]+)>=([\w.]+)", requirement)
         assert bound, f"{requirement!r} in pyproject.toml has no lower bound of the form name>=version"
         yield f"{bound[1]}=={bound[2]}"

@@ -52,6 +52,7 @@ PURE = {
     for name in ("election/lease.py", "election/record.py", "election/rules.py", "politics/worker/slots.py",
                  "politics/worker/schedule.py", "politics/worker/ticks.py",
                  "politics/doctor/findings.py", "politics/group/peers.py", "politics/command/leases.py",
+                 "politics/integrations/beat_record.py",
                  "discovery/tuples/template.py", "discovery/tuples/index.py", "discovery/tuples/deadlines.py",
                  "discovery/tuples/state.py", "discovery/registry/url.py", "discovery/beacon/format.py",
                  "discovery/beacon/pace.py",
@@ -64,6 +65,7 @@ DOORS = {
     "regex": "discovery/patterns.py",
     "cronsim": "politics/worker/schedule.py",
     "apscheduler": "politics/integrations/apscheduler.py",
+    "celery": "politics/integrations/celery.py",
 }
 FORBIDDEN = {"election": {"discovery", "politics"}, "discovery": {"election", "politics"}, "politics": set[str]()}
 
