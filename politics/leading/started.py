@@ -13,15 +13,18 @@ from politics.worker.mistakes import refuse_event_loop, refuse_what_a_call_does_
 
 log = logging.getLogger("politics")
 
+SETTLE = 1.0
+"""Seconds that `start` has to return before `stop` is called. One that takes longer is taken for one that goes on."""
+
 
 class WhileLeading:
     """Calls `start` when this process is elected, and `stop` before it hands over. Constructing it does no I/O.
 
     Both are called on threads of its own. `start` may return at once, or not before `stop` is called, as
-    `serve_forever` of a server does; so `stop` may be called while `start` still runs. If `start` raises, that is
-    logged, `stop` is not called, the lease is handed over, and this process pauses before it campaigns again, longer
-    with each failure. If `stop` raises, nobody knows whether something still runs: that is logged, and this process
-    does not campaign any more; `process` exits with status 1.
+    `serve_forever` of a server does. So `stop` may be called while `start` runs, a second after its call at the
+    earliest. If `start` raises, that is logged, `stop` is not called, the lease is handed over, and this process pauses
+    before it campaigns again, longer with each failure. If `stop` raises, nobody knows whether something still runs:
+    that is logged, and this process does not campaign any more; `process` exits with status 1.
 
     `stop` is called as soon as somebody asks for the lease, and at the latest while a third of the lease is left: then
     the store has not answered for two thirds of it. So a `stop` that takes less than a third of the lease ends before
@@ -106,10 +109,12 @@ class WhileLeading:
 
     def _govern(self, term: LeaseTerm) -> None:
         """Start, and stop in time, in another thread because `start` may not have returned."""
-        margin, failed, trouble = self._standing.policy.ttl / 3, threading.Event(), list[Exception]()
+        margin, trouble, clock = self._standing.policy.ttl / 3, list[Exception](), SystemClock()
+        returned, failed, begun = threading.Event(), threading.Event(), clock.now()
 
         def stop_in_time() -> None:
             wait_until_ending(term, margin)
+            clock.wait(returned, min(begun + SETTLE - clock.now(), term.remaining()))
             if failed.is_set():
                 return
             try:
@@ -118,6 +123,7 @@ class WhileLeading:
                 log.exception("%s: stop failed, so it may still run", self._name)
                 trouble.append(exc)
 
+        term.check()
         stopper = threading.Thread(target=stop_in_time, name=f"politics-{self._name}-stop", daemon=True)
         stopper.start()
         try:
@@ -125,6 +131,8 @@ class WhileLeading:
         except BaseException:
             failed.set()
             raise
+        finally:
+            returned.set()
         stopper.join()
         if trouble:
             raise SystemExit(f"{self._name}: stop failed, so it may still run: {trouble[0]!r}") from trouble[0]

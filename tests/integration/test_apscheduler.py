@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 from apscheduler.events import EVENT_JOB_EXECUTED, EVENT_JOB_MISSED
+from apscheduler.jobstores.sqlalchemy import SQLAlchemyJobStore
 from apscheduler.schedulers.background import BackgroundScheduler
 
 from election import BadPolicy, BadStoreURL, Candidate, ask_to_resign, look, open_register
@@ -109,12 +110,27 @@ def verify_no_overlap(path: Path, killed: int) -> None:
             inside = None
 
 
-@pytest.mark.parametrize("kind", ["background", "blocking", "asyncio"])
-def test_the_jobs_go_on_though_the_leader_is_killed(kind: str, old_store: str, tmp_path: Path) -> None:
+@pytest.fixture
+def shared_jobs(tmp_path: Path) -> str:
+    """The address of a job store for several processes, whose table is there: APScheduler's would race to create it."""
+    store = SQLAlchemyJobStore(url=f"sqlite:///{tmp_path}/jobs.db")
+    store.jobs_t.create(store.engine)
+    store.engine.dispose()
+    return str(store.engine.url)
+
+
+KINDS = [("background", "memory"), ("blocking", "memory"), ("asyncio", "memory"), ("background", "shared")]
+
+
+@pytest.mark.parametrize(("kind", "jobs"), KINDS)
+def test_the_jobs_go_on_though_the_leader_is_killed(
+    kind: str, jobs: str, old_store: str, shared_jobs: str, tmp_path: Path
+) -> None:
     """Every second is run by one of three processes; those in which nobody led are made up for, and none runs twice."""
     path = tmp_path / "journal.txt"
     with contextlib.ExitStack() as stack:
-        command = (sys.executable, "-c", PROGRAM, kind, old_store, path, "memory")
+        where = "memory" if jobs == "memory" else shared_jobs
+        command = (sys.executable, "-c", PROGRAM, kind, old_store, path, where)
         programs = [stack.enter_context(running(*command)) for _ in range(3)]
         first = until(lambda: ran(path))[0][0]
         until(lambda: len(ran(path)) >= 2 and is_recorded(old_store, path))

@@ -11,12 +11,13 @@ from typing import Any
 
 import pytest
 
+import politics.leading.started
 from election import BadPolicy, BadStoreURL, Event, ask_to_resign, open_register
 from election.clock import SystemClock
 from election.testing import FaultyStore
 from politics.leading import WhileLeading
 from tests.processes import running
-from tests.waiting import until
+from tests.waiting import DEADLINE, until
 
 TTL = 1.0
 
@@ -119,9 +120,10 @@ def test_it_runs_beside_another_main_loop(old_store: str) -> None:
     """In a block: it is stopped, and the lease handed over, when the block is left; and it can be begun again."""
     thing, before = Thing(), threading.active_count()
     runner = leading(thing, store=old_store)
-    for _ in range(2):
+    for number in range(2):
         with runner:
-            until(lambda: runner.leads)
+            until(lambda number=number: len(thing.calls) == 2 * number + 1)
+            assert runner.leads
             with pytest.raises(RuntimeError, match="runs already"):
                 runner.start()
         assert not runner.leads
@@ -154,6 +156,25 @@ def test_a_start_that_does_not_return_is_stopped_too(old_store: str) -> None:
         assert not runner.leads
 
 
+def test_a_start_that_returns_is_not_stopped_before(old_store: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Somebody asks for the lease while it is just being started."""
+    thing = Thing()
+    monkeypatch.setattr(politics.leading.started, "SETTLE", DEADLINE)
+
+    def start() -> None:
+        if not thing.calls:
+            thing.calls.append("starting")
+            with contextlib.closing(open_register(old_store)) as register:
+                ask_to_resign(register, "scheduler")
+            until(lambda: (lead := runner._standing.lead) and lead.lost.is_set())
+        thing.start()
+
+    runner = WhileLeading("scheduler", start, thing.stop, store=old_store, lease_ttl=TTL)
+    with runner:
+        until(lambda: len(thing.calls) == 4)
+    assert thing.calls == ["starting", "start", "stop", "start", "stop"]
+
+
 def test_a_start_that_fails_is_tried_again(old_store: str, caplog: pytest.LogCaptureFixture) -> None:
     """It is logged, the lease is handed over in between, and `stop` is not called for what did not start."""
     thing, events = Thing(), list[Event]()
@@ -170,7 +191,7 @@ def test_a_stop_that_fails_ends_the_process(old_store: str, caplog: pytest.LogCa
     thing = Thing()
     thing.stop_fails = True
     runner = leading(thing, store=old_store)
-    asker = threading.Thread(target=ask, args=(old_store, runner))
+    asker = threading.Thread(target=ask, args=(old_store, lambda: thing.calls))
     asker.start()
     with pytest.raises(SystemExit, match="stop failed, so it may still run"):
         runner.process()
@@ -179,9 +200,9 @@ def test_a_stop_that_fails_ends_the_process(old_store: str, caplog: pytest.LogCa
     assert "ZeroDivisionError: stop" in caplog.text
 
 
-def ask(store: str, runner: WhileLeading) -> None:
-    """Ask for the lease once it is held."""
-    until(lambda: runner.leads)
+def ask(store: str, ready: Callable[[], object]) -> None:
+    """Ask for the lease once something is so."""
+    until(ready)
     with contextlib.closing(open_register(store)) as register:
         ask_to_resign(register, "scheduler")
 
@@ -194,7 +215,7 @@ def test_it_is_stopped_while_a_third_of_the_lease_is_left(caplog: pytest.LogCapt
     runner = leading(thing, store=register, lease_ttl=3.0)
     thing.on_stop = lambda: held.append(runner.leads)
     with runner:
-        until(lambda: runner.leads)
+        until(lambda: thing.calls)
         register.cut = True
         until(lambda: thing.calls == ["start", "stop"])
         assert held == [True]
@@ -210,7 +231,7 @@ def test_a_stop_that_outlasts_the_lease_is_logged(caplog: pytest.LogCaptureFixtu
     runner = leading(thing, store=register)
     thing.on_stop = lambda: until(lambda: not runner.leads)
     with runner:
-        until(lambda: runner.leads)
+        until(lambda: thing.calls)
         register.cut = True
         until(lambda: "two may have run" in caplog.text)
         register.cut = False
