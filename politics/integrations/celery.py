@@ -91,7 +91,7 @@ def _last_before(when: Any, start: datetime, until: datetime, zone: Any, apart: 
     before, now = when.nowfun, start
     try:
         when.nowfun = lambda: now.astimezone(zone)
-        while (event := now + when.remaining_estimate(now.astimezone(zone))) <= until:
+        while now < (event := now + when.remaining_estimate(now.astimezone(zone))) <= until:
             now = event + apart
     finally:
         when.nowfun = before
@@ -113,7 +113,10 @@ class LeaderScheduler(Scheduler):
         conf = app.conf
         self._policy = LeasePolicy(ttl=conf.get("politics_lease_ttl", 10.0))
         self._catch_up = _checked(conf.get("politics_catch_up", max(60.0, 3 * self._policy.ttl)))
-        self._inner = symbol_by_name(conf.get("politics_beat_scheduler") or Scheduler)(app=app, lazy=lazy, **options)
+        wrapped = symbol_by_name(conf.get("politics_beat_scheduler") or Scheduler)
+        if isinstance(wrapped, type) and issubclass(wrapped, LeaderScheduler):
+            raise BadPolicy("politics_beat_scheduler must name another scheduler, which says what entries there are")
+        self._inner = wrapped(app=app, lazy=lazy, **options)
         super().__init__(app, max_interval=self._inner.max_interval, lazy=True)
         group = conf.get("politics_group") or f"{app.main or 'celery'}.beat"
         self._register = find_store(conf.get("politics_store")).shard(group)

@@ -325,6 +325,7 @@ def test_wrapped(beats: Beats) -> None:
         ('{"politics_catch_up": -1}', "politics_catch_up must be between 0 and"),
         ('{"politics_catch_up": true}', "politics_catch_up must be between 0 and"),
         ('{"politics_store": "nonsense://"}', "nonsense"),
+        ('{"politics_beat_scheduler": "' + LEADER + '"}', "politics_beat_scheduler must name another scheduler"),
         ('{"politics_group": "' + "x" * 81 + '"}', "80 bytes"),
     ],
 )
