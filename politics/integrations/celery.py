@@ -24,7 +24,7 @@ from typing import Any
 try:
     from celery.beat import Scheduler, SchedulingError
     from celery.exceptions import OperationalError
-    from celery.schedules import crontab, schedule
+    from celery.schedules import crontab, schedule, solar
     from celery.utils.imports import symbol_by_name
     from celery.utils.time import delta_resolution
 except ModuleNotFoundError as exc:
@@ -50,6 +50,8 @@ from politics.settings import find_store
 
 log = logging.getLogger("politics")
 
+HOUR = timedelta(hours=1)
+
 LOOK = 1.0
 """Seconds after which a tick ends at the latest, so that whoever runs the scheduler can end it."""
 
@@ -63,6 +65,16 @@ def last_run(when: Any, since: int, sent: int, zone: Any) -> datetime:
         sent: in microseconds.
         zone: the time zone of the app.
     """
+    until = moment(sent, UTC)
+    if isinstance(when, solar):
+        # The event that is found depends, by some microseconds, on where the search begins: so it begins at midnights.
+        return _last_before(when, until.replace(hour=0, minute=0, second=0, microsecond=0), until, zone, HOUR * 12)
+    if (
+        isinstance(when, crontab)
+        and until.astimezone(zone).utcoffset() != (until - HOUR * 3).astimezone(zone).utcoffset()
+    ):
+        # The clocks have changed just now: what a time of day means depends on whether we count from before.
+        return _last_before(when, until - HOUR * 3, until, zone, timedelta())
     if not isinstance(when, schedule) or when.run_every <= timedelta():
         return moment(sent, zone)
     if not when.relative:
@@ -72,6 +84,18 @@ def last_run(when: Any, since: int, sent: int, zone: Any) -> datetime:
     start = delta_resolution(moment(since, zone), when.run_every).replace(microsecond=0)
     last: datetime = start + (moment(sent, zone) - start) // step * step
     return last
+
+
+def _last_before(when: Any, start: datetime, until: datetime, zone: Any, apart: timedelta) -> datetime:
+    """Return the last event not after `until`, counted from `start`, and `apart` later; `start` if there is none."""
+    before, now = when.nowfun, start
+    try:
+        when.nowfun = lambda: now.astimezone(zone)
+        while now < (event := now + when.remaining_estimate(now.astimezone(zone))) <= until:
+            now = event + apart
+    finally:
+        when.nowfun = before
+    return now.astimezone(zone)
 
 
 class LeaderScheduler(Scheduler):
@@ -89,7 +113,10 @@ class LeaderScheduler(Scheduler):
         conf = app.conf
         self._policy = LeasePolicy(ttl=conf.get("politics_lease_ttl", 10.0))
         self._catch_up = _checked(conf.get("politics_catch_up", max(60.0, 3 * self._policy.ttl)))
-        self._inner = symbol_by_name(conf.get("politics_beat_scheduler") or Scheduler)(app=app, lazy=lazy, **options)
+        wrapped = symbol_by_name(conf.get("politics_beat_scheduler") or Scheduler)
+        if isinstance(wrapped, type) and issubclass(wrapped, LeaderScheduler):
+            raise BadPolicy("politics_beat_scheduler must name another scheduler, which says what entries there are")
+        self._inner = wrapped(app=app, lazy=lazy, **options)
         super().__init__(app, max_interval=self._inner.max_interval, lazy=True)
         group = conf.get("politics_group") or f"{app.main or 'celery'}.beat"
         self._register = find_store(conf.get("politics_store")).shard(group)

@@ -41,11 +41,11 @@ LEADER = "politics.integrations.celery:LeaderScheduler"
 class Beats:
     """The beats of one test, their broker and their store."""
 
-    def __init__(self, folder: Path, broker: RedisServer, store: str) -> None:
-        self.broker, self.store, self.folder = broker, store, folder
+    def __init__(self, folder: Path, broker: RedisServer, store: str, steps: dict[str, float] = STEPS) -> None:
+        self.broker, self.store, self.folder, self.steps = broker, store, folder, steps
         self.app = next(_apps)
         self.running: list[Process] = []
-        (self.folder / "shop.py").write_text(APP.format(app=self.app, steps=STEPS))
+        (self.folder / "shop.py").write_text(APP.format(app=self.app, steps=steps))
 
     def start(self, *words: str, settings: str = '{"politics_lease_ttl": 1.0}') -> Process:
         """Start one, and wait until it is a candidate."""
@@ -95,7 +95,7 @@ class Beats:
         assert sum(count - 1 for count in ticks.values()) <= doubles
         last = max(when for _, when in ticks)
         starts = set()
-        for name, step in STEPS.items():
+        for name, step in self.steps.items():
             times = sorted(when for entry, when in ticks if entry == name)
             starts.add(times[0] - timedelta(seconds=step))
             assert times == [times[0] + timedelta(seconds=step) * n for n in range(len(times))]
@@ -113,6 +113,9 @@ class Beats:
             beat.popen.stdout.close()
 
 
+MakeBeats = Callable[..., Beats]
+
+
 @pytest.fixture
 def broker() -> Iterator[RedisServer]:
     """A Redis for this test alone."""
@@ -121,12 +124,12 @@ def broker() -> Iterator[RedisServer]:
 
 
 @pytest.fixture
-def make_beats(tmp_path: Path, broker: RedisServer) -> Iterator[Callable[[str], Beats]]:
+def make_beats(tmp_path: Path, broker: RedisServer) -> Iterator[MakeBeats]:
     """Make the beats of this test, with a store."""
     with contextlib.ExitStack() as stack:
 
-        def make(store: str) -> Beats:
-            beats = Beats(tmp_path, broker, store)
+        def make(*options: Any) -> Beats:
+            beats = Beats(tmp_path, broker, *options)
             stack.callback(beats.end)
             return beats
 
@@ -134,7 +137,7 @@ def make_beats(tmp_path: Path, broker: RedisServer) -> Iterator[Callable[[str], 
 
 
 @pytest.fixture
-def beats(make_beats: Callable[[str], Beats], old_store: str) -> Beats:
+def beats(make_beats: MakeBeats, old_store: str) -> Beats:
     """Beats that share a file."""
     return make_beats(old_store)
 
@@ -156,6 +159,28 @@ def test_killed_again_and_again(beats: Beats) -> None:
     beats.verify(doubles=5)
 
 
+def test_killed_among_many(make_beats: MakeBeats, old_memcached: Memcached) -> None:
+    """Of three hundred entries that are due at once none is missing when their sender dies among them."""
+    beats = make_beats(old_memcached.url, {f"entry {number}": 2.0 for number in range(300)})
+    for _ in range(3):
+        beats.start()
+    for number in (1, 2):
+        until(lambda number=number: beats.broker.client.llen("celery") >= number * 300 + 100, "a third of the entries")
+        beats.sender().kill()
+    until(lambda: beats.broker.client.llen("celery") >= 1200, "another round")
+    for beat in beats.running:
+        beat.kill()
+    with contextlib.closing(open_register(beats.store)) as register:
+        cell = register.read(f"{beats.app}.beat")
+    assert cell
+    assert len(cell.data) < 512
+    ticks = Counter((task["task"], task["politics_tick"]) for task in beats.broker.tasks())
+    rounds = sorted({tick for _, tick in ticks})
+    for tick in rounds[:-1]:
+        assert {name for name, when in ticks if when == tick} == set(beats.steps)
+    assert sum(ticks.values()) - len(ticks) <= 2
+
+
 @pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGINT], ids=["SIGTERM", "Ctrl-C"])
 def test_stopped(beats: Beats, how: signal.Signals) -> None:
     """A beat that is told to end hands over at once, long before its lease is over, and no tick is sent twice."""
@@ -173,7 +198,7 @@ def test_stopped(beats: Beats, how: signal.Signals) -> None:
     beats.verify(doubles=0)
 
 
-def test_paused(make_beats: Callable[[str], Beats], old_memcached: Memcached) -> None:
+def test_paused(make_beats: MakeBeats, old_memcached: Memcached) -> None:
     """A beat that was paused for longer than its lease sends no more than what was under way."""
     beats = make_beats(old_memcached.url)
     for _ in range(2):
@@ -205,7 +230,7 @@ def test_asked(beats: Beats) -> None:
 
 
 @pytest.mark.parametrize("with_sender", [False, True], ids=["memcached", "memcached and the sender"])
-def test_restarted_store(make_beats: Callable[[str], Beats], own_memcached: Memcached, with_sender: bool) -> None:
+def test_restarted_store(make_beats: MakeBeats, own_memcached: Memcached, with_sender: bool) -> None:
     """When memcached forgets all, the sender goes on; if it dies at the same moment, another does, from memory."""
     beats = make_beats(own_memcached.url)
     for _ in range(3):
@@ -300,6 +325,7 @@ def test_wrapped(beats: Beats) -> None:
         ('{"politics_catch_up": -1}', "politics_catch_up must be between 0 and"),
         ('{"politics_catch_up": true}', "politics_catch_up must be between 0 and"),
         ('{"politics_store": "nonsense://"}', "nonsense"),
+        ('{"politics_beat_scheduler": "' + LEADER + '"}', "politics_beat_scheduler must name another scheduler"),
         ('{"politics_group": "' + "x" * 81 + '"}', "80 bytes"),
     ],
 )

@@ -4,17 +4,21 @@ import random
 from collections import Counter
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from itertools import pairwise
+from typing import Any, NoReturn
+from zoneinfo import ZoneInfo
 
 import pytest
 from celery import Celery
 from celery.beat import Scheduler
-from celery.schedules import crontab, schedule
+from celery.schedules import crontab, schedule, solar
 
+from election import look
 from election.record import MAX_BYTES, MAX_HOST, MAX_NAME_BYTES, MAX_NUMBER, Record, State
+from election.stores.memory import MemoryRegister
 from politics.integrations.beat_agenda import Agenda, microseconds, moment
 from politics.integrations.beat_record import Position, digest_of, last_of_interval
-from politics.integrations.celery import last_run
+from politics.integrations.celery import LeaderScheduler, last_run
 
 SECOND = 1_000_000
 NOON = round(datetime(2026, 11, 24, 12, 0, 0, 123_456, tzinfo=UTC).timestamp() * SECOND)
@@ -205,6 +209,26 @@ def test_summer_and_winter() -> None:
     assert [when - start for name, when in sent if name == "hours"] == [n * 7200 * SECOND for n in range(1, 12)]
 
 
+@pytest.mark.parametrize(
+    ("start", "expected"),
+    [
+        ("2027-03-27T20:00:00+01:00", ["03-28T03:30:00+02:00", "03-29T02:30:00+02:00"]),
+        ("2026-10-24T20:00:00+02:00", ["10-25T02:30:00+02:00", "10-26T02:30:00+01:00"]),
+    ],
+    ids=["forward", "back"],
+)
+@pytest.mark.parametrize("minutes", [5, 25, 60 * 48])
+def test_the_hour_that_is_missing_or_double(start: str, expected: list[str], minutes: int) -> None:
+    """A crontab in the hour in which clocks change is sent once that day, however many beats follow each other then."""
+    entries, position, sent = {"night": crontab(minute="30", hour="2"), "other": 600}, Position.first(at(start)), []
+    for number in range(48 * 60 // minutes):
+        beat, now = agenda(entries, position), at(start) + number * minutes * 60 * SECOND
+        sent += send_until(beat, now, now + minutes * 60 * SECOND)
+        position = beat.position
+    zone = ZoneInfo("Europe/Berlin")
+    assert [moment(when, zone).isoformat()[5:] for name, when in sent if name == "night"] == expected
+
+
 def test_relative_intervals() -> None:
     """A relative interval is rounded to the hour as Celery does it, and does not move when others are sent."""
     start = at("2026-11-24T10:37:12+01:00")
@@ -212,6 +236,21 @@ def test_relative_intervals() -> None:
     sent = send_until(agenda(entries), start, start + 6 * 3600 * SECOND)
     hours = [moment(when, UTC).strftime("%H:%M:%S") for name, when in sent if name == "relative"]
     assert hours == ["11:00:00", "13:00:00", "15:00:00"]
+
+
+def test_sunsets() -> None:
+    """Each sunset is sent once, though many beats follow each other and other entries are sent all the time."""
+    start, hour = at("2026-03-15T12:00:00+01:00"), 3600 * SECOND
+    entries = {"sunset": solar("sunset", 52.5, 13.4), "other": 600}
+    position, sent = Position.first(start), list[tuple[str, int]]()
+    for number in range(0, 20 * 24, 5):
+        beat = agenda(entries, position)
+        sent += send_until(beat, start + number * hour, start + (number + 5) * hour)
+        assert beat.position
+        position = beat.position
+    sunsets = [when for name, when in sent if name == "sunset"]
+    assert len(sunsets) == 20
+    assert {round((later - earlier) / hour) for earlier, later in pairwise(sunsets)} == {24}
 
 
 def test_a_clock_that_is_behind() -> None:
@@ -248,3 +287,47 @@ def test_an_entry_that_cannot_say_when() -> None:
 def test_no_entries() -> None:
     """Without entries there is nothing to send, and nothing to wait for."""
     assert agenda({}).next(NOON) == float("inf")
+
+
+class Interrupted(MemoryRegister):
+    """A store: a signal interrupts whoever has just taken the lease."""
+
+    def swap(self, name: str, data: bytes, expected: Any) -> Any:
+        version = super().swap(name, data, expected)
+        if b'"state":"held"' in data:
+            raise SystemExit
+        return version
+
+
+def tick_for_ever(beat: LeaderScheduler) -> NoReturn:
+    """What Celery does, until a signal ends it."""
+    while True:
+        beat.tick()
+
+
+def test_ended_in_the_takeover() -> None:
+    """A beat that is told to end after its takeover was written, and before it knows, hands over nevertheless."""
+    store = Interrupted()
+    app = Celery("shop", set_as_current=False)
+    app.conf.update(politics_store=store, result_expires=None)
+    beat = LeaderScheduler(app)
+    with pytest.raises(SystemExit):
+        tick_for_ever(beat)
+    found = look(store, "shop.beat")
+    assert found
+    assert found.state is State.HELD
+    beat.close()
+    found = look(store, "shop.beat")
+    assert found
+    assert found.state is State.OPEN
+
+
+def test_lazy() -> None:
+    """A scheduler that Celery makes for its banner writes nothing, and closes."""
+    store = MemoryRegister()
+    app = Celery("shop", set_as_current=False)
+    app.conf.update(politics_store=store, politics_group="bank beats", politics_lease_ttl=3)
+    beat = LeaderScheduler(app, lazy=True)
+    assert "bank beats, 3 s" in beat.info
+    beat.close()
+    assert look(store, "bank beats") is None
