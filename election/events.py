@@ -35,10 +35,11 @@ class EventKind(enum.StrEnum):
     SLOT_FAILED = "slot_failed"
     """The work raised, after `seconds`; `reason` is what it raised."""
     SLOT_INTERRUPTED = "slot_interrupted"
-    """Leadership was lost, or the work was asked to stop, after `seconds`, for this `reason`."""
+    """Leadership was lost, or the work was asked to stop, or ended its worker, after `seconds`, for this `reason`."""
     SLOTS_SKIPPED = "slots_skipped"
     """The last `count` slots before `slot` have passed without a run; or, of a schedule, the last `count` ticks up to
-    and with `tick` (None: so many that nobody counts them), for this `reason`."""
+    and with `tick` (None: so many that nobody counts them), for this `reason`; `takeover`: an earlier leader may have
+    reported them."""
 
 
 @dataclass(frozen=True, slots=True)

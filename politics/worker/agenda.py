@@ -3,18 +3,23 @@
 An agenda keeps what is known, and asks the clocks. What follows from it is decided in `slots.py` and `ticks.py`.
 """
 
-from collections.abc import Mapping
+import logging
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, Protocol
 
 from election import LeasePolicy
 from election.clock import Clock, wall_ms
+from election.record import State
+from election.retries import Reminder
 from election.rules import View, is_own_takeover
 from election.term import Note
 from politics.worker import ticks
 from politics.worker.schedule import as_time
 from politics.worker.slots import Slot, Turn, learn, may_be_lost, next_turn
+
+log = logging.getLogger("politics")
 
 GLANCE = 1.0
 """Seconds between two looks of a leader at the wall clock, which may be set, and at what operators have ordered."""
@@ -170,14 +175,22 @@ class TickAgenda:
         rules: what the group does with its ticks.
         policy: the timings of the lease.
         clock: the candidate's.
+        remembers: `Register.remembers` of the store that keeps the lease.
     """
 
     stays = True
 
-    def __init__(self, rules: ticks.Rules, policy: LeasePolicy, clock: Clock) -> None:
-        self._rules, self._policy, self._clock = rules, policy, clock
+    def __init__(
+        self,
+        rules: ticks.Rules,
+        policy: LeasePolicy,
+        clock: Clock,
+        remembers: Callable[[float], bool] = lambda _seconds: True,
+    ) -> None:
+        self._rules, self._policy, self._clock, self._remembers = rules, policy, clock, remembers
         self._tick: ticks.Tick | None = None
         self._begun = 0
+        self._early = Reminder(log, clock)
 
     def learn(self, view: View, me: str) -> None:
         """Take note of what was seen: see `Agenda`."""
@@ -185,8 +198,17 @@ class TickAgenda:
             self._tick = ticks.merge(self._tick, ticks.read_note(view.record.note))
 
     def take(self, view: View) -> Assignment:
-        """Return the tick that is due, if any."""
-        lost = may_be_lost(self._tick is not None, view, self._policy, self._clock.now())
+        """Return the tick that is due, if any.
+
+        Raises:
+            StoreUnavailable: the store had to be asked, and did not answer.
+        """
+        known = self._tick is not None
+        lost = may_be_lost(known, view, self._policy, self._clock.now())
+        if not (known or lost) and (view.record is None or view.record.state is State.VACANT):
+            # That the store remembers for a lease proves that nobody leads. A leader whose clock is ahead may have
+            # begun longer ago than that what is the next tick to us.
+            lost = not self._remembers(self._policy.distrusted(self._policy.ttl + ticks.DOUBT_MS / 1000))
         return self._assign(view.record.orders if view.record else {}, lost=lost)
 
     def next(self, orders: Mapping[str, Any]) -> Assignment:
@@ -195,8 +217,22 @@ class TickAgenda:
 
     def _assign(self, orders: Mapping[str, Any], *, lost: bool) -> Assignment:
         paused, trigger = bool(orders.get(PAUSED)), ticks.read_trigger(orders.get(TRIGGER))
-        turn = ticks.next_turn(self._tick, self._rules, wall_ms(), lost=lost, paused=paused, trigger=trigger)
-        return _of_tick(turn)
+        wall = wall_ms()
+        self._warn(ticks.ahead(self._tick, wall))
+        return _of_tick(ticks.next_turn(self._tick, self._rules, wall, lost=lost, paused=paused, trigger=trigger))
+
+    def _warn(self, ahead: int) -> None:
+        """Log that the recorded tick is ahead of our clock, once a minute."""
+        if not ahead:
+            self._early.over()
+        elif self._tick and self._early.due(name := text_of(self._tick.passed)):
+            log.error(
+                "%s: the record has the tick %s, which is %.0f s ahead of this machine's clock, so nothing is run "
+                "until then. One of the two is wrong: look at the clocks of all machines of the group. If it is the "
+                "record, stop all its workers and delete it from the store, or run at once what must be run with "
+                "`politics trigger %s`",
+                *(self._rules.group, name, ahead / 1000, self._rules.group),
+            )
 
     def begin(self, assignment: Assignment) -> None:
         """Take note that the tick has begun."""

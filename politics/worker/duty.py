@@ -118,7 +118,8 @@ class Duty:
             lost = self._happened(EventKind.SLOT_INTERRUPTED, term.fence, names, seconds=seconds, reason=reason)
             log.warning("%s: %s was interrupted: %s", *about, exc, extra=lost)
             return False, False
-        except WorkNeverRan:
+        except WorkNeverRan as exc:
+            self._break_off(term, names, begun, exc)
             raise  # in no slot would it be otherwise
         except Exception as exc:
             reason = "".join(traceback.format_exception_only(exc)).strip()  # also if its own str or repr raises
@@ -129,11 +130,20 @@ class Duty:
             what = "failed" if done else "failed, and the next leader runs it again"
             log.exception("%s: the work of %s %s", *about, what, extra=failed)
             return done, True
+        except BaseException as exc:  # sys.exit, say: the worker ends, and whoever leads next runs this again
+            self._break_off(term, names, begun, exc)
+            raise
         finally:
             if self._forked():
                 os._exit(0)  # a child that the work forked and did not end: everything from here on is its parent's
         self.failures = 0
         return True, False
+
+    def _break_off(self, term: Term, names: Mapping[str, Any], begun: float, exc: BaseException) -> None:
+        """Report that the work ends with the worker, unless this is a child that the work forked."""
+        if not self._forked():
+            seconds, reason = self._clock.now() - begun, f"the worker ends: {exc!r}"
+            self._happened(EventKind.SLOT_INTERRUPTED, term.fence, names, seconds=seconds, reason=reason)
 
     def _happened(self, kind: EventKind, fence: int, about: Mapping[str, Any], **more: Any) -> dict[str, Any]:
         """Report an event of a slot or tick; return its fields, for the log."""

@@ -278,6 +278,16 @@ def ended(tick: Tick, work: str, rules: Rules, begun: int, wall: int) -> Turn:
     return Turn(tick, run=False, following=rules.following(tick.passed))
 
 
+def ahead(known: Tick | None, wall: int) -> int:
+    """Return by how many milliseconds the last tick is ahead of `wall`; 0 if the clocks of a group may differ so much.
+
+    Nothing is run until then. That cannot be mended here: an early clock of ours and a wrong tick look the same, and
+    whoever went back for the second would run everything twice because of the first.
+    """
+    difference = known.passed - wall if known else 0
+    return difference if difference > DOUBT_MS else 0
+
+
 def wait(tick: Tick, rules: Rules, wall: int) -> int | None:
     """Return the milliseconds from `wall` until the next tick after `tick` is due; None if there is none."""
     following = rules.following(tick.passed)

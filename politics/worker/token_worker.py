@@ -257,7 +257,8 @@ class TokenWorker:
         rerun = self.on_failover == "rerun"
         agenda: Agenda
         if self._rules:
-            agenda = TickAgenda(self._rules, self.policy, self._clock)
+            remembers = self._register.shard(self.group).remembers
+            agenda = TickAgenda(self._rules, self.policy, self._clock, remembers)
         else:
             agenda = SlotAgenda(self.iteration_length, self.policy, self._clock, rerun=rerun, sticky=self.sticky)
         self._run = Run(

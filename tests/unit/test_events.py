@@ -15,6 +15,7 @@ from election import Candidate, Event, LeaseTerm
 from election.events import EventKind
 from politics import TokenWorker
 from tests.unit.fakes import NAME, World
+from tests.waiting import until
 
 
 def candidate(world: World, hook: Callable[[Event], object], link: Any = None) -> Candidate:
@@ -165,6 +166,21 @@ def test_slots_by_their_results(caplog: pytest.LogCaptureFixture) -> None:
     assert all((entry["group"], entry["fence"]) == ("events", slots[0].fence) for entry in logged)
     ends = [vars(record) for record in caplog.records if getattr(record, "event", "") in ("elected", "ended")]
     assert [(entry["event"], entry["slot"]) for entry in ends] == [("elected", 1), ("ended", 1)]
+
+
+@pytest.mark.parametrize(("end", "reason"), [(SystemExit(3), "SystemExit(3)"), (KeyboardInterrupt(), "Keyboard")])
+def test_work_that_ends_its_worker_was_interrupted(end: BaseException, reason: str) -> None:
+    """Its slot began and has an end, like every other. Whoever leads next runs it again."""
+    events = list[Event]()
+    worker = TokenWorker(group="ends", store=f"memory://{uuid.uuid4()}", announce=False, on_event=events.append)
+
+    def work(_term: object) -> None:
+        raise end
+
+    worker.start(work)
+    until(lambda: not worker.running, "the end of the worker")
+    assert kinds([event for event in events if event.slot]) == [EventKind.SLOT_STARTED, EventKind.SLOT_INTERRUPTED]
+    assert f"the worker ends: {reason}" in str(events[-2].reason)
 
 
 def test_a_hook_can_be_passed_instead() -> None:

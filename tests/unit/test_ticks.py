@@ -29,6 +29,7 @@ from politics.worker.ticks import (
     Skip,
     Tick,
     Turn,
+    ahead,
     ended,
     make_rules,
     merge,
@@ -216,6 +217,15 @@ def test_of_too_many_skips_the_first_are_made_one() -> None:
     assert sum(skip.count or 0 for skip in tick.skipped) == 3 * MOST_SKIPS
     tick = replace(next_turn(tick, RULES, tick.at + 10_000 * MINUTE).tick, work=RAN)
     assert next_turn(tick, RULES, tick.at + 20 * MINUTE).tick.skipped[0].count is not None
+
+
+@pytest.mark.parametrize(("minutes", "found"), [(-3.0, 0), (0, 0), (1, 0), (1.001, 60_060), (60, 60 * MINUTE)])
+def test_a_tick_that_is_too_far_ahead_is_noticed(minutes: float, found: int) -> None:
+    """Two clocks of a group may be a minute apart, and no more. Whichever is wrong, nothing is run twice."""
+    known = Tick(at(minutes), RAN)
+    assert ahead(known, T) == found
+    assert ahead(None, T) == 0
+    assert next_turn(known, RULES, T).run is (minutes < 0)
 
 
 def test_jitter_is_the_same_for_all_and_different_for_each() -> None:
