@@ -18,12 +18,9 @@ from politics.settings import service_manager
 
 log = logging.getLogger("politics")
 
-OUTLASTED = 124
-"""The exit status of a process whose work did not return within `grace`, so that it ended with the process."""
 
-
-class Run(Protocol):
-    """Something that runs until it is stopped: see `politics.worker.run.Run` and `politics.worker.dispatcher`."""
+class Running(Protocol):
+    """What runs until it is asked to stop: the `Run` of a worker, or a `Dispatcher`. See there for the members."""
 
     group: str
     grace: float
@@ -33,20 +30,21 @@ class Run(Protocol):
     @property
     def alive(self) -> bool: ...
 
-    def is_inside(self) -> bool: ...
-
     def ask_to_stop(self, reason: str) -> None: ...
 
     def give_up(self) -> bool: ...
 
 
-Begin = Callable[[Callable[[], None]], Run]
+OUTLASTED = 124
+"""The exit status of a process whose work did not return within `grace`, so that it ended with the process."""
+
+Begin = Callable[[Callable[[], None]], Running]
 """Begins a run, which calls the argument when it ends."""
 
-_begun: weakref.WeakSet[Run] = weakref.WeakSet()
+_begun: weakref.WeakSet[Running] = weakref.WeakSet()
 
 
-def begin(run: Run) -> None:
+def begin(run: Running) -> None:
     """Start a run. If it still runs when the interpreter exits, its work is asked to stop, and hands over."""
     _hand_over_at_exit()
     _begun.add(run)
@@ -58,7 +56,7 @@ def _hand_over_at_exit() -> None:
     atexit.register(lambda: end(tuple(_begun), "the interpreter exits"))
 
 
-def end(runs: Iterable[Run], reason: str, grace: float | None = None) -> bool:
+def end(runs: Iterable[Running], reason: str, grace: float | None = None) -> bool:
     """Ask the work of all `runs` to stop, wait for it, hand over; return whether some of it has not returned.
 
     A run that is ended by its own work is only asked.
@@ -74,7 +72,7 @@ def end(runs: Iterable[Run], reason: str, grace: float | None = None) -> bool:
     now = SystemClock().now
     asked, outlasted = now(), False
     for run in alive:
-        if not run.is_inside():
+        if run.thread is not threading.current_thread():
             run.thread.join(max(0.0, asked + (run.grace if grace is None else grace) - now()))
             outlasted |= run.alive and run.give_up()
             _begun.discard(run)  # the exit of the interpreter does not wait for it a second time
@@ -93,7 +91,7 @@ def process(begins: Sequence[Begin]) -> None:
     """
     from discovery.signals import SignalQueue  # here, so that importing politics imports no discovery
 
-    manager, runs = ServiceManager(*service_manager()), list[Run]()
+    manager, runs = ServiceManager(*service_manager()), list[Running]()
     with SignalQueue(signal.SIGTERM, signal.SIGINT) as signals:
         try:
             for start in begins:

@@ -305,7 +305,7 @@ class TokenWorker:
 class Daemon(Protocol):
     """What `process_all` runs: a `TokenWorker`, or a `Scheduler`."""
 
-    def _begin(self, work: None, finished: Callable[[], None], aloud: bool = False) -> daemon.Run: ...
+    def _begin(self, work: None, finished: Callable[[], None], aloud: bool = False) -> daemon.Running: ...
 
 
 def process_all(workers: Sequence[Daemon]) -> None:
