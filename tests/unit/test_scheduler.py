@@ -4,7 +4,9 @@ import asyncio
 import contextlib
 import functools
 import json
+import re
 import threading
+import urllib.request
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -19,7 +21,7 @@ from election.testing import Fault, FaultyStore
 from politics import Scheduler, Term
 from tests.commands import politics
 from tests.processes import python
-from tests.waiting import DEADLINE, until
+from tests.waiting import DEADLINE, SOON, until
 
 
 def nothing(term: Term) -> None:
@@ -275,14 +277,20 @@ class Rival(Pork):
 
 
 def test_politics_run_runs_a_scheduler_beside_a_worker(tmp_path: Path, file_store: str) -> None:
-    """Both in one process, in the store of the command line; one signal stops them."""
+    """Both in one process, in the store of the command line; one page has the metrics of each lease."""
     (tmp_path / "app.py").write_text(PROGRAM)
     targets = [f"{tmp_path}/app.py:jobs", f"{tmp_path}/app.py:Pork"]
     code = "import sys; from politics.cli import main; sys.argv[0] = 'politics'; main()"
-    with python(code, "run", *targets, "--store", file_store, "--lease-ttl", "1") as process:
+    with python(code, "run", *targets, "--store", file_store, "--lease-ttl", "1", "--metrics-port", "0") as process:
         until(lambda: {"bill", "pork"} <= set(process.lines), "both")
         with contextlib.closing(open_register(file_store)) as register:
             assert register.read("shop/bill")
+        found = re.search(r"shop, pork: metrics on port (\d+)", process.line("metrics on port"))
+        assert found
+        done = re.compile(r'politics_slots_total{group="shop/bill",result="done"} [1-9]')
+        page = f"http://127.0.0.1:{found[1]}"
+        until(lambda: done.search(urllib.request.urlopen(f"{page}/metrics", timeout=SOON).read().decode()), "a tick")
+        assert urllib.request.urlopen(f"{page}/leader/pork", timeout=SOON).read() == b"leading\n"
         assert process.stop() == 0
 
 
