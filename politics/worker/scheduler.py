@@ -190,7 +190,10 @@ class Scheduler:
 
         Raises:
             BadPolicy, BadStoreURL: a value that cannot work; the message names it.
+            RuntimeError: the scheduler runs.
         """
+        if self.running:
+            raise RuntimeError(f"the scheduler {self.group!r} runs already: configure it before")
         if servers is not None or store is not None:
             open_store(choose_store(store, servers))
             self._servers, self._store = servers, store

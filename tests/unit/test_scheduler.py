@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from election import BadPolicy, BadStoreURL, Event, open_register
+from election import BadPolicy, BadStoreURL, Event, look, open_register
 from election.cell import order
 from election.clock import SystemClock
 from election.errors import StoreUnusable
@@ -122,6 +122,8 @@ def test_while_it_runs_it_is_neither_started_nor_changed(shop: Scheduler) -> Non
             shop.start()
         with pytest.raises(RuntimeError, match="the scheduler 'shop' runs already: add all jobs before"):
             shop.every(60, name="more")
+        with pytest.raises(RuntimeError, match="the scheduler 'shop' runs already: configure it before"):
+            shop.configure(lease_ttl=2)
     assert not shop.running
     shop.start()
     assert shop.running
@@ -314,6 +316,29 @@ def test_politics_run_refuses_what_a_scheduler_does_not_have(tmp_path: Path, wor
     ]
     ended = politics("run", "--store", "memory://run", *targets)
     assert (ended.status, sentence in ended.said) == (2, True), ended
+
+
+def test_a_program_that_ends_while_a_job_runs_hands_over(file_store: str) -> None:
+    """When the interpreter exits, jobs are asked to stop, and their leases are free at once."""
+    program = f"""
+import threading
+from politics import Scheduler
+begun = threading.Event()
+jobs = Scheduler("shop", store={file_store!r}, lease_ttl=1.0)
+@jobs.every(0.1)
+def bill(term):
+    begun.set()
+    term.lost.wait()
+    term.check()
+jobs.start()
+begun.wait()
+"""
+    with python(program) as process:
+        assert process.result()[0] == 0
+    with contextlib.closing(open_register(file_store)) as register:
+        record = look(register, "shop/bill")
+    assert record is not None
+    assert (record.state, record.note["work"]) == ("open", "running")
 
 
 def test_a_job_that_ignores_the_failure_of_another_is_given_up() -> None:
