@@ -125,6 +125,21 @@ def test_processes_share_the_jobs(shop: Shop) -> None:
         shop.assert_that_ticks_follow(job)
 
 
+def test_a_hundred_jobs_that_are_due_at_the_same_moment_are_each_run_once(shop: Shop) -> None:
+    """Five processes want all of them at once, and each of them gets some."""
+    jobs = {f"job {number}": {"every": 5, "seconds": 0.1} for number in range(100)}
+    for _ in range(5):
+        shop.open(jobs)
+    # At the first one some may not have known all jobs.
+    second = until(
+        lambda: len(ticks := sorted({e["tick"] for e in shop.entries("begin")})) > 1 and ticks[1], "two ticks"
+    )
+    until(lambda: len(shop.entries("end", tick=second)) >= 100, "all jobs")
+    runs = [(entry["who"], entry["takeover"]) for entry in shop.entries("begin", tick=second)]
+    assert sorted(runs) == sorted((job, False) for job in jobs)
+    assert len(pids(shop.entries("begin"))) == 5
+
+
 def test_a_process_that_is_killed_in_the_middle_of_a_job_is_replaced(shop: Shop) -> None:
     """Another runs the tick again, and is told so; then the ticks go on, and those that passed are accounted for."""
     jobs = {"bill": {"every": 1, "seconds": 3600}, "drain": {"every": 1}}
