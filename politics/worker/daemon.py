@@ -30,8 +30,6 @@ class Running(Protocol):
     @property
     def alive(self) -> bool: ...
 
-    def is_inside(self) -> bool: ...
-
     def ask_to_stop(self, reason: str) -> None: ...
 
     def give_up(self) -> bool: ...
@@ -74,7 +72,7 @@ def end(runs: Iterable[Running], reason: str, grace: float | None = None) -> boo
     now = SystemClock().now
     asked, outlasted = now(), False
     for run in alive:
-        if not run.is_inside():
+        if run.thread is not threading.current_thread():
             run.thread.join(max(0.0, asked + (run.grace if grace is None else grace) - now()))
             outlasted |= run.alive and run.give_up()
             _begun.discard(run)  # the exit of the interpreter does not wait for it a second time

@@ -28,7 +28,7 @@ LONGEST_PAUSE = 60.0
 
 
 @dataclass(frozen=True, slots=True)
-class Job:
+class ScheduledJob:
     """Work, and when it is run.
 
     Args:
@@ -44,7 +44,7 @@ class Job:
     retry: bool
 
 
-class Watch:
+class JobWatch:
     """What this process knows of a job's lease, and when it looks at it next.
 
     The dispatcher's thread uses it while the job does not run here, and the job's own thread while it does.
@@ -52,7 +52,7 @@ class Watch:
 
     def __init__(
         self,
-        job: Job,
+        job: ScheduledJob,
         register: Register,
         policy: LeasePolicy,
         clock: Clock,
@@ -102,10 +102,10 @@ class Watch:
             self.look_at = max(self.candidate.view.free_at(self.candidate.policy), now + again)
 
 
-class Server:
+class JobShard:
     """A store, or one server of several, and the jobs whose leases it keeps."""
 
-    def __init__(self, register: Register, watches: list[Watch], clock: Clock) -> None:
+    def __init__(self, register: Register, watches: list[JobWatch], clock: Clock) -> None:
         self.register, self.watches = register, watches
         self.glance_at = 0.0
         """When to ask for the versions of all cells, on the clock."""
@@ -115,15 +115,19 @@ class Server:
         """Whether it ever has."""
         self.silence = Reminder(log, clock)
 
-    def glance(self) -> None:
-        """Find out in one question which cells have changed."""
+    def glance(self) -> bool:
+        """Find out in one question which cells have changed; return whether the store was asked.
+
+        Raises:
+            StoreUnavailable: it did not answer.
+        """
         waiting = [watch for watch in self.watches if not watch.lead]
         versions = self.register.versions([watch.name for watch in waiting])
         for watch, version in zip(waiting, versions, strict=True):
             watch.changed |= version != watch.candidate.view.version
-        self.answered = True
+        return bool(waiting)
 
-    def ready(self, now: float, wall: int, *, free: bool) -> list[Watch]:
+    def ready(self, now: float, wall: int, *, free: bool) -> list[JobWatch]:
         """Return the jobs to look at now. Those that have waited longest come first, and others in any order."""
         found = [
             watch
@@ -164,7 +168,7 @@ class Dispatcher:
     def __init__(
         self,
         group: str,
-        jobs: Iterable[Job],
+        jobs: Iterable[ScheduledJob],
         register: Register,
         policy: LeasePolicy,
         *,
@@ -183,14 +187,14 @@ class Dispatcher:
         self._on_event, self._finished, self._chance, self._aloud = on_event, finished, chance, aloud
         # Often enough that a change is seen soon, and never more often than a standby of one lease looks.
         self._every = max(policy.poll, min(GLANCE, policy.ttl / 10))
-        shards: dict[Register, list[Watch]] = {}
+        kept: dict[Register, list[JobWatch]] = {}
         for job in jobs:
-            watch = Watch(job, register, policy, clock, chance, on_event)
-            shards.setdefault(register.shard(job.name), []).append(watch)
-        self._servers = [Server(shard, watches, clock) for shard, watches in shards.items()]
-        self._watches = [watch for server in self._servers for watch in server.watches]
+            watch = JobWatch(job, register, policy, clock, chance, on_event)
+            kept.setdefault(register.shard(job.name), []).append(watch)
+        self._shards = [JobShard(keeper, watches, clock) for keeper, watches in kept.items()]
+        self._watches = [watch for shard in self._shards for watch in shard.watches]
         self._busy: set[threading.Thread] = set()
-        self._ended: collections.deque[Watch] = collections.deque()
+        self._ended: collections.deque[JobWatch] = collections.deque()
         self._stop, self._stop_reason, self._wake = threading.Event(), "", threading.Event()
         self.thread = threading.Thread(target=self._run, name=f"politics-{group}", daemon=True)
 
@@ -229,7 +233,7 @@ class Dispatcher:
         try:
             self._say_what_there_is()
             while not self._stop.is_set():
-                self._clock.wait(self._wake, min(map(self._attend, self._servers)))
+                self._clock.wait(self._wake, min(map(self._attend, self._shards)))
                 self._wake.clear()
         except BaseException as exc:
             log.critical("%s: the scheduler ends: %s", self.group, _say(exc), exc_info=self._fail(exc))
@@ -269,24 +273,24 @@ class Dispatcher:
     def _free(self) -> bool:
         return self._count_ended() < self._threads
 
-    def _attend(self, server: Server) -> float:
+    def _attend(self, shard: JobShard) -> float:
         """Do what there is to do at a server; return the seconds until there is more."""
         try:
             now = self._clock.now()
-            if now >= server.glance_at:
-                server.glance()
-                server.glance_at = now + self._every
-                self._has_answered(server)
-            if not server.failures:
-                for watch in server.ready(self._clock.now(), wall_ms(), free=self._free()):
+            if now >= shard.glance_at:
+                if shard.glance():
+                    self._has_answered(shard)
+                shard.glance_at = now + self._every
+            if not shard.failures:
+                for watch in shard.ready(self._clock.now(), wall_ms(), free=self._free()):
                     if self._stop.is_set():
                         return 0.0
                     self._look(watch)
         except StoreUnavailable as exc:
-            self._has_not_answered(server, exc)
-        return server.rest(self._clock.now(), wall_ms(), free=self._free())
+            self._has_not_answered(shard, exc)
+        return shard.rest(self._clock.now(), wall_ms(), free=self._free())
 
-    def _look(self, watch: Watch) -> None:
+    def _look(self, watch: JobWatch) -> None:
         """Look at the lease of a job, and run the job if that is its turn and ours."""
         free, now = self._free(), self._clock.now()
         try:
@@ -303,7 +307,7 @@ class Dispatcher:
         else:
             watch.settle(free, now, self._every)
 
-    def _begin(self, watch: Watch, lead: LeaseTerm) -> None:
+    def _begin(self, watch: JobWatch, lead: LeaseTerm) -> None:
         assert watch.assignment is not None
         watch.lead = lead
         if self._stop.is_set():
@@ -314,32 +318,32 @@ class Dispatcher:
         else:
             self._serve(watch, lead)
 
-    def _has_answered(self, server: Server) -> None:
-        server.failures = 0
-        if server.silence.over():
+    def _has_answered(self, shard: JobShard) -> None:
+        shard.answered, shard.failures = True, 0
+        if shard.silence.over():
             log.info("%s: the store answers again", self.group)
-            for watch in server.watches:
+            for watch in shard.watches:
                 tell(self._on_event, Event(EventKind.STORE_ANSWERS, watch.name))
 
-    def _has_not_answered(self, server: Server, trouble: StoreUnavailable) -> None:
+    def _has_not_answered(self, shard: JobShard, trouble: StoreUnavailable) -> None:
         """Ask it again after a while. At the start some errors need no waiting."""
-        if trouble.permanent and not server.answered:
+        if trouble.permanent and not shard.answered:
             raise StoreUnusable(f"{self.group}: {trouble}") from trouble
-        begins = server.silence.trouble is None
-        if server.silence.due("silence"):
-            lasts = "" if begins else f" for {server.silence.lasted:.0f} s"
+        begins = shard.silence.trouble is None
+        if shard.silence.due("silence"):
+            lasts = "" if begins else f" for {shard.silence.lasted:.0f} s"
             log.warning("%s: waiting for the store%s: %s", self.group, lasts, trouble)
         if begins:
-            for watch in server.watches:
+            for watch in shard.watches:
                 tell(self._on_event, Event(EventKind.STORE_SILENT, watch.name, reason=str(trouble)))
-        server.failures += 1
+        shard.failures += 1
         first, longest = self._policy.poll, self._policy.longest_pause
-        pause = backoff(server.failures, self._chance(), first=first, longest=longest)
-        server.glance_at = self._clock.now() + pause
+        pause = backoff(shard.failures, self._chance(), first=first, longest=longest)
+        shard.glance_at = self._clock.now() + pause
 
     # What follows is called on the threads of jobs, too.
 
-    def _work(self, watch: Watch, lead: LeaseTerm) -> None:
+    def _work(self, watch: JobWatch, lead: LeaseTerm) -> None:
         self._busy.add(threading.current_thread())
         try:
             self._serve(watch, lead)
@@ -349,7 +353,7 @@ class Dispatcher:
             self._busy.discard(threading.current_thread())
             self._wake.set()
 
-    def _serve(self, watch: Watch, lead: LeaseTerm) -> None:
+    def _serve(self, watch: JobWatch, lead: LeaseTerm) -> None:
         """Do what is written in the record of a job, and hand its lease over."""
         assert watch.assignment is not None
         try:

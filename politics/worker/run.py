@@ -115,10 +115,6 @@ class Run:
         """Whether the thread runs."""
         return self.thread.is_alive()
 
-    def is_inside(self) -> bool:
-        """Return whether this is called by the work, or by a hook."""
-        return self.thread is threading.current_thread()
-
     def ask_to_stop(self, reason: str) -> None:
         """Set `lost` for the work, and end the run when it has returned."""
         self._stop_reason = reason

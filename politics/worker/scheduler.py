@@ -12,7 +12,7 @@ from election.events import OnEvent
 from election.record import check_name
 from politics.settings import choose_store, open_store
 from politics.worker.daemon import begin, end, process
-from politics.worker.dispatcher import Dispatcher, Job
+from politics.worker.dispatcher import Dispatcher, ScheduledJob
 from politics.worker.mistakes import refuse_event_loop, refuse_what_a_call_does_not_run
 from politics.worker.schedule import Cron, Every, Schedule
 from politics.worker.ticks import check_seconds, make_rules
@@ -171,12 +171,12 @@ class Scheduler:
         return decorate
 
     @property
-    def jobs(self) -> Mapping[str, Job]:
+    def jobs(self) -> Mapping[str, ScheduledJob]:
         """The jobs that have been added, by the names of their leases."""
         made = {}
         for name, (schedule, work, options, retry) in self._jobs.items():
             rules = make_rules(name, schedule, **options, lease_ttl=self.policy.ttl)
-            made[name] = Job(name, work, rules, retry)
+            made[name] = ScheduledJob(name, work, rules, retry)
         return MappingProxyType(made)
 
     def configure(
@@ -190,7 +190,10 @@ class Scheduler:
 
         Raises:
             BadPolicy, BadStoreURL: a value that cannot work; the message names it.
+            RuntimeError: the scheduler runs.
         """
+        if self.running:
+            raise RuntimeError(f"the scheduler {self.group!r} runs already: configure it before")
         if servers is not None or store is not None:
             open_store(choose_store(store, servers))
             self._servers, self._store = servers, store
@@ -241,7 +244,9 @@ class Scheduler:
         Args:
             grace: seconds to wait at most; None: the scheduler's own `grace`.
         """
-        if self._run is not None:
+        if self._run is not None and self._run.is_inside():
+            self._run.ask_to_stop("asked to stop")
+        elif self._run is not None:
             end([self._run], "asked to stop", grace)
 
     def __enter__(self) -> Self:

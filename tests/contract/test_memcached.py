@@ -103,6 +103,7 @@ def test_a_server_that_is_gone() -> None:
     with client(server.url) as register:
         for call in (
             lambda: register.read("a"),
+            lambda: register.versions(["b", "a"]),
             lambda: register.swap("a", b"", None),
             lambda: register.remembers(1),
             register.identity,
@@ -222,6 +223,14 @@ def test_more_answers_than_swaps(own_memcached: Memcached) -> None:
         assert register.read("nothing") is None
 
 
+def test_more_answers_than_versions(own_memcached: Memcached) -> None:
+    """If the answers cannot be told apart, none is believed."""
+    with cutting(own_memcached, 2, b"HD c9\r\n") as url, client(url) as register:
+        for _ in range(2):  # the answer that is too many may come after all that was asked for
+            with contextlib.suppress(StoreUnavailable):
+                assert register.versions(["one", "two"]) == [None, None]
+
+
 def test_many_swaps_at_two_servers_of_which_one_is_gone() -> None:
     """What a server does not answer says nothing of what the other one keeps."""
     with Memcached() as one, Memcached() as two, client(f"memcached://{one.address},{two.address}") as register:
@@ -285,6 +294,7 @@ def test_something_else_answers(answer: bytes) -> None:
         with client(f"memcached://127.0.0.1:{listener.getsockname()[1]}?timeout=0.2") as register:
             for call, harmless in (
                 (lambda: register.read("a"), None),
+                (lambda: register.versions(["a", "b"]), None),
                 (lambda: register.swap("a", b"", None), None),
                 (lambda: register.remembers(1), False),
             ):

@@ -15,6 +15,7 @@ import pytest
 from election import Register, look, open_register
 from election.cell import order
 from election.register import Cell
+from election.stores.memcached import MemcachedRegister
 from tests.integration.shop import make
 from tests.integration.worker import Diary, now
 from tests.memcached import Memcached
@@ -122,6 +123,21 @@ def test_processes_share_the_jobs(shop: Shop) -> None:
     assert not any(entry["takeover"] for entry in begun)
     for job in jobs:
         shop.assert_that_ticks_follow(job)
+
+
+def test_a_hundred_jobs_that_are_due_at_the_same_moment_are_each_run_once(shop: Shop) -> None:
+    """Five processes want all of them at once, and each of them gets some."""
+    jobs = {f"job {number}": {"every": 5, "seconds": 0.1} for number in range(100)}
+    for _ in range(5):
+        shop.open(jobs)
+    # At the first one some may not have known all jobs.
+    second = until(
+        lambda: len(ticks := sorted({e["tick"] for e in shop.entries("begin")})) > 1 and ticks[1], "two ticks"
+    )
+    until(lambda: len(shop.entries("end", tick=second)) >= 100, "all jobs")
+    runs = [(entry["who"], entry["takeover"]) for entry in shop.entries("begin", tick=second)]
+    assert sorted(runs) == sorted((job, False) for job in jobs)
+    assert len(pids(shop.entries("begin"))) == 5
 
 
 def test_a_process_that_is_killed_in_the_middle_of_a_job_is_replaced(shop: Shop) -> None:
@@ -248,6 +264,31 @@ def test_jobs_that_came_due_while_the_store_was_silent_are_made_up_for(
         process.line("the store answers again")
         assert sum("waiting for the store" in line for line in process.lines) == 1
     shop.assert_that_ticks_follow("bill")
+
+
+def test_one_of_two_servers_is_gone(make_shop: MakeShop) -> None:
+    """The jobs whose leases the other one keeps go on; those of the first are made up for when it is back."""
+    with Memcached() as one, Memcached() as two:
+        until(lambda: int(two.stats()["uptime"]) > 5, "older servers")
+        shop = make_shop(f"memcached://{one.address},{two.address}")
+        jobs = {f"job {number}": {"catch_up": "all"} for number in range(6)}
+        for _ in range(2):
+            shop.open(jobs)
+        for job in jobs:
+            shop.wait("end", who=job)
+        with contextlib.closing(open_register(shop.store)) as register:
+            first = register.shard(f"{shop.group}/job 0")
+            assert isinstance(first, MemcachedRegister)
+            there = [job for job in jobs if register.shard(f"{shop.group}/{job}") is first]
+        gone = one if first.port == one.port else two
+        gone.freeze()
+        seen = {job: len(shop.entries("end", who=job)) for job in jobs}
+        for job in jobs.keys() - there:
+            shop.wait("end", seen[job] + 3, who=job)
+        gone.thaw()
+        for job in jobs:
+            shop.wait("end", seen[job] + 5, who=job)
+            shop.assert_that_ticks_follow(job)
 
 
 def test_a_store_that_has_lost_everything_loses_no_tick(make_shop: MakeShop, own_memcached: Memcached) -> None:

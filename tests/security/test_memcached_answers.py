@@ -73,6 +73,7 @@ def impostor(request: pytest.FixtureRequest) -> Iterator[Impostor]:
 
 CALLS: dict[str, Callable[[Register], object]] = {
     "read": lambda register: register.read("a"),
+    "versions": lambda register: register.versions(["a", "b"]),
     "swap": lambda register: register.swap("a", b"", None),
     "remembers": lambda register: register.remembers(10),
     "identity": lambda register: register.identity(),

@@ -132,6 +132,7 @@ def test_whatever_is_in_the_file_it_is_a_store_or_unavailable(register: Register
     cell = register.read("a")
     assert cell is not None
     assert len(cell.data) < 2000
+    assert register.versions(["b", "a"]) == [None, cell.version]
     assert register.swap("a", b"ours", cell.version) is not None
     assert register.read("a").data == b"ours"  # type: ignore[union-attr]
 

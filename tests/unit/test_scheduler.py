@@ -4,14 +4,16 @@ import asyncio
 import contextlib
 import functools
 import json
+import re
 import threading
+import urllib.request
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
-from election import BadPolicy, BadStoreURL, Event, open_register
+from election import BadPolicy, BadStoreURL, Event, look, open_register
 from election.cell import order
 from election.clock import SystemClock
 from election.errors import StoreUnusable
@@ -19,7 +21,7 @@ from election.testing import Fault, FaultyStore
 from politics import Scheduler, Term
 from tests.commands import politics
 from tests.processes import python
-from tests.waiting import DEADLINE, until
+from tests.waiting import DEADLINE, SOON, until
 
 
 def nothing(term: Term) -> None:
@@ -120,6 +122,8 @@ def test_while_it_runs_it_is_neither_started_nor_changed(shop: Scheduler) -> Non
             shop.start()
         with pytest.raises(RuntimeError, match="the scheduler 'shop' runs already: add all jobs before"):
             shop.every(60, name="more")
+        with pytest.raises(RuntimeError, match="the scheduler 'shop' runs already: configure it before"):
+            shop.configure(lease_ttl=2)
     assert not shop.running
     shop.start()
     assert shop.running
@@ -275,14 +279,20 @@ class Rival(Pork):
 
 
 def test_politics_run_runs_a_scheduler_beside_a_worker(tmp_path: Path, file_store: str) -> None:
-    """Both in one process, in the store of the command line; one signal stops them."""
+    """Both in one process, in the store of the command line; one page has the metrics of each lease."""
     (tmp_path / "app.py").write_text(PROGRAM)
     targets = [f"{tmp_path}/app.py:jobs", f"{tmp_path}/app.py:Pork"]
     code = "import sys; from politics.cli import main; sys.argv[0] = 'politics'; main()"
-    with python(code, "run", *targets, "--store", file_store, "--lease-ttl", "1") as process:
+    with python(code, "run", *targets, "--store", file_store, "--lease-ttl", "1", "--metrics-port", "0") as process:
         until(lambda: {"bill", "pork"} <= set(process.lines), "both")
         with contextlib.closing(open_register(file_store)) as register:
             assert register.read("shop/bill")
+        found = re.search(r"shop, pork: metrics on port (\d+)", process.line("metrics on port"))
+        assert found
+        done = re.compile(r'politics_slots_total{group="shop/bill",result="done"} [1-9]')
+        page = f"http://127.0.0.1:{found[1]}"
+        until(lambda: done.search(urllib.request.urlopen(f"{page}/metrics", timeout=SOON).read().decode()), "a tick")
+        assert urllib.request.urlopen(f"{page}/leader/pork", timeout=SOON).read() == b"leading\n"
         assert process.stop() == 0
 
 
@@ -306,6 +316,29 @@ def test_politics_run_refuses_what_a_scheduler_does_not_have(tmp_path: Path, wor
     ]
     ended = politics("run", "--store", "memory://run", *targets)
     assert (ended.status, sentence in ended.said) == (2, True), ended
+
+
+def test_a_program_that_ends_while_a_job_runs_hands_over(file_store: str) -> None:
+    """When the interpreter exits, jobs are asked to stop, and their leases are free at once."""
+    program = f"""
+import threading
+from politics import Scheduler
+begun = threading.Event()
+jobs = Scheduler("shop", store={file_store!r}, lease_ttl=1.0)
+@jobs.every(0.1)
+def bill(term):
+    begun.set()
+    term.lost.wait()
+    term.check()
+jobs.start()
+begun.wait()
+"""
+    with python(program) as process:
+        assert process.result()[0] == 0
+    with contextlib.closing(open_register(file_store)) as register:
+        record = look(register, "shop/bill")
+    assert record is not None
+    assert (record.state, record.note["work"]) == ("open", "running")
 
 
 def test_a_job_that_ignores_the_failure_of_another_is_given_up() -> None:
