@@ -3,6 +3,7 @@
 Instants are whole milliseconds since 1970 in UTC, as `term.tick` and the lease's note have them.
 """
 
+import contextlib
 import difflib
 import itertools
 import zoneinfo
@@ -70,10 +71,11 @@ class Cron:
     def after(self, instant: int) -> Iterator[int]:
         """Yield the instants after this one, in order."""
         last = instant
-        for at in CronSim(self._fields, datetime.fromtimestamp(instant // 1000, self._zone)):
-            # Within an hour that is shown twice, cronsim may begin with the time before.
-            if (found := int(at.timestamp()) * 1000) > last:
-                yield (last := found)
+        with contextlib.suppress(OverflowError):  # after the year 9999 there is no date
+            for at in CronSim(self._fields, datetime.fromtimestamp(instant // 1000, self._zone)):
+                # Within an hour that is shown twice, cronsim may begin with the time before.
+                if (found := int(at.timestamp()) * 1000) > last:
+                    yield (last := found)
 
     def __str__(self) -> str:
         return self._text

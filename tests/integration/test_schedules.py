@@ -76,7 +76,7 @@ def check_each_second(stage: Stage) -> None:
     assert len(fresh) == len(set(fresh)), f"a tick was begun twice: {fresh}"
     assert [instant(tick) for tick in fresh] == sorted(map(instant, fresh))
     killed = {name for name, process in stage.processes.items() if process.popen.poll() == -signal.SIGKILL}
-    assert {len(ends(stage, each)) for each in begun[:-1] if each["who"] not in killed} == {1}
+    assert {len(ends(stage, each)) for each in begun[:-1] if each["who"] not in killed} <= {1}
     seen = {instant(event["tick"]) for event in begun}
     for event in skips(stage):
         seen |= {instant(event["tick"]) - number * SECOND for number in range(event["count"])}
@@ -343,7 +343,7 @@ def test_a_pause_outlives_leaders(make_stage: MakeStage, own_memcached: Memcache
     """And a restart of the store under a living leader: each tick is skipped with an event, until it is resumed."""
     stage = make(make_stage, own_memcached.url)
     stage.start(2)
-    leader, first = begins(stage, after=0.0)
+    leader, _ = begins(stage, after=0.0)
     ended = politics(stage, "pause")
     assert (ended.status, "is paused: what comes due is skipped" in ended.out) == (0, True), ended
     skipped = stage.wait("tick", kind="slots_skipped", reason="the group is paused")
