@@ -164,3 +164,11 @@ def test_the_archive_refuses_a_leader_whose_successor_was_there(tmp_path: Path) 
 def test_a_report_is_of_the_night_of_its_tick(tick: str, night: str) -> None:
     """Whenever it is written."""
     assert load(NIGHTLY).night_of(datetime.datetime.fromisoformat(tick)) == night
+
+
+def test_a_late_write_is_refused() -> None:
+    """The paused leader's last writes are neither in the table nor in the file."""
+    command = [sys.executable, EXAMPLES / "fenced_writes.py"]
+    run = subprocess.run(command, capture_output=True, text=True, timeout=DEADLINE, check=True)
+    assert run.stdout.count("refused: ") == 2
+    assert all("once more" not in line for line in run.stdout.splitlines()[-2:])
