@@ -15,10 +15,10 @@ from typing import Annotated, Any
 import typer
 
 from discovery.signals import SignalQueue
-from election import ElectionError, Register, look
+from election import ElectionError, Register, StoreUnavailable, look
 from election.cell import order
 from election.clock import SystemClock, wall_ms
-from election.record import Record
+from election.record import Record, State
 from politics.cli import common
 from politics.cli.common import (
     ServersOption,
@@ -119,7 +119,7 @@ def _schedule_of(target: str, timezone: str | None) -> tuple[Schedule, tzinfo, s
         BadPolicy: the expression or the zone is wrong.
         typer.BadParameter: there is no such class, or it has no schedule.
     """
-    if " " in target.strip() or target.startswith("@"):
+    if ":" not in target and (" " in target.strip() or target.startswith("@")):
         return Cron(target, timezone or "UTC"), find_zone(timezone or "UTC"), target, 0
     if timezone is not None:
         raise typer.BadParameter("--timezone is for a cron expression; the class of a worker says its own")
@@ -152,7 +152,7 @@ def pause(group: GroupArgument, store: StoreOption = None, servers: ServersOptio
     The order is lost if the store loses the record together with the leader.
     """
     with register_of(store, servers) as register:
-        if _order(register, group, {PAUSED: True}).get(PAUSED) is True:
+        if _order(register, group, {PAUSED: True}).get(PAUSED):
             out.print(f"{group} is paused already")
         else:
             out.print(f"{group} is paused: what comes due is skipped, until you say: politics resume {quote(group)}")
@@ -164,7 +164,7 @@ def resume(group: GroupArgument, store: StoreOption = None, servers: ServersOpti
     The leader finds the order within a second or two. What was skipped is not made up for.
     """
     with register_of(store, servers) as register:
-        if _order(register, group, {PAUSED: None}).get(PAUSED) is True:
+        if _order(register, group, {PAUSED: None}).get(PAUSED):
             out.print(f"{group} goes on with what comes due next")
         else:
             out.print(f"{group} is not paused")
@@ -208,24 +208,35 @@ def _order(register: Register, group: str, orders: Mapping[str, Any], *, schedul
     """Change orders of a group, None for one that is taken back; return those before.
 
     Raises:
-        NoOrder: there is no record, or it is `scheduled` that is wanted and the group has no schedule.
+        NoOrder: there is no record, it is not that of a worker, it is `scheduled` that is wanted and the group has no
+            schedule, or the store fell silent after the order was sent.
     """
-    before: Mapping[str, Any] = {}
+    before: Mapping[str, Any] | None = None
 
     def change(record: Record) -> Mapping[str, Any]:
         nonlocal before
-        before = record.orders
+        other = read_slot(record.note, 0.0, math.inf)
+        if record.state is State.HELD and read_note(record.note) is None and not other:
+            raise NoOrder(f"{record} holds {group!r} and is no worker, so there is nothing that could heed the order")
         if scheduled and read_note(record.note) is None:
-            other = read_slot(record.note, 0.0, math.inf)
             raise NoOrder(
                 f"{group!r} has no schedule: its workers run every iteration_length, which no order changes"
                 if other
                 else f"the record of {group!r} tells of no schedule: either its workers have none, or nobody has led "
                 "yet; see `politics status`"
             )
+        before = record.orders
         return {name: order for name, order in {**before, **orders}.items() if order is not None}
 
-    if order(register, group, change) is None:
+    try:
+        record = order(register, group, change)
+    except StoreUnavailable as exc:
+        if before is None:
+            raise
+        raise NoOrder(
+            f"{exc}; the order may have been written before: `politics status` shows what became of it"
+        ) from exc
+    if record is None or before is None:
         raise NoOrder(f"there is no record of {group!r} in this store: start a worker of it, or name its store")
     return before
 

@@ -162,7 +162,7 @@ def describe(register: Register, group: str, where: str, now: float) -> dict[str
         "slot": slot.number if slot else None,
         "work": ("done" if slot.done else "running") if slot else tick.work if tick else None,
         **(of_tick(tick, record.note.get("next")) if tick else {}),
-        "paused": record.orders.get(PAUSED) is True,
+        "paused": bool(record.orders.get(PAUSED)),
         "lease_left": round(left, 3),
         "renewed": round(silent, 3),
     }

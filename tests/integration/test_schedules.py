@@ -1,5 +1,6 @@
 """Workers with schedules, as users have them: real processes and stores, signals, and clocks that are wrong."""
 
+import contextlib
 import json
 import re
 import signal
@@ -10,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from election import Candidate, LeasePolicy, open_register
 from election.clock import wall_ms
 from politics import Term, TokenWorker
 from tests import commands
@@ -274,7 +276,8 @@ def test_trigger_runs_the_work_once(make_stage: MakeStage, old_memcached: Memcac
     assert (begun["who"], begun["takeover"]) == (leader.name, False)
     assert f"has run it as {begun['tick']}\n" in ended.out
     successor, _ = stage.elected(after=leader.send(signal.SIGKILL))
-    assert politics(stage, "trigger", "--wait", 60).status == 0
+    assert politics(stage, "pause").status == 0
+    assert politics(stage, "trigger", "--wait", 60).status == 0, "also while the group is paused"
     assert [event["who"] for event in starts(stage)] == [leader.name, successor.name]
 
 
@@ -324,6 +327,39 @@ def test_ctrl_c_ends_the_waiting_and_not_the_order(make_stage: MakeStage, old_st
     stage.wait("tick", kind="slot_done")
 
 
+def test_trigger_waits_for_a_store_that_falls_silent(make_stage: MakeStage, own_memcached: Memcached) -> None:
+    """It says so once, and goes on when the store answers again."""
+    stage = make(make_stage, own_memcached.url, schedule="@yearly")
+    (first,) = stage.start()
+    stage.elected()
+    first.send(signal.SIGTERM)
+    assert first.wait() == 0
+    words = ("-m", "politics", "trigger", stage.options["group"], "--store", own_memcached.url)
+    with running(sys.executable, *words) as command:
+        command.line("nobody leads now")
+        own_memcached.freeze()
+        command.line("politics: waiting for the store")
+        own_memcached.thaw()
+        stage.start()
+        status, said = command.result()
+    assert (status, said.count("waiting for the store")) == (0, 1), said
+
+
+def test_an_order_that_the_store_loses_is_told(make_stage: MakeStage, own_memcached: Memcached) -> None:
+    """Nobody leads who could put the record back: exit status 1, and what to do."""
+    stage = make(make_stage, own_memcached.url, schedule="@yearly")
+    (first,) = stage.start()
+    stage.elected()
+    first.send(signal.SIGTERM)
+    assert first.wait() == 0
+    words = ("-m", "politics", "trigger", stage.options["group"], "--store", own_memcached.url)
+    with running(sys.executable, *words) as command:
+        command.line("nobody leads now")
+        own_memcached.restart()
+        status, said = command.result()
+    assert (status, "the order was lost together with the record: say it again" in said) == (1, True), said
+
+
 def test_who_cannot_be_given_orders_is_told_why(make_stage: MakeStage, old_store: str) -> None:
     """A group without a record, one without a schedule, and wrong usage: one sentence each."""
     slots = make_stage(old_store, iteration_length=3600.0)
@@ -334,6 +370,12 @@ def test_who_cannot_be_given_orders_is_told_why(make_stage: MakeStage, old_store
     ended = politics(slots, "trigger")
     assert (ended.status, "has no schedule: its workers run every iteration_length" in ended.err) == (1, True), ended
     assert politics(slots, "trigger", "--wait", "nan").status == 2
+    with (
+        contextlib.closing(open_register(old_store)) as register,
+        Candidate(register, "lock", LeasePolicy(ttl=0.5)).campaign(),
+    ):
+        ended = commands.politics("pause", "lock", "--store", old_store)
+    assert (ended.status, "holds 'lock' and is no worker" in ended.err) == (1, True), ended
     assert commands.politics("pause", " ", "--store", old_store).status == 2
     silent = commands.politics("pause", "pork", "--servers", "127.0.0.1:1")
     assert (silent.status, "memcached at 127.0.0.1:1 did not answer" in silent.said) == (1, True)
