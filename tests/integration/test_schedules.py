@@ -33,6 +33,9 @@ class Bills(TokenWorker):
     def perform(self, term):
         print("billed", term.tick, flush=True)
 
+class Prompt(Bills):
+    jitter = 0
+
 class Slots(TokenWorker):
     group = "slots"
 
@@ -97,9 +100,9 @@ def begins(stage: Stage, after: float, **fields: Any) -> tuple[Process, Event]:
 def test_ticks_go_on_when_the_leader_goes(make_stage: MakeStage, old_memcached: Memcached, how: signal.Signals) -> None:
     """Another one goes on within a lease: with the tick that was interrupted, as a takeover; none is lost."""
     stage = make(make_stage, old_memcached.url)
-    stage.start(2)
+    stage.start(seconds=3600.0)
     leader, begun = begins(stage, after=0.0)
-    leader, begun = begins(stage, after=begun["t"])
+    stage.start()
     gone = leader.send(how)
     successor, again = begins(stage, after=gone)
     assert successor is not leader
@@ -119,7 +122,7 @@ def test_ticks_go_on_when_the_leader_goes(make_stage: MakeStage, old_memcached: 
 
 def test_ticks_go_on_while_the_store_is_restarted(make_stage: MakeStage, own_memcached: Memcached) -> None:
     """A leader that lives puts its record back, with the last tick and what was ordered in it."""
-    stage = make(make_stage, own_memcached.url)
+    stage = make(make_stage, own_memcached.url, lease_ttl=2.0)
     stage.start(2)
     _, first = begins(stage, after=0.0)
     own_memcached.restart()
@@ -150,15 +153,23 @@ class Clock:
 
 @pytest.fixture
 def clock(tmp_path: Path) -> Clock:
-    """A clock that is about to strike one."""
+    """A clock that shows half past twelve."""
     clock = Clock(tmp_path / "clock")
-    clock.set("2030-01-01T00:59:58Z")
+    clock.set("2030-01-01T00:30:00Z")
     return clock
 
 
 def hourly(make_stage: MakeStage, store: str, clock: Clock, **options: Any) -> Stage:
     """A stage for workers that work at each full hour."""
     return make(make_stage, store, schedule="@hourly", seconds=0.0, clock=str(clock.path), **options)
+
+
+def start_before_one(stage: Stage, clock: Clock, count: int = 1, **options: Any) -> Process:
+    """Start workers, and let it strike one when somebody leads; return the leader."""
+    stage.start(count, **options)
+    leader, _ = stage.elected()
+    clock.set("2030-01-01T00:59:59Z")
+    return leader
 
 
 def hours(stage: Stage, kind: str = "slot_started") -> list[int]:
@@ -186,8 +197,8 @@ def test_what_was_missed_while_nobody_was_there(
     reason: str,
 ) -> None:
     """All were down from one to half past six: what is made up for, and what is skipped, is as the class says."""
-    stage = hourly(make_stage, old_store, clock, **options)
-    (first,) = stage.start()
+    stage = hourly(make_stage, old_store, clock, lease_ttl=10.0, **options)
+    first = start_before_one(stage, clock)
     stage.wait("tick", kind="slot_done")
     assert first.send(signal.SIGTERM)
     assert first.wait() == 0
@@ -204,8 +215,7 @@ def test_what_was_missed_while_nobody_was_there(
 def test_a_clock_that_is_set_back_fires_nothing_twice(make_stage: MakeStage, old_store: str, clock: Clock) -> None:
     """It strikes one again, for the same leader and for its successor, and nothing is run before it is two."""
     stage = hourly(make_stage, old_store, clock)
-    stage.start(2)
-    leader, _ = begins(stage, after=0.0)
+    leader = start_before_one(stage, clock, count=2)
     stage.wait("tick", kind="slot_done")
     clock.set("2030-01-01T00:59:59Z")
     clock.wait("2030-01-01T01:00:01.500Z")
@@ -222,7 +232,7 @@ def test_a_clock_that_is_set_back_fires_nothing_twice(make_stage: MakeStage, old
 def test_a_clock_that_is_set_forward_misses_nothing(make_stage: MakeStage, old_store: str, clock: Clock) -> None:
     """What lies between is made up for as after any absence."""
     stage = hourly(make_stage, old_store, clock, catch_up="all")
-    stage.start()
+    start_before_one(stage, clock)
     stage.wait("tick", kind="slot_done")
     clock.set("2030-01-01T04:10:00Z")
     until(lambda: hours(stage, "slot_done") == [1, 2, 3, 4], "what lies between")
@@ -232,7 +242,7 @@ def test_a_clock_that_is_set_forward_misses_nothing(make_stage: MakeStage, old_s
 def test_a_tick_whose_work_fails_has_failed(make_stage: MakeStage, old_store: str, clock: Clock) -> None:
     """The leader stays, and goes on with the next tick."""
     stage = hourly(make_stage, old_store, clock, work="fail")
-    stage.start()
+    start_before_one(stage, clock)
     failed = stage.wait("tick", kind="slot_failed")
     assert (failed["tick"], failed["reason"]) == ("2030-01-01T01:00:00Z", "ValueError: the pork is off")
     until(lambda: stage.record().note["work"] == "failed")
@@ -246,7 +256,7 @@ def test_a_tick_that_is_to_be_retried_is_run_again_by_another(
 ) -> None:
     """With `on_error="retry"` the one that failed hands over, and the same tick is run as a takeover."""
     stage = hourly(make_stage, old_store, clock, on_error="retry")
-    stage.start(work="fail")
+    start_before_one(stage, clock, work="fail")
     failed = stage.wait("tick", kind="slot_failed")
     stage.start()
     done = stage.wait("tick", kind="slot_done")
@@ -481,7 +491,7 @@ def test_next_shows_the_ticks_of_an_expression() -> None:
         (["@daily", "-n", "0"], "'-n'"),
         (["bills.py:Bills", "--timezone", "UTC"], "--timezone is for a cron expression"),
         (["bills.py:Slots"], "bills.py:Slots has no schedule: it works every 60 s"),
-        (["bills.py:Beef"], "Beef in bills.py does not exist; workers there: Bills, Broken, Slots"),
+        (["bills.py:Beef"], "Beef in bills.py does not exist; workers there: Bills, Broken, Prompt, Slots"),
         (["bills.py:Broken"], "schedule 'nonsense' has 1 fields"),
         (["bills.py"], "is not path/to/file.py:Class"),
     ],
@@ -497,7 +507,7 @@ def test_next_refuses_what_is_no_schedule(tmp_path: Path, words: list[str], sent
 def test_run_takes_another_schedule_than_that_of_the_class(tmp_path: Path, old_store: str) -> None:
     """`politics run --schedule` and `--timezone` are instead of the class's."""
     (tmp_path / "bills.py").write_text(BILLS)
-    words = ("run", f"{tmp_path}/bills.py:Bills", "--store", old_store, "--schedule", EACH_SECOND, "--timezone", "UTC")
+    words = ("run", f"{tmp_path}/bills.py:Prompt", "--store", old_store, "--schedule", EACH_SECOND, "--timezone", "UTC")
     with running(sys.executable, "-m", "politics", *words) as command:
         command.line("billed ")
         assert command.stop() == 0
