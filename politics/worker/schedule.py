@@ -71,7 +71,7 @@ class Cron:
     def after(self, instant: int) -> Iterator[int]:
         """Yield the instants after this one, in order."""
         last = instant
-        with contextlib.suppress(OverflowError):  # after the year 9999 there is no date
+        with contextlib.suppress(OverflowError):  # there is no year 10000
             for at in CronSim(self._fields, datetime.fromtimestamp(instant // 1000, self._zone)):
                 # Within an hour that is shown twice, cronsim may begin with the time before.
                 if (found := int(at.timestamp()) * 1000) > last:
