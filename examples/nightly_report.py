@@ -3,10 +3,12 @@
     python examples/nightly_report.py --store memcached://10.0.0.5:11211     # the same on each machine
     python examples/nightly_report.py --show                                 # what has been written
 
+    politics trigger nightly-report --store memcached://10.0.0.5:11211       # now, without waiting for the night
+
 Three decisions make it safe.
 
-1. *The slot decides who looks, and the date decides what is due.* Once a minute the leader looks whether the report of
-   the last night exists. So a missed night is made up for when the machines are back. No clock decides who works.
+1. *The schedule names the night.* Each run is of a tick, an instant that the lease's record keeps. So each night has
+   one report, whoever leads, and a missed night is made up for when the machines are back. No clock decides who works.
 2. *A new leader raises the mark before it begins.* The mark is the highest fence that the archive has seen.
 3. *The write contains the fence, and the archive refuses a smaller one*, in the same transaction as the write. A leader
    may be paused in the middle for any time. When it wakes up it still believes that it leads, but it can do no harm.
@@ -14,8 +16,8 @@ Three decisions make it safe.
 The archive is an SQLite file so that you can try this on one machine. With several machines, use a database that all of
 them reach. You need the table `mark` and the same two statements there.
 
-`$NIGHTLY_ARCHIVE` names the file (nightly.db). `$NIGHTLY_AT` is the time of day from which a night's report is due
-(02:00). `$NIGHTLY_PACE` is the number of seconds that each chapter takes to write (2).
+`$NIGHTLY_ARCHIVE` names the file (nightly.db). `$NIGHTLY_PACE` is the number of seconds that each chapter takes to
+write (2).
 """
 
 import argparse
@@ -23,7 +25,8 @@ import contextlib
 import logging
 import os
 import sqlite3
-from datetime import datetime, time, timedelta
+from datetime import datetime, timedelta
+from zoneinfo import ZoneInfo
 
 from politics import LeadershipLost, Term, TokenWorker
 
@@ -85,28 +88,30 @@ def open_archive() -> Archive:
     return Archive(os.environ.get("NIGHTLY_ARCHIVE", "nightly.db"))
 
 
-def last_night(now: datetime, at: time) -> str:
-    """Return the latest date whose report is due at `now`."""
-    return str((now - timedelta(hours=at.hour, minutes=at.minute)).date())
-
-
 class NightlyReport(TokenWorker):
-    """Looks once a minute whether a report is due, and writes it."""
+    """Writes a report each night at two."""
 
     group = "nightly-report"
-    iteration_length = 60
-    sticky = True
+    schedule = "0 2 * * *"
+    timezone = "Europe/Berlin"
 
     def perform(self, term: Term) -> None:
-        """Write last night's report if it does not exist."""
+        """Write the report of the night, if it does not exist: an earlier leader may have written it."""
+        assert term.tick is not None  # as there is a schedule
+        night = night_of(term.tick)
         with contextlib.closing(open_archive()) as archive:
-            night = last_night(datetime.now(), time.fromisoformat(os.environ.get("NIGHTLY_AT", "02:00")))
             if archive.has(night):
+                print(f"PID ({os.getpid()}) finds the report of {night}", flush=True)
                 return
             archive.raise_mark(term.fence)
             print(f"PID ({os.getpid()}) begins the report of {night}", flush=True)
             archive.write(night, compose(night, term), term.fence)
             print(f"PID ({os.getpid()}) has written the report of {night}", flush=True)
+
+
+def night_of(tick: datetime) -> str:
+    """Return the date of the night that a run is for; one that was triggered before two is for the night before."""
+    return str((tick.astimezone(ZoneInfo(NightlyReport.timezone)) - timedelta(hours=2)).date())
 
 
 def compose(night: str, term: Term) -> str:

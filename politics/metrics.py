@@ -124,7 +124,7 @@ class Metrics:
                 self._leaderless_since = self._now() - self._leaderless()
                 self._until = 0.0
             case EventKind.SLOTS_SKIPPED:
-                self._slots["skipped"].inc(event.count or 0)
+                self._slots["skipped"].inc(1 if event.count is None else event.count)
             case kind if kind in SLOT_RESULTS:
                 self._slots[SLOT_RESULTS[kind]].inc()
                 self._lengths[SLOT_RESULTS[kind]].observe(event.seconds or 0.0)

@@ -17,8 +17,12 @@ __all__ = ["COMMANDS", "app", "load", "main"]
 COMMANDS = {
     "demo": ("demo", "Watch three workers elect a leader, lose it, and go on."),
     "run": ("run", "Run a TokenWorker or a Scheduler until SIGTERM or Ctrl-C."),
+    "next": ("schedules", "Show the next ticks of a schedule."),
     "status": ("status", "Show who leads each group, and who stands by."),
     "resign": ("resign", "Ask the leader of GROUP to hand over."),
+    "trigger": ("schedules", "Let the leader of GROUP run the work of its schedule now, once."),
+    "pause": ("schedules", "Let GROUP skip its ticks or slots, until `politics resume`."),
+    "resume": ("schedules", "Let GROUP go on after `politics pause`."),
     "forget": ("forget", "Replace a record of GROUP that nobody can read."),
     "lock": ("lock", "Run COMMAND while holding the lease NAME."),
     "doctor": ("doctor", "Check the store, the clocks, the network and the workers."),

@@ -137,6 +137,17 @@ def when_the_store_answers(
     )
 
 
+def span(seconds: float) -> str:
+    """Return a length of time in its two largest units: 3 d 4 h, 5 min 20 s, 0.3 s."""
+    if seconds < 60:
+        return f"{seconds:.0f} s" if seconds >= 10 else f"{seconds:.1f} s"
+    units = (("d", 86400), ("h", 3600), ("min", 60), ("s", 1))
+    first = next(number for number, (_, size) in enumerate(units) if seconds >= size)
+    (large, size), (small, part) = units[first : first + 2]
+    whole, rest = divmod(seconds, size)
+    return f"{whole:.0f} {large} {rest // part:.0f} {small}"
+
+
 def complain(trouble: object) -> None:
     """Print one line on standard error."""
     err.print(styled(("politics:", "red"), f" {trouble}"))

@@ -74,6 +74,10 @@ def run(
     servers: ServersOption = None,
     group: Annotated[str | None, _instead("The group; its members elect one leader.", "NAME")] = None,
     iteration_length: Annotated[float | None, _instead("Seconds from one slot of work to the next.", "SECONDS")] = None,
+    schedule: Annotated[
+        str | None, _instead("When to work: a cron expression in quotes, or @daily and the like.", "CRON")
+    ] = None,
+    timezone: Annotated[str | None, _instead("The time zone of the schedule.", "NAME")] = None,
     lease_ttl: Annotated[float | None, _instead("A silent leader is replaced after this time.", "SECONDS")] = None,
     sticky: Annotated[
         bool | None,
@@ -109,6 +113,8 @@ def run(
         "servers": split(servers),
         "group": group,
         "iteration_length": iteration_length,
+        "schedule": schedule,
+        "timezone": timezone,
         "lease_ttl": lease_ttl,
         "sticky": sticky,
         "on_failover": on_failover,

@@ -16,11 +16,14 @@ from discovery.errors import MulticastUnavailable
 from discovery.signals import SignalQueue
 from election import BadPolicy, Register, StoreUnavailable, look
 from election.errors import BadRecord
-from election.record import State, check_name
+from election.record import Record, State, check_name
 from politics.cli.common import ServersOption, StoreOption, aligned, complain, out, pause, register_of, styled
 from politics.group.directory import listening
 from politics.group.peers import Peer, stores
 from politics.settings import default_store
+from politics.worker import ticks
+from politics.worker.agenda import PAUSED, text_of
+from politics.worker.schedule import YEAR_9999
 from politics.worker.slots import read_note
 
 
@@ -149,18 +152,38 @@ def describe(register: Register, group: str, where: str, now: float) -> dict[str
         return {**row, "state": "unreadable", "trouble": str(exc)}
     if record is None:
         return row
-    slot = read_note(record.note, 0.0, math.inf)
-    silent = max(0.0, now - record.at_ms / 1000)
-    lease_left = max(0.0, record.ttl - silent) if record.state is State.HELD else 0.0
+    slot, tick = read_note(record.note, 0.0, math.inf), ticks.read_note(record.note)
+    silent, left = silence(record, now), lease_left(record, now)
     return {
         **row,
-        "state": "led" if lease_left else "silent" if record.state is State.HELD else record.state.value,
+        "state": "led" if left else "silent" if record.state is State.HELD else record.state.value,
         "leader": {"host": record.host, "pid": record.pid} if record.state is State.HELD else None,
         "fence": record.fence,
         "slot": slot.number if slot else None,
-        "work": ("done" if slot.done else "running") if slot else None,
-        "lease_left": round(lease_left, 3),
+        "work": ("done" if slot.done else "running") if slot else tick.work if tick else None,
+        **(of_tick(tick, record.note.get("next")) if tick else {}),
+        "paused": bool(record.orders.get(PAUSED)),
+        "lease_left": round(left, 3),
         "renewed": round(silent, 3),
+    }
+
+
+def silence(record: Record, now: float) -> float:
+    """Return for how many seconds its leader has written nothing, by the wall clocks of both machines."""
+    return max(0.0, now - record.at_ms / 1000)
+
+
+def lease_left(record: Record, now: float) -> float:
+    """Return the seconds that are left of the lease, by the wall clocks of both machines; 0.0 if nobody leads."""
+    return max(0.0, record.ttl - silence(record, now)) if record.state is State.HELD else 0.0
+
+
+def of_tick(tick: ticks.Tick, following: object) -> dict[str, Any]:
+    """Return what a row says of a schedule: its last tick, and the next one as its leader saw it."""
+    usable = type(following) is int and 0 <= following < YEAR_9999
+    return {
+        "tick": None if tick.work == ticks.NONE else text_of(tick.at),
+        "next": text_of(following) if usable and isinstance(following, int) else None,
     }
 
 
@@ -189,6 +212,8 @@ def folded(shown: Text | str) -> Text:
 def cells(row: dict[str, Any], wide: bool) -> tuple[str, ...]:
     """Return the cells of a group's own line; the leader is the last, since it may be long."""
     leader, slot = row["leader"], [str(row[key]) for key in ("slot", "work") if row.get(key)]
+    if "tick" in row:
+        slot = ["tick", slot[-1]] if row["tick"] else []
     renewed = f"{row['renewed']:.1f} s ago" if "renewed" in row else "-"
     return (
         row["group"] or "-",
@@ -204,6 +229,11 @@ def remarks(row: dict[str, Any], wide: bool) -> Iterator[str]:
     """Yield what there is to say of one group and its members: a line for each member."""
     if row.get("trouble"):
         yield row["trouble"]
+    if row.get("paused"):
+        yield "paused: what comes due is skipped"
+    if "tick" in row:
+        last = f"last tick {row['tick']} ({row['work']})" if row["tick"] else "no tick yet"
+        yield f"{last}, next {row['next']}" if row["next"] else last
     if row["split"]:
         yield "SPLIT: each store has a leader of its own"
     elif row["elsewhere"]:

@@ -12,16 +12,20 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from election import Register, StoreUnavailable
+from election.cell import read_record
 from election.clock import SystemClock
+from election.errors import BadRecord
 from election.record import is_usable
 from election.stores.memcached import MemcachedRegister
 from election.stores.sqlite import SQLiteRegister
+from politics.doctor.clocks import Look
 from politics.doctor.findings import File, Machine, MemcachedServer, Tick
 from politics.group.peers import Peer
 
 ROUND_TRIPS = 21
 CONNECTIONS = 4
 MAX_LISTED = 20_000
+MAX_COMPARED = 100
 MAX_LINE = 65536
 LONGEST = 5.0
 """Seconds for all lines that answer one command."""
@@ -84,6 +88,18 @@ def unreadable(register: Register, peers: Sequence[Peer]) -> list[str]:
             cell = register.shard(group).read(group)
             if cell and not is_usable(group, cell.data):
                 found.append(group)
+    return found
+
+
+def looks(register: Register, peers: Sequence[Peer]) -> list[Look]:
+    """Return a look at the record of each group that the store lists and of those of these peers; the first hundred."""
+    found = list[Look]()
+    with contextlib.suppress(StoreUnavailable):
+        for group in sorted({*(register.names() or ()), *(peer.group for peer in peers)})[:MAX_COMPARED]:
+            asked = time.time()
+            with contextlib.suppress(BadRecord):
+                if record := read_record(register.shard(group), group)[0]:
+                    found.append(Look(group, record, asked, time.time()))
     return found
 
 

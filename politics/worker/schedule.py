@@ -34,6 +34,9 @@ NICKNAMES = {
 class Schedule(Protocol):
     """Names instants, each later than the one before. All members of a group must have the same."""
 
+    zone: tzinfo
+    """The time zone in which people think of them."""
+
     def after(self, instant: int) -> Iterator[int]:
         """Yield the instants after this one, in order, for ever or until the year 9999."""
         ...
@@ -56,7 +59,7 @@ class Cron:
     """
 
     def __init__(self, expression: str, timezone: str = "UTC") -> None:
-        self._zone = find_zone(timezone)
+        self.zone: tzinfo = find_zone(timezone)
         self._fields = NICKNAMES.get(expression.strip().lower(), expression) if isinstance(expression, str) else ""
         self._text = f"{expression!r} in {timezone}"
         try:
@@ -72,7 +75,7 @@ class Cron:
         """Yield the instants after this one, in order."""
         last = instant
         with contextlib.suppress(OverflowError):  # there is no year 10000
-            for at in CronSim(self._fields, datetime.fromtimestamp(instant // 1000, self._zone)):
+            for at in CronSim(self._fields, datetime.fromtimestamp(instant // 1000, self.zone)):
                 # Within an hour that is shown twice, cronsim may begin with the time before.
                 if (found := int(at.timestamp()) * 1000) > last:
                     yield (last := found)
@@ -95,6 +98,7 @@ class Every:
         right = isinstance(seconds, int | float) and not isinstance(seconds, bool) and 0.1 <= seconds <= 366 * 86400
         if not right:
             raise BadPolicy(f"an interval must be a number of seconds from 0.1 to a year, not {seconds!r}")
+        self.zone: tzinfo = UTC
         self._step, self._text = round(seconds * 1000), f"every {seconds:g} s"
 
     def after(self, instant: int) -> Iterator[int]:

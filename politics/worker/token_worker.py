@@ -292,7 +292,7 @@ class TokenWorker:
                 if value != getattr(TokenWorker, name):
                     raise BadPolicy(f"{name}={value!r} is for a schedule, and {type(self).__name__} has none")
             return None
-        if self.iteration_length != TokenWorker.iteration_length:
+        if "iteration_length" in vars(self) or self.iteration_length != TokenWorker.iteration_length:
             raise BadPolicy(
                 f"{type(self).__name__} has both schedule={self.schedule!r} and "
                 f"iteration_length={self.iteration_length!r}: choose one"

@@ -24,10 +24,10 @@ Event = dict[str, Any]
 
 
 class Process:
-    """A worker in a process of its own."""
+    """A worker in a process of its own, which runs `program`."""
 
-    def __init__(self, name: str, diary: Path, options: dict[str, Any]) -> None:
-        command = [sys.executable, "-m", "tests.integration.worker", str(diary), name, json.dumps(options)]
+    def __init__(self, program: str, name: str, diary: Path, options: dict[str, Any]) -> None:
+        command = [sys.executable, "-m", program, str(diary), name, json.dumps(options)]
         self.name = name
         self.popen = subprocess.Popen(command, cwd=ROOT, start_new_session=True)
         self.pid = self.popen.pid
@@ -55,7 +55,8 @@ class Process:
 class Stage:
     """The workers of one test and their diary."""
 
-    def __init__(self, folder: Path, **options: Any) -> None:
+    def __init__(self, folder: Path, *, program: str = "tests.integration.worker", **options: Any) -> None:
+        self.program = program
         self.folder, self.path, self.options = folder, folder / "diary", options
         self.diary = Diary(self.path)
         self.path.touch()
@@ -68,7 +69,7 @@ class Stage:
 
     def start(self, count: int = 1, **options: Any) -> list[Process]:
         """Start processes, and wait until each has begun to race."""
-        begun = [Process(next(self._names), self.path, self.options | options) for _ in range(count)]
+        begun = [Process(self.program, next(self._names), self.path, self.options | options) for _ in range(count)]
         self.processes |= {process.name: process for process in begun}
         for process in begun:
             self.log(process.name, "waiting to be elected")

@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import re
 import socket
 import socketserver
 import threading
@@ -11,12 +12,15 @@ from typing import Any
 
 import pytest
 
-from election import Candidate, LeasePolicy, open_register
+from election import Candidate, LeasePolicy, look, open_register
+from election.clock import wall_ms
+from election.record import State
 from election.stores.memcached import MemcachedRegister
+from politics import TokenWorker
 from politics.cli import doctor as command
 from tests.commands import Result, politics
 from tests.memcached import Memcached
-from tests.waiting import DEADLINE
+from tests.waiting import DEADLINE, until
 
 Finding = dict[str, str]
 
@@ -194,3 +198,17 @@ def test_a_balancer_in_the_way(memcached: Memcached, own_memcached: Memcached) -
         listener.shutdown(socket.SHUT_RDWR)
     assert status == 1
     assert "2 different servers behind one address" in of_level("danger", findings)
+
+
+def test_a_leader_with_a_schedule_and_a_wrong_clock(old_store: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A wall clock that is more than a minute ahead of ours is a danger, with exit status 1."""
+    monkeypatch.setattr("election.cell.wall_ms", lambda: wall_ms() + 90_000)
+    options: dict[str, Any] = {"group": "bills", "store": old_store, "lease_ttl": 0.5, "announce": False}
+    worker = TokenWorker(schedule="@yearly", **options)
+    worker.start(lambda term: None)
+    with contextlib.closing(open_register(old_store)) as register:
+        until(lambda: (found := look(register, "bills")) and found.state is State.HELD, "a leader")
+    status, findings = doctor("--store", old_store)
+    worker.stop()
+    assert status == 1
+    assert re.search(r"leader \S+ is (89|90) s ahead of ours", of_level("danger", findings, "wall clock of bills"))

@@ -77,8 +77,14 @@ def test_pork_spending_without_options_asks_the_memcached_of_this_machine() -> N
 def nightly(folder: Path) -> tuple[tuple[str, ...], dict[str, str]]:
     """The command of a reporter on a store that is shared in `folder`, and its environment."""
     command = (*POLITICS, "run", f"{NIGHTLY}:NightlyReport", "--store", f"sqlite:///{folder}/leases.db")
-    env = {"NIGHTLY_ARCHIVE": str(folder / "nightly.db"), "NIGHTLY_PACE": "0.3", "NIGHTLY_AT": "00:00"}
+    env = {"NIGHTLY_ARCHIVE": str(folder / "nightly.db"), "NIGHTLY_PACE": "0.3"}
     return (*command, "--lease-ttl", "0.5"), env
+
+
+def trigger(folder: Path) -> None:
+    """Order a report, without waiting for the night or for the report."""
+    command = (*POLITICS, "trigger", "nightly-report", "--store", f"sqlite:///{folder}/leases.db", "--wait", "0")
+    subprocess.run(command, check=True, timeout=DEADLINE)
 
 
 def reports(folder: Path) -> list[tuple[str, int]]:
@@ -91,6 +97,8 @@ def test_a_report_whose_writer_is_killed_is_written_once_by_the_next(tmp_path: P
     """The second machine begins the night's report again and finishes it."""
     command, env = nightly(tmp_path)
     with running(*command, env=env) as first:
+        first.line("elected leader")
+        trigger(tmp_path)
         first.line("begins the report")
         first.popen.send_signal(signal.SIGSTOP)  # however long it takes to start another one
         with running(*command, env=env) as second:
@@ -109,6 +117,8 @@ def test_a_reporter_that_was_paused_in_the_middle_stops_when_it_wakes(tmp_path: 
     """The successor's report stays; the one that was paused says that it was interrupted."""
     command, env = nightly(tmp_path)
     with running(*command, env=env) as first:
+        first.line("elected leader")
+        trigger(tmp_path)
         first.line("begins the report")
         first.popen.send_signal(signal.SIGSTOP)
         with running(*command, env=env) as second:
@@ -120,13 +130,13 @@ def test_a_reporter_that_was_paused_in_the_middle_stops_when_it_wakes(tmp_path: 
 
 
 def test_nightly_report_runs_as_a_script(tmp_path: Path) -> None:
-    """On a store that elected somebody before, the script leads and stops politely."""
+    """A report that was ordered while nobody led is written by the script, which then stops politely."""
     command, env = nightly(tmp_path)
     with running(*command, env=env) as earlier:
-        earlier.line("has written the report")
-    (tmp_path / "nightly.db").unlink()
+        earlier.line("elected leader")
+    trigger(tmp_path)
     with running(sys.executable, NIGHTLY, "--store", f"sqlite:///{tmp_path}/leases.db", env=env) as program:
-        program.line("elected leader")
+        program.line("has written the report")
         assert program.stop() == 0
 
 
@@ -143,10 +153,17 @@ def test_the_archive_refuses_a_leader_whose_successor_was_there(tmp_path: Path) 
         assert archive.reports() == [("2030-01-01", "from today", 8)]
 
 
-@pytest.mark.parametrize(("hour", "night"), [(1, "2029-12-31"), (2, "2030-01-01"), (23, "2030-01-01")])
-def test_a_night_is_due_from_its_hour_on(hour: int, night: str) -> None:
-    """Before two o'clock the last night is yesterday's."""
-    assert load(NIGHTLY).last_night(datetime.datetime(2030, 1, 1, hour), datetime.time(2)) == night
+@pytest.mark.parametrize(
+    ("tick", "night"),
+    [
+        ("2030-01-01T01:00:00Z", "2030-01-01"),  # two o'clock in Berlin
+        ("2030-01-01T00:30:00Z", "2029-12-31"),  # triggered before
+        ("2030-06-30T00:00:00Z", "2030-06-30"),  # two o'clock in summer
+    ],
+)
+def test_a_report_is_of_the_night_of_its_tick(tick: str, night: str) -> None:
+    """Whenever it is written."""
+    assert load(NIGHTLY).night_of(datetime.datetime.fromisoformat(tick)) == night
 
 
 def test_a_late_write_is_refused() -> None:

@@ -217,10 +217,15 @@ class DiaryHandler(logging.Handler):
         self.diary.tell(self.who, "log", level=record.levelname, text=record.getMessage())
 
 
-if __name__ == "__main__":
+def main(kind: type[Diarist]) -> None:
+    """Run a worker of this kind with the arguments of the command line."""
     diary, name, options = Diary(Path(sys.argv[1])), sys.argv[2], json.loads(sys.argv[3])
     logging.basicConfig(level=logging.INFO, handlers=[DiaryHandler(diary, name)])
     try:
-        Diarist(diary, name, **options).process()
+        kind(diary, name, **options).process()
     finally:
         diary.tell(name, "exit")
+
+
+if __name__ == "__main__":
+    main(Diarist)

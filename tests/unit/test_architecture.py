@@ -43,7 +43,7 @@ ROOMS = {  # each room, a folder or a file, and the rooms of its own package tha
     "politics/worker": "politics/settings politics/group",
     "politics/leading": "politics/settings politics/worker",
     "politics/integrations": "politics/settings politics/leading",
-    "politics/doctor": "politics/settings politics/group",
+    "politics/doctor": "politics/settings politics/group politics/worker",
     "politics/cli": "politics/__init__ politics/settings politics/metrics politics/command "
     "politics/group politics/worker politics/doctor",
 }
@@ -51,7 +51,8 @@ PURE = {
     Path(name)
     for name in ("election/lease.py", "election/record.py", "election/rules.py", "politics/worker/slots.py",
                  "politics/worker/schedule.py", "politics/worker/ticks.py",
-                 "politics/doctor/findings.py", "politics/group/peers.py", "politics/command/leases.py",
+                 "politics/doctor/findings.py", "politics/doctor/clocks.py", "politics/group/peers.py",
+                 "politics/command/leases.py",
                  "politics/integrations/beat_record.py",
                  "discovery/tuples/template.py", "discovery/tuples/index.py", "discovery/tuples/deadlines.py",
                  "discovery/tuples/state.py", "discovery/registry/url.py", "discovery/beacon/format.py",
