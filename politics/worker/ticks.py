@@ -248,11 +248,10 @@ def next_turn(
         known = replace(known, work=INTERRUPTED)
         skipped.append(Skip(known.at, 1, "interrupted"))
     chosen, missed = _choose(known, rules, wall, paused)
-    takeover = chosen is not None and chosen <= known.doubt
     if chosen is None and trigger and trigger != known.trigger:
-        # Nobody can have begun it: what the note says and what is ordered are lost together.
         chosen = _name_of_trigger(missed[-1].last if missed else known.passed, rules, wall)
         known = known if chosen is None else replace(known, trigger=trigger)
+    takeover = chosen is not None and chosen <= known.doubt
     skipped += missed
     known = replace(known, skipped=_shorten(skipped))
     if chosen is not None:

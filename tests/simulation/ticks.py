@@ -73,6 +73,10 @@ class Account:
 
     started: int = 0
     endings: list[tuple[float, EventKind]] = field(default_factory=list)
+    """All but those that say that they may have been said before."""
+    said: bool = False
+    """Whether there was any at all."""
+    skipped: bool = False
     recorded: tuple[float, Process] | None = None
     overrun: bool = False
 
@@ -98,7 +102,7 @@ class TickWorld(World):
         self.wrong: dict[Process, int] = {}
         self.holders: dict[str, Process] = {}
         self.begun: dict[Process, tuple[int, int]] = {}
-        self.outrun: dict[Process, tuple[int, range]] = {}
+        self.outrun: dict[Process, tuple[int, int | None, range]] = {}
         self.last: Tick | None = None
         """The tick in the last record that had one."""
         self.base = self.highest = self.held = 0
@@ -171,7 +175,7 @@ class TickWorld(World):
                 self.held = new.fence
             self._look_at_orders(old, new)
             if tick := read_note(new.note):
-                self._look_at_tick(old, tick, self.holders[new.holder])
+                self._look_at_tick(old, tick, new.fence, self.holders[new.holder])
 
     def _look_at_orders(self, old: Record | None, new: Record) -> None:
         """Orders are changed by operators alone, and by a holder that puts its record back."""
@@ -186,14 +190,17 @@ class TickWorld(World):
         if (name := str(orders.get(TRIGGER, ""))) != self.ordered[0]:
             self.ordered = name, self.now
 
-    def _look_at_tick(self, old: Record | None, tick: Tick, process: Process) -> None:
+    def _look_at_tick(self, old: Record | None, tick: Tick, fence: int, process: Process) -> None:
         """Note which ticks this record says are dealt with, and who wrote it."""
         last, self.last = self.last, tick
         unknown = old is None or (old.state is State.VACANT and read_note(old.note) is None)
         if last is None or tick.work == NONE or (unknown and tick.at % STEP):
             self.base = max(self.base, tick.at)  # whoever knows of no tick begins with the next one
-        ended, outrun = self.outrun.pop(process, (0, range(0)))
-        if ended == tick.at and tick.work in (RAN, FAILED):  # otherwise the leader was lost before it wrote this
+        ended, led, outrun = self.outrun.pop(process, (0, 0, range(0)))
+        if (ended, led) == (tick.at, fence) and tick.work in (
+            RAN,
+            FAILED,
+        ):  # otherwise the leader was lost before it wrote this
             self.overruns += len(outrun)
             for at in outrun:
                 self.account(at).overrun = True
@@ -226,7 +233,7 @@ class TickWorld(World):
             wrong = "was started twice without takeover"
         elif tick <= self.highest:
             wrong = f"was started after {self.highest}, without takeover"
-        elif any(kind is EventKind.SLOTS_SKIPPED for _, kind in account.endings):
+        elif account.skipped:
             wrong = "was started although it was skipped"
         elif account.overrun:
             wrong = "was started although it came due while the one before still ran"
@@ -271,9 +278,9 @@ class TickWorld(World):
         if kind is EventKind.SLOT_STARTED:
             self.begun[process] = self.wall_ms(), self.wrong[process]
         elif kind in ENDS:
-            self.account(tick).endings.append((self.now, kind))
+            self._end(tick, event)
             if kind is not EventKind.SLOT_INTERRUPTED and tick not in self.failed and process in self.begun:
-                self.outrun[process] = tick, self._find_overruns(tick, *self.begun[process])
+                self.outrun[process] = tick, event.fence, self._find_overruns(tick, *self.begun[process])
         elif kind is EventKind.SLOTS_SKIPPED:
             self.skips += 1
             assert event.count
@@ -296,7 +303,14 @@ class TickWorld(World):
         interrupted = event.reason == REASONS["interrupted"]
         if done and not event.takeover and not interrupted:
             self.broken = Broken(f"tick {tick} was skipped ({event.reason}) after {done}, at {self.now:.3f}")
-        account.endings.append((self.now, event.kind))
+        account.skipped = True
+        self._end(tick, event)
+
+    def _end(self, tick: int, event: Event) -> None:
+        account = self.account(tick)
+        account.said = True
+        if not event.takeover:
+            account.endings.append((self.now, event.kind))
 
     def finish(self) -> None:
         """Every tick that is dealt with has an event, and everything that was due is dealt with."""
@@ -304,7 +318,7 @@ class TickWorld(World):
             return
         for tick in self.grid(self.base, last.passed):
             account = self.account(tick)
-            if account.endings or (tick == last.at and last.work == RUNNING):
+            if account.said or (tick == last.at and last.work == RUNNING):
                 continue
             raise Broken(f"nothing was said of tick {tick}: {account}")
         late = self.true_ms - self.wrong_by - self.rules.jitter - STEP - round(LATEST * 1000) - last.passed
