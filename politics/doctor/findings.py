@@ -141,7 +141,7 @@ def _places(members: Sequence[Peer], store: str) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class Tick:
+class ClockTick:
     """The store's `uptime` became `second`. On our clock that was between `after` and `before`."""
 
     second: int
@@ -169,7 +169,7 @@ class MemcachedServer:
     stats: Mapping[str, str] = field(default_factory=dict)
     settings: Mapping[str, str] = field(default_factory=dict)
     ours: int | None = None
-    ticks: tuple[Tick, ...] = ()
+    ticks: tuple[ClockTick, ...] = ()
     behind: float = 0.0
 
     def stat(self, name: str) -> int:
@@ -295,7 +295,7 @@ def _clock(server: MemcachedServer, subject: str) -> Iterator[Finding]:
         )
 
 
-def rate(first: Tick, last: Tick) -> tuple[float, float]:
+def rate(first: ClockTick, last: ClockTick) -> tuple[float, float]:
     """Return how fast the store's clock runs compared with ours, at least and at most."""
     seconds = last.second - first.second
     return seconds / (last.before - first.after), seconds / max(last.after - first.before, 1e-9)

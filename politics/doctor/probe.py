@@ -19,7 +19,7 @@ from election.record import is_usable
 from election.stores.memcached import MemcachedRegister
 from election.stores.sqlite import SQLiteRegister
 from politics.doctor.clocks import Look
-from politics.doctor.findings import File, Machine, MemcachedServer, Tick
+from politics.doctor.findings import ClockTick, File, Machine, MemcachedServer
 from politics.group.peers import Peer
 
 ROUND_TRIPS = 21
@@ -234,7 +234,7 @@ def _ours(link: _Link) -> int | None:
         return None
 
 
-def _ticks(link: _Link, seconds: float, stop: threading.Event) -> Iterator[Tick]:
+def _ticks(link: _Link, seconds: float, stop: threading.Event) -> Iterator[ClockTick]:
     """Yield the moments at which the server's `uptime` changes, for `seconds` or until `stop` is set.
 
     On a busy machine fewer than two may be seen in that time. Then go on, up to three times as long.
@@ -243,7 +243,7 @@ def _ticks(link: _Link, seconds: float, stop: threading.Event) -> Iterator[Tick]
     while not stop.wait(0.002) and (asked := now()) < begun + (seconds if seen > 1 else 3 * seconds):
         uptime = int(link.stats()["uptime"])
         if earlier is not None and uptime != earlier:
-            yield Tick(uptime, sent, now())
+            yield ClockTick(uptime, sent, now())
             seen += 1
         earlier, sent = uptime, asked
 

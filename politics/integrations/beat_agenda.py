@@ -19,7 +19,7 @@ Returns from when the schedule counts to its next tick. The instants are in micr
 """
 
 
-class Agenda:
+class BeatAgenda:
     """Which tick is to be sent next, and up to where all were.
 
     Args:

@@ -44,7 +44,7 @@ from election.errors import BadRecord
 from election.retries import Reminder
 from election.rules import View, is_own_takeover
 from election.term import Note
-from politics.integrations.beat_agenda import YEAR, Agenda, microseconds, moment
+from politics.integrations.beat_agenda import YEAR, BeatAgenda, microseconds, moment
 from politics.integrations.beat_record import Position, last_of_interval
 from politics.settings import find_store
 
@@ -121,7 +121,7 @@ class LeaderScheduler(Scheduler):
         group = conf.get("politics_group") or f"{app.main or 'celery'}.beat"
         self._register = find_store(conf.get("politics_store")).shard(group)
         self._candidate = Candidate(self._register, group, self._policy)
-        self._agenda = Agenda(self._inner, last_run, self._catch_up)
+        self._agenda = BeatAgenda(self._inner, last_run, self._catch_up)
         self._term: LeaseTerm | None = None
         self._clock = SystemClock()
         self._trouble = Reminder(log, self._clock)

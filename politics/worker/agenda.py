@@ -28,7 +28,7 @@ PAUSED, TRIGGER = "paused", "trigger"
 
 
 @dataclass(frozen=True, slots=True)
-class Skipped:
+class Unrun:
     """Work that is not done: what the log says of it, and the fields of its event (None: there is no event)."""
 
     text: str
@@ -59,7 +59,7 @@ class Assignment:
     run: bool
     takeover: bool
     tick: datetime | None
-    skipped: tuple[Skipped, ...]
+    skipped: tuple[Unrun, ...]
     what: Any
 
 
@@ -147,13 +147,13 @@ class SlotAgenda:
 
 def _of_slot(turn: Turn, *, paused: bool = False) -> Assignment:
     number = turn.slot.number
-    skipped = [Skipped(f"slot {given_up} may be unfinished, and is not run again") for given_up in turn.given_up]
+    skipped = [Unrun(f"slot {given_up} may be unfinished, and is not run again") for given_up in turn.given_up]
     if turn.skipped:
         text = f"slots {number - turn.skipped} to {number - 1} have passed unused"
-        skipped.append(Skipped(text, {"slot": number, "count": turn.skipped}))
+        skipped.append(Unrun(text, {"slot": number, "count": turn.skipped}))
     if paused:
         why = "the group is paused"
-        skipped.append(Skipped(f"slot {number} is not run: {why}", {"slot": number + 1, "count": 1, "reason": why}))
+        skipped.append(Unrun(f"slot {number} is not run: {why}", {"slot": number + 1, "count": 1, "reason": why}))
     return Assignment(
         number=number,
         label=f"slot {number}",
@@ -264,19 +264,19 @@ class TickAgenda:
 
 
 class TickNote:
-    """The note of a tick, as the lease renewer asks for it. Skipped ticks are in it until they have been reported.
+    """The note of a tick, as the lease renewer asks for it. Unrun ticks are in it until they have been reported.
 
     So whoever leads next reports them again if nobody knows whether they were.
     """
 
-    def __init__(self, turn: ticks.Turn) -> None:
+    def __init__(self, turn: ticks.TickTurn) -> None:
         self._turn, self.reported = turn, False
 
     def __call__(self, _now: float) -> Mapping[str, Any]:
         return self._turn.note(reported=self.reported)
 
 
-def _of_tick(turn: ticks.Turn) -> Assignment:
+def _of_tick(turn: ticks.TickTurn) -> Assignment:
     tick = turn.tick
     name = text_of(tick.at)
     skipped = []
@@ -285,7 +285,7 @@ def _of_tick(turn: ticks.Turn) -> Assignment:
         which = f"tick {text_of(skip.last)} is" if skip.count == 1 else f"{count} up to {text_of(skip.last)} are"
         reason = ticks.REASONS[skip.reason]
         about = {"tick": text_of(skip.last), "count": skip.count, "reason": reason, "takeover": skip.again or None}
-        skipped.append(Skipped(f"{which} not run: {reason}", about))
+        skipped.append(Unrun(f"{which} not run: {reason}", about))
     return Assignment(
         number=tick.at,
         label=f"tick {name}" if turn.run else f"next tick {text_of(turn.following)}" if turn.following else "no tick",

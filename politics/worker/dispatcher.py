@@ -61,7 +61,7 @@ class JobWatch:
     ) -> None:
         self.name, self.rules = job.name, job.rules
         self.candidate = Candidate(register, job.name, policy, clock=clock, on_event=on_event)
-        self.agenda = TickAgenda(job.rules, policy, clock)
+        self.agenda = TickAgenda(job.rules, policy, clock, register.shard(job.name).remembers)
         self.duty = Duty(
             job.name, job.work, self.agenda, policy, clock, retry=job.retry, on_event=on_event, chance=chance
         )

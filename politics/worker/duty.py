@@ -16,7 +16,7 @@ from election.errors import BadPolicy, BadRecord
 from election.events import EventKind, OnEvent, tell
 from election.forks import fork_detector
 from election.retries import Reminder, retrying
-from politics.worker.agenda import Agenda, Assignment, Skipped
+from politics.worker.agenda import Agenda, Assignment, Unrun
 from politics.worker.mistakes import never_ran
 from politics.worker.slots import is_done
 from politics.worker.term import Term
@@ -95,7 +95,7 @@ class Duty:
         self._agenda.begin(ended)
         return True
 
-    def _report(self, lead: LeaseTerm, skipped: tuple[Skipped, ...]) -> None:
+    def _report(self, lead: LeaseTerm, skipped: tuple[Unrun, ...]) -> None:
         """Log what is not run, and report it."""
         for each in skipped:
             fields = self._happened(EventKind.SLOTS_SKIPPED, lead.fence, each.about) if each.about else None

@@ -97,7 +97,7 @@ class Tick:
 
 
 @dataclass(frozen=True, slots=True)
-class Turn:
+class TickTurn:
     """What a leader does next: what it writes first, with the ticks that it skips, and whether it runs that of `tick`.
 
     `following` is the next tick after these, `news` whether anything has to be written.
@@ -222,7 +222,7 @@ def merge(known: Tick | None, seen: Tick | None) -> Tick | None:
 
 def next_turn(
     known: Tick | None, rules: Rules, wall: int, *, lost: bool = False, paused: bool = False, trigger: str = ""
-) -> Turn:
+) -> TickTurn:
     """Return what to do as the leader at `wall`, the wall clock in milliseconds.
 
     Where nothing at all is known, the first tick is the next one. If the record may have been `lost` together with a
@@ -244,7 +244,7 @@ def next_turn(
     skipped = list(known.skipped)
     if known.work == RUNNING:
         if rules.rerun:
-            return Turn(known, run=True, takeover=True, following=rules.following(known.passed))
+            return TickTurn(known, run=True, takeover=True, following=rules.following(known.passed))
         known = replace(known, work=INTERRUPTED)
         skipped.append(Skip(known.at, 1, "interrupted"))
     chosen, missed = _choose(known, rules, wall, paused)
@@ -261,10 +261,10 @@ def next_turn(
     else:
         tick = known
     news = news or lost or chosen is not None or bool(skipped)
-    return Turn(tick, chosen is not None, takeover, rules.following(tick.passed), news)
+    return TickTurn(tick, chosen is not None, takeover, rules.following(tick.passed), news)
 
 
-def ended(tick: Tick, work: str, rules: Rules, begun: int, wall: int) -> Turn:
+def ended(tick: Tick, work: str, rules: Rules, begun: int, wall: int) -> TickTurn:
     """Return what to write when the work of a tick has ended as `work` says. It began at `begun`.
 
     Ticks that came due while it ran are skipped: they are not missed, and not made up for. Those that were due before
@@ -274,7 +274,7 @@ def ended(tick: Tick, work: str, rules: Rules, begun: int, wall: int) -> Turn:
     tick = replace(tick, work=work, skipped=())
     if recent and rules.due(older.first if older else recent[0]) > begun:
         tick = replace(tick, through=recent[-1], skipped=_shorten(_skip(older, recent, lambda _tick: "overrun")))
-    return Turn(tick, run=False, following=rules.following(tick.passed))
+    return TickTurn(tick, run=False, following=rules.following(tick.passed))
 
 
 def ahead(known: Tick | None, wall: int) -> int:

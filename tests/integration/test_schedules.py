@@ -456,6 +456,18 @@ def test_a_log_line_about_a_tick_has_its_name(old_store: str, caplog: pytest.Log
 
 # politics next
 
+SHOP = """
+from politics import Scheduler
+
+jobs, nothing = Scheduler("shop"), Scheduler("nothing")
+
+@jobs.every(60)
+def drain(term): ...
+
+@jobs.cron("0 2 * * *", timezone="Europe/Berlin")
+def bill(term): ...
+"""
+
 
 def test_next_shows_the_ticks_of_a_worker(tmp_path: Path) -> None:
     """In the zone of its class and in UTC, also across a change of the clocks; it asks no store."""
@@ -472,6 +484,23 @@ def test_next_shows_the_ticks_of_a_worker(tmp_path: Path) -> None:
     shown = commands.politics("next", "bills:Bills", "-n", 3, *begin, "--json", cwd=tmp_path)
     assert json.loads(shown.out) == ["2026-03-28T01:30:00Z", "2026-03-29T01:00:00Z", "2026-03-30T00:30:00Z"]
     assert (ended.err, shown.err) == ("", "")
+
+
+def test_next_shows_the_ticks_of_all_jobs_of_a_scheduler(tmp_path: Path) -> None:
+    """In the order in which they come due, each with the name of its job; in JSON the instants alone."""
+    (tmp_path / "shop.py").write_text(SHOP)
+    begin = ("--after", "2026-03-28T00:59:30Z", "-n", 3)
+    ended = commands.politics("next", "shop.py:jobs", *begin, cwd=tmp_path)
+    assert [re.split("  +", line)[:2] + [line.split()[-1]] for line in ended.out.splitlines()] == [
+        ["Sat 2026-03-28 01:00:00 UTC", "2026-03-28T01:00:00Z", "shop/drain"],
+        ["Sat 2026-03-28 02:00:00 CET", "2026-03-28T01:00:00Z", "shop/bill"],
+        ["Sat 2026-03-28 01:01:00 UTC", "2026-03-28T01:01:00Z", "shop/drain"],
+    ]
+    shown = commands.politics("next", "shop:jobs", *begin, "--json", cwd=tmp_path)
+    assert json.loads(shown.out) == ["2026-03-28T01:00:00Z", "2026-03-28T01:00:00Z", "2026-03-28T01:01:00Z"]
+    none = commands.politics("next", "shop:nothing", cwd=tmp_path)
+    assert none.status == 2
+    assert "shop:nothing has no jobs: write @jobs.cron(...) above a function" in none.err
 
 
 def test_next_shows_the_ticks_of_an_expression() -> None:

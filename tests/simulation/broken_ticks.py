@@ -11,7 +11,7 @@ from election.record import Record, State
 from politics.worker import ticks
 from politics.worker.agenda import Assignment, TickAgenda, TickNote
 from politics.worker.duty import Duty
-from politics.worker.ticks import RAN, RUNNING, Rules, Tick, Turn
+from politics.worker.ticks import RAN, RUNNING, Rules, Tick, TickTurn
 from tests.simulation.breakages import Breakage
 from tests.simulation.ticks import TICKS, TickWorld
 
@@ -27,17 +27,17 @@ def own_clock(known: Tick | None, seen: Tick | None) -> Tick | None:
     return known
 
 
-def set_back(known: Tick | None, rules: Rules, wall: int, **more: Any) -> Turn:
+def set_back(known: Tick | None, rules: Rules, wall: int, **more: Any) -> TickTurn:
     if known and known.work != RUNNING:
         known = replace(known, at=min(known.at, wall), through=min(known.through, wall))
     return _next_turn(known, rules, wall, **more)
 
 
-def without_doubt(known: Tick | None, rules: Rules, wall: int, *, lost: bool, **more: Any) -> Turn:
+def without_doubt(known: Tick | None, rules: Rules, wall: int, *, lost: bool, **more: Any) -> TickTurn:
     return _next_turn(known, rules, wall, lost=False, **more)
 
 
-def unmarked(*args: Any, **kwargs: Any) -> Turn:
+def unmarked(*args: Any, **kwargs: Any) -> TickTurn:
     return replace(_next_turn(*args, **kwargs), takeover=False)
 
 
@@ -45,7 +45,7 @@ def runs_what_may_have_begun(known: Tick, rules: Rules, *rest: Any) -> Any:
     return _choose(known, replace(rules, rerun=True), *rest)
 
 
-def overrun_is_missed(*args: Any) -> Turn:
+def overrun_is_missed(*args: Any) -> TickTurn:
     turn = _ended(*args)
     return replace(turn, tick=replace(turn.tick, through=0, skipped=()))
 

@@ -16,7 +16,7 @@ from celery.schedules import crontab, schedule, solar
 from election import look
 from election.record import MAX_BYTES, MAX_HOST, MAX_NAME_BYTES, MAX_NUMBER, Record, State
 from election.stores.memory import MemoryRegister
-from politics.integrations.beat_agenda import Agenda, microseconds, moment
+from politics.integrations.beat_agenda import BeatAgenda, microseconds, moment
 from politics.integrations.beat_record import Position, digest_of, last_of_interval
 from politics.integrations.celery import LeaderScheduler, last_run
 
@@ -32,14 +32,16 @@ def scheduler(entries: Mapping[str, Any], zone: str = "Europe/Berlin") -> Any:
     return Scheduler(app)
 
 
-def agenda(entries: Mapping[str, Any], position: Position | None = None, catch_up: float = 60.0, **more: Any) -> Agenda:
+def agenda(
+    entries: Mapping[str, Any], position: Position | None = None, catch_up: float = 60.0, **more: Any
+) -> BeatAgenda:
     """The agenda of a beat that has just started and found this in the record."""
-    made = Agenda(scheduler(entries, **more), last_run, catch_up)
+    made = BeatAgenda(scheduler(entries, **more), last_run, catch_up)
     made.learn(position)
     return made
 
 
-def send_until(beat: Agenda, now: int, end: int) -> list[tuple[str, int]]:
+def send_until(beat: BeatAgenda, now: int, end: int) -> list[tuple[str, int]]:
     """All that a beat sends when nothing disturbs it: names and instants."""
     sent = []
     while now < end:
@@ -266,7 +268,7 @@ def test_a_clock_that_is_behind() -> None:
 def test_other_entries() -> None:
     """An entry that is added while a beat runs begins then, and one that is taken away is sent no more."""
     inner = scheduler({"old": 10})
-    beat = Agenda(inner, last_run, 60.0)
+    beat = BeatAgenda(inner, last_run, 60.0)
     assert [name for name, _ in send_until(beat, NOON, NOON + 11 * SECOND)] == ["old"]
     del inner.schedule["old"]
     inner.add(name="new", task="record", schedule=crontab())

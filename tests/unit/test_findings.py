@@ -6,12 +6,12 @@ from typing import Any
 import pytest
 
 from politics.doctor.findings import (
+    ClockTick,
     File,
     Finding,
     Level,
     Machine,
     MemcachedServer,
-    Tick,
     of_choice,
     of_file,
     of_machine,
@@ -32,7 +32,7 @@ SERVER = MemcachedServer(
     stats=STATS,
     settings={"evictions": "on"},
     ours=3,
-    ticks=(Tick(10, 0.0, 0.01), Tick(13, 3.0, 3.01)),
+    ticks=(ClockTick(10, 0.0, 0.01), ClockTick(13, 3.0, 3.01)),
 )
 FILE = File("/var/lib/leases.db", filesystem="ext4", leases=2, round_trips=(0.001,))
 
@@ -85,9 +85,17 @@ def test_a_machine_that_is_not_sound(change: dict[str, Any], level: Level, text:
         ({"version": "1.6.9"}, Level.DANGER, "is version 1.6.9 -> use 1.6.10 or later"),
         ({"version": "1.4.39"}, Level.DANGER, "is version 1.4.39"),
         ({"meta": "create is answered b'ERROR'"}, Level.DANGER, "create is answered b'ERROR'"),
-        ({"ticks": (Tick(10, 0.0, 0.01), Tick(13, 2.8, 2.81))}, Level.DANGER, "1.068 to 1.075 times the speed of ours"),
-        ({"ticks": (Tick(10, 0.0, 0.01), Tick(13, 3.2, 3.21))}, Level.DANGER, "0.935 to 0.940 times the speed"),
-        ({"ticks": (Tick(10, 0.0, 0.01),)}, Level.ADVICE, "its clock was not seen to run"),
+        (
+            {"ticks": (ClockTick(10, 0.0, 0.01), ClockTick(13, 2.8, 2.81))},
+            Level.DANGER,
+            "1.068 to 1.075 times the speed of ours",
+        ),
+        (
+            {"ticks": (ClockTick(10, 0.0, 0.01), ClockTick(13, 3.2, 3.21))},
+            Level.DANGER,
+            "0.935 to 0.940 times the speed",
+        ),
+        ({"ticks": (ClockTick(10, 0.0, 0.01),)}, Level.ADVICE, "its clock was not seen to run"),
         ({"behind": 7200.0}, Level.ADVICE, "differ by 2 h -> run NTP"),
         ({"behind": -61.0}, Level.ADVICE, "differ by 61 s"),
     ],
@@ -127,7 +135,7 @@ def test_items_that_cannot_be_counted_are_not_guessed() -> None:
 
 def test_clock_rates_are_bounds_and_not_guesses() -> None:
     """What was seen late may have happened earlier, by as much as a look takes."""
-    assert rate(Tick(10, 0.0, 0.5), Tick(12, 2.0, 2.5)) == (2 / 2.5, 2 / 1.5)
+    assert rate(ClockTick(10, 0.0, 0.5), ClockTick(12, 2.0, 2.5)) == (2 / 2.5, 2 / 1.5)
 
 
 @pytest.mark.parametrize(

@@ -28,7 +28,7 @@ from politics.worker.ticks import (
     Rules,
     Skip,
     Tick,
-    Turn,
+    TickTurn,
     ahead,
     ended,
     make_rules,
@@ -44,7 +44,7 @@ T = 30_000_000 * MINUTE
 """Some tick."""
 
 
-def skips(turn: Turn) -> list[tuple[int, int | None, str]]:
+def skips(turn: TickTurn) -> list[tuple[int, int | None, str]]:
     """What a turn skips: the last tick in minutes after T, how many, and why."""
     return [((skip.last - T) // MINUTE, skip.count, skip.reason) for skip in turn.tick.skipped]
 
