@@ -491,7 +491,7 @@ def test_next_shows_the_ticks_of_all_jobs_of_a_scheduler(tmp_path: Path) -> None
     (tmp_path / "shop.py").write_text(SHOP)
     begin = ("--after", "2026-03-28T00:59:30Z", "-n", 3)
     ended = commands.politics("next", "shop.py:jobs", *begin, cwd=tmp_path)
-    assert [re.split("  +", line)[:2] + [line.split()[-1]] for line in ended.out.splitlines()] == [
+    assert [[*re.split("  +", line)[:2], line.split()[-1]] for line in ended.out.splitlines()] == [
         ["Sat 2026-03-28 01:00:00 UTC", "2026-03-28T01:00:00Z", "shop/drain"],
         ["Sat 2026-03-28 02:00:00 CET", "2026-03-28T01:00:00Z", "shop/bill"],
         ["Sat 2026-03-28 01:01:00 UTC", "2026-03-28T01:01:00Z", "shop/drain"],
