@@ -65,7 +65,7 @@ def test_a_signal_that_another_thread_takes_stops_the_worker(stage: Stage) -> No
 def test_a_worker_whose_work_raises_lives_on(stage: Stage, caplog: pytest.LogCaptureFixture) -> None:
     """The traceback is logged, the slot counts as done, and the next one is run."""
     stage.thread(work="fail", iteration_length=0.2)
-    stage.wait("slot", slot=3)
+    until(lambda: len(stage.events("slot")) >= 3, "three slots")  # on a busy machine some pass unused
     assert not any(event["takeover"] for event in stage.events("slot"))
     failures = [record for record in caplog.records if "the work of slot" in record.getMessage()]
     assert "the work of slot 1 failed" in failures[0].getMessage()
@@ -147,7 +147,7 @@ def test_a_sticky_leader_stays(stage: Stage) -> None:
     """With `sticky`, a healthy leader keeps its term from slot to slot."""
     for _ in range(3):
         stage.thread(sticky=True, seconds=0, iteration_length=0.2)
-    stage.wait("slot", slot=6)
+    until(lambda: len(stage.events("slot")) >= 6, "six slots")  # on a busy machine some pass unused
     assert len(stage.events("elected")) == 1
     assert len({event["fence"] for event in stage.events("slot")}) == 1
 
@@ -167,7 +167,7 @@ def test_one_that_is_not_eligible_never_leads(stage: Stage, caplog: pytest.LogCa
     stage.threads.append(shy)
     shy.start()
     stage.thread(seconds=0, iteration_length=0.2, lease_ttl=0.5)
-    stage.wait("slot", slot=3)
+    until(lambda: len(stage.events("slot")) >= 3, "three slots")  # on a busy machine some pass unused
     answers.update(says=OSError("the disk is full"), asked=0)
     until(lambda: answers["asked"] > 20, "twenty questions")
     assert not stage.events("elected", who="shy")
