@@ -12,7 +12,7 @@ log = logging.getLogger("politics")
 
 YEAR = 366 * 24 * 3600.0
 NOT_YET = 10_000
-"""Microseconds after which an entry is asked again that is not due and says "at once". It must leave the others time."""
+"""Microseconds after which an entry is asked again that is not due and says "at once". Must leave the others time."""
 
 LastRun = Callable[[Any, int, int, Any], datetime]
 """Takes a schedule, when intervals began, up to when all ticks were sent, and a time zone.
