@@ -11,6 +11,8 @@ from politics.integrations.beat_record import Position, digest_of
 log = logging.getLogger("politics")
 
 YEAR = 366 * 24 * 3600.0
+NOT_YET = 10_000
+"""Microseconds after which an entry is asked again that is not due and says "at once". Must leave the others time."""
 
 LastRun = Callable[[Any, int, int, Any], datetime]
 """Takes a schedule, when intervals began, up to when all ticks were sent, and a time zone.
@@ -96,17 +98,24 @@ class BeatAgenda:
 
     def _is_due(self, entry: Any, position: Position, sent: int) -> tuple[bool, int]:
         """Ask an entry at the position's instant whether it has a tick after `sent`, and when to ask again."""
+        try:
+            due, seconds = self._ask(entry, position, sent)
+            if seconds is None and not due:  # as Celery has it
+                seconds = self._scheduler.max_interval
+            wait = microseconds(min(seconds or 0.0, YEAR))
+        except Exception:  # as Celery does: an entry that cannot say when it is due must not stop the others
+            log.exception("cannot tell when %r is due", entry.name)
+            due, wait = False, microseconds(self._scheduler.max_interval)
+        return bool(due), position.at + (wait if wait > 0 else 1 if due else NOT_YET)
+
+    def _ask(self, entry: Any, position: Position, sent: int) -> Any:
         when, zone = entry.schedule, self._scheduler.app.timezone
         entry.last_run_at = self._last_run(when, position.since, sent, zone)
         before, when.nowfun = getattr(when, "nowfun", None), lambda: moment(position.at, zone)
         try:
-            due, seconds = self._scheduler.is_due(entry)
-        except Exception:  # as Celery does: an entry that cannot say when it is due must not stop the others
-            log.exception("cannot tell when %r is due", entry.name)
-            due, seconds = False, self._scheduler.max_interval
+            return self._scheduler.is_due(entry)
         finally:
             when.nowfun = before
-        return due, position.at + max(1, microseconds(min(seconds or 0.0, YEAR)))
 
 
 def moment(instant: int, zone: Any) -> datetime:

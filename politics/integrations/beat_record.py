@@ -88,6 +88,9 @@ def last_of_interval(step: int, since: int, until: int) -> int:
 DIGEST_BYTES = 8
 
 
-def digest_of(name: str) -> str:
-    """Return what stands for an entry's name in the record, and orders the ticks of one instant."""
-    return hashlib.blake2s(name.encode("utf-8", "surrogatepass"), digest_size=DIGEST_BYTES).hexdigest()
+def digest_of(name: object) -> str:
+    """Return what stands for an entry's name in the record, and orders the ticks of one instant.
+
+    Celery takes a name that is no string, such as a number, too.
+    """
+    return hashlib.blake2s(str(name).encode("utf-8", "surrogatepass"), digest_size=DIGEST_BYTES).hexdigest()

@@ -125,6 +125,7 @@ class LeaderScheduler(Scheduler):
         self._term: LeaseTerm | None = None
         self._clock = SystemClock()
         self._trouble = Reminder(log, self._clock)
+        self._refused: dict[str, float] = {}  # since when the broker has taken no task of an entry
         self._ticking = self._unwritten = False
 
     @property
@@ -266,7 +267,7 @@ class LeaderScheduler(Scheduler):
 
         Raises:
             LeadershipLost: it does not; nothing was sent.
-            OperationalError: the broker did not answer; the tick is still to be sent.
+            OperationalError: the broker did not answer, or refused the task; the tick is still to be sent.
         """
         self._inner.connection.ensure_connection(max_retries=1, interval_start=0)
         producer = self._inner.producer
@@ -285,17 +286,36 @@ class LeaderScheduler(Scheduler):
             self._agenda.reserved(self._inner.reserve(entry))
 
     def _apply(self, entry: Any, producer: Any, tick: datetime) -> None:
-        """Send a task, with the instant for which it is sent as a header: the same if it should be sent again."""
+        """Send a task, with the instant for which it is sent as a header: the same if it should be sent again.
+
+        Raises:
+            OperationalError: another try may help.
+        """
         options = entry.options
-        entry.options = {**options, "headers": {**(options.get("headers") or {}), "politics_tick": tick.isoformat()}}
         try:
+            headers = {**(options.get("headers") or {}), "politics_tick": tick.isoformat()}
+            entry.options = {**options, "headers": headers}
             self._inner.apply_async(entry, producer=producer, advance=False)
-        except SchedulingError as exc:
-            if isinstance(exc.__context__, OperationalError | OSError):
-                raise OperationalError(str(exc)) from exc
-            log.exception("%s", exc)  # as Celery does: another try would fail as well
+            self._refused.pop(entry.name, None)
+        except Exception as exc:
+            cause = exc.__context__ if isinstance(exc, SchedulingError) else exc
+            self._raise_if_it_may_help_to_wait(entry.name, cause)
+            log.exception(
+                "%s: %s is left out: %s", self._candidate.name, entry.name, exc
+            )  # and we go on, as Celery does
         finally:
             entry.options = options
+
+    def _raise_if_it_may_help_to_wait(self, name: str, exc: BaseException | None) -> None:
+        """Raise while the broker does not answer, and for one lease if it does but refuses the tasks of this entry."""
+        connection = self._inner.connection
+        if not isinstance(exc, (OperationalError, *connection.connection_errors, *connection.channel_errors)):
+            return
+        with connection.clone() as another:
+            another.ensure_connection(max_retries=1, interval_start=0)
+        now = self._clock.now()
+        if now < self._refused.setdefault(name, now) + self._policy.ttl:
+            raise OperationalError(f"{name}: {exc}") from exc
 
     def _is_too_late(self, entry: Any, at: int) -> bool:
         deadline = self.app.conf.beat_cron_starting_deadline

@@ -89,15 +89,19 @@ class Lead:
         self._told, self._ended = asyncio.Event(), self._loop.create_future()
         self._standing.begin()
         try:
-            return AsyncTerm(await self._elected, self._told)
+            term = AsyncTerm(await self._elected, self._told)
         except BaseException as exc:
             await self.__aexit__(type(exc), exc, None)
             raise
+        if self._cancel:
+            task.add_done_callback(self._report_end_of_task)
+        return term
 
     async def __aexit__(
         self, kind: type[BaseException] | None, exc: BaseException | None, trace: TracebackType | None
     ) -> None:
         assert self._task is not None
+        self._task.remove_done_callback(self._report_end_of_task)
         if kind is GeneratorExit:  # nobody runs this coroutine any more, so nothing can be awaited
             self._let_go()
             return
@@ -140,12 +144,20 @@ class Lead:
 
     def _lose(self, why: str) -> None:
         assert self._task is not None
+        self._told.set()
         if not self._left.is_set():
             self._lost_because = why
-            self._told.set()
             if self._cancel:
                 self._cancelled = True
                 self._task.cancel()
+
+    def _report_end_of_task(self, _task: object) -> None:
+        log.error(
+            "%s: the task that entered lead() has ended before the block: nobody will be cancelled when leadership is "
+            "lost. Enter it in the task that does the work (asyncio.wait_for may make another, asyncio.timeout does "
+            "not), or use cancel=False",
+            self._standing.group,
+        )
 
     def _finish(self) -> None:
         self._ended.set_result(None)

@@ -110,12 +110,16 @@ class WhileLeading:
     def _govern(self, term: LeaseTerm) -> None:
         """Start, and stop in time, in another thread because `start` may not have returned."""
         margin, trouble, clock = self._standing.policy.ttl / 3, list[Exception](), SystemClock()
-        returned, failed, begun = threading.Event(), threading.Event(), clock.now()
+        returned, begun = threading.Event(), clock.now()
+        first, failed, stopping = threading.Lock(), False, False
 
         def stop_in_time() -> None:
+            nonlocal stopping
             wait_until_ending(term, margin)
             clock.wait(returned, min(begun + SETTLE - clock.now(), term.remaining()))
-            if failed.is_set():
+            with first:
+                stopping = not failed
+            if not stopping:
                 return
             try:
                 self._stop_within(term)
@@ -129,8 +133,12 @@ class WhileLeading:
         try:
             self._starts()
         except BaseException:
-            failed.set()
-            raise
+            with first:
+                failed = True
+            if stopping:  # which may be why it failed; the lease is held until that has ended too
+                stopper.join()
+            if not trouble:
+                raise
         finally:
             returned.set()
         stopper.join()

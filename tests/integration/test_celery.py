@@ -264,6 +264,36 @@ def test_broker_away(beats: Beats, broker: RedisServer) -> None:
     assert ticks == [ticks[0] + step * n for n in range(len(ticks))]
 
 
+BAD = """
+from celery.beat import BeatLazyFunc
+bad = {
+    "unknown type": {"args": [object()]},
+    "headers": {"options": {"headers": ["no mapping"]}},
+    "file": {"args": [BeatLazyFunc(open, "/does/not/exist")]},
+    "queue": {"options": {"queue": "refused"}},
+}
+app.conf.beat_schedule = app.conf.beat_schedule | {
+    name: {"task": name, "schedule": 0.7, **about} for name, about in bad.items()
+}
+"""
+
+
+def test_entries_that_cannot_be_sent(beats: Beats, broker: RedisServer) -> None:
+    """They are logged and left out. The others are neither held up by them nor sent twice."""
+    with (beats.folder / "shop.py").open("a") as file:
+        file.write(BAD)
+    broker.client.set("refused", "no list")  # so Redis refuses what is put into this queue
+    for _ in range(2):
+        beats.start()
+    beats.wait_for_more(20)
+    for beat in beats.running:
+        beat.stop()
+    beats.verify(doubles=0)
+    text = "".join(beat.result()[1] for beat in beats.running)
+    for name in ("unknown type", "headers", "file", "queue"):
+        assert f"{beats.app}.beat: {name} is left out" in text
+
+
 RECORDING = """
 import redis
 queue = redis.Redis.from_url(os.environ["BROKER"])

@@ -7,7 +7,7 @@ import random
 import signal
 import sys
 import threading
-from collections.abc import Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine
 from typing import Any
 
 import pytest
@@ -235,6 +235,41 @@ def test_a_coroutine_that_is_dropped_hands_over(old_store: str) -> None:
     coroutine.close()
     loop.close()
     until(lambda: free(old_store) and threads() <= before, "the end of its thread")
+
+
+def test_a_generator_that_is_closed_ends_the_waits(old_store: str) -> None:
+    """It cannot wait for the hand-over itself; who awaits `wait_lost` is told."""
+
+    async def terms() -> AsyncIterator[AsyncTerm]:
+        async with lead("billing", store=old_store, lease_ttl=TTL) as term:
+            yield term
+
+    async def main() -> None:
+        generator = terms()
+        term = await anext(generator)
+        waiting = asyncio.create_task(term.wait_lost())
+        await asyncio.sleep(0)
+        await generator.aclose()
+        await asyncio.wait_for(waiting, 10)
+
+    asyncio.run(main())
+    until(lambda: free(old_store))
+
+
+def test_a_task_that_enters_and_ends_is_named(old_store: str, caplog: pytest.LogCaptureFixture) -> None:
+    """Nobody is left who can be cancelled: that is logged at once, and not only when the lease is lost."""
+
+    async def main() -> None:
+        for cancel in (True, False):
+            leading = lead("billing", cancel=cancel, store=old_store, lease_ttl=TTL)
+            await asyncio.create_task(leading.__aenter__())
+            await asyncio.sleep(0)
+            await leading.__aexit__(None, None, None)
+        async with lead("billing", store=old_store, lease_ttl=TTL):
+            pass
+
+    run(old_store, main)
+    assert caplog.text.count("billing: the task that entered lead() has ended") == 1
 
 
 # Cancellation, at each await.

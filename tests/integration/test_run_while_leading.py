@@ -186,6 +186,25 @@ def test_a_start_that_fails_is_tried_again(old_store: str, caplog: pytest.LogCap
     assert caplog.text.count("scheduler: failed, and hands over") == 2
 
 
+def test_a_start_that_fails_because_it_is_stopped_leaves_stop_its_time(old_store: str) -> None:
+    """The lease is held until `stop` has returned, also if that makes `start` raise."""
+    stopping, held = threading.Event(), list[bool]()
+
+    def serve() -> None:
+        stopping.wait()
+        raise ConnectionResetError("closed")
+
+    def stop() -> None:
+        stopping.set()
+        threading.Event().wait(TTL / 2)
+        held.append(runner.leads)
+
+    runner = WhileLeading("scheduler", serve, stop, store=old_store, lease_ttl=TTL)
+    with runner:
+        until(lambda: runner.leads)
+    assert held == [True]
+
+
 def test_a_stop_that_fails_ends_the_process(old_store: str, caplog: pytest.LogCaptureFixture) -> None:
     """Nobody knows what still runs: the process does not campaign any more, and ends with what runs in it."""
     thing = Thing()

@@ -276,14 +276,41 @@ def test_other_entries() -> None:
     assert {name for name, _ in sent} == {"new"}
 
 
-def test_an_entry_that_cannot_say_when() -> None:
-    """An entry whose schedule raises an error does not stop the others."""
+class NeverDue(schedule):  # type: ignore[misc]
+    """One that is not due, and says this of when to ask again; an error is raised."""
 
-    class Broken(schedule):  # type: ignore[misc]
-        def is_due(self, _last: datetime) -> Any:
-            raise ValueError("no")
+    def __init__(self, again: Any) -> None:
+        super().__init__(1)
+        self.again, self.asked = again, 0
 
-    assert {name for name, _ in send_until(agenda({"bad": Broken(1), "good": 5}), NOON, NOON + 11 * SECOND)} == {"good"}
+    def is_due(self, _last: datetime) -> Any:
+        """Count the questions."""
+        self.asked += 1
+        if isinstance(self.again, Exception):
+            raise self.again
+        return False, self.again
+
+
+@pytest.mark.parametrize("again", [ValueError("no"), None, 0, -1.0, float("nan"), "later"], ids=repr)
+def test_an_entry_that_cannot_say_when(again: Any) -> None:
+    """It does not stop the others, nor take their time."""
+    bad = NeverDue(again)
+    assert [name for name, _ in send_until(agenda({"bad": bad, "good": 5}), NOON, NOON + 11 * SECOND)] == 2 * ["good"]
+    assert bad.asked < 3000
+
+
+def test_an_entry_whose_interval_cannot_be_read() -> None:
+    """It does not stop the others either."""
+    bad = schedule(1)
+    inner = scheduler({"bad": bad, "good": 5})
+    bad.run_every = None
+    sent = send_until(Agenda(inner, last_run, 60.0), NOON, NOON + 11 * SECOND)
+    assert [name for name, _ in sent] == 2 * ["good"]
+
+
+def test_names_that_are_no_strings() -> None:
+    """They are sent, as Celery does."""
+    assert [name for name, _ in send_until(agenda({1: 5}), NOON, NOON + 6 * SECOND)] == [1]  # type: ignore[dict-item]
 
 
 def test_no_entries() -> None:
