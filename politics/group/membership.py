@@ -18,7 +18,8 @@ from politics.settings import heartbeat
 log = logging.getLogger("politics")
 
 CONFIRM = 4
-"""Heartbeats for which two members must name different stores before that is reported. A beacon believes for three."""
+"""Heartbeats for which two members must name different stores before that is reported, and `RETRY` more, in which both
+have asked their stores again. A beacon believes for three."""
 RECHECK, RETRY = 30.0, 2.0
 """Seconds after which a store is asked for its identity again: if it told us, and if it did not or a peer differs."""
 NUDGE_EVERY = 0.02
@@ -118,7 +119,7 @@ class Membership:
         if self.is_time_to_ask():
             self.identity, self.asked = self.ask(), now()
             self.announce(beacon)
-        self.splits.confirm = CONFIRM * beacon.pace
+        self.splits.confirm = CONFIRM * beacon.pace + RETRY
         for peer in self.splits.check(self.identity, self.peers(), self.asked, now()):
             log.error(
                 "%s: SPLIT: %s:%d uses another store (%s) than this worker (%s), so each store has a leader of its "

@@ -202,6 +202,8 @@ def test_ids_cannot_be_guessed_or_asked_for() -> None:
 def server() -> Iterator[Server]:
     with Server("127.0.0.1", max_message=100_000, max_connections=20) as server:
         yield server
+    # What a connection says of its end belongs to this test.
+    until(lambda: not [thread for thread in threading.enumerate() if thread.name.startswith("client ")], "the ends")
 
 
 def raw(server: Server) -> Connection:
