@@ -304,7 +304,7 @@ def test_an_entry_whose_interval_cannot_be_read() -> None:
     bad = schedule(1)
     inner = scheduler({"bad": bad, "good": 5})
     bad.run_every = None
-    sent = send_until(Agenda(inner, last_run, 60.0), NOON, NOON + 11 * SECOND)
+    sent = send_until(BeatAgenda(inner, last_run, 60.0), NOON, NOON + 11 * SECOND)
     assert [name for name, _ in sent] == 2 * ["good"]
 
 
