@@ -41,6 +41,9 @@ SUBMITTED_MS = "submitted_ms"
 FAR_AHEAD_MS = 24 * 3600 * 1000
 """A note that is further ahead of our clock than this is not believed: it would stop all jobs until then."""
 
+BEHIND = 60.0
+"""Seconds that our clock may be behind the note before that is logged."""
+
 
 class LeaderJobs:
     """What `run_on_leader` returns."""
@@ -124,6 +127,14 @@ class LeaderJobs:
         """Advance what only this process remembers past what earlier leaders have submitted."""
         latest = datetime.fromtimestamp(self._submitted_ms / 1000, UTC)
         after = latest + timedelta(microseconds=1)
+        if (ahead := (self._submitted_ms - wall_ms()) / 1000) > BEHIND:
+            log.warning(
+                "%s: jobs were run up to %s, and the clock of this machine is %.0f s behind that: jobs in memory are "
+                "not run before then. If the other clock was wrong, stop all processes and start them with a new name",
+                self._name,
+                latest.isoformat(),
+                ahead,
+            )
         for alias, store in tuple(self._scheduler._jobstores.items()):
             for job in self._scheduler.get_jobs(alias) if isinstance(store, MemoryJobStore) else ():
                 if job.next_run_time is None or job.next_run_time > latest:  # the former: this job is paused

@@ -216,6 +216,18 @@ def test_missed_times_are_as_apscheduler_has_them(old_store: str) -> None:
     assert {later - earlier for earlier, later in itertools.pairwise(times)} == {timedelta(seconds=0.1)}
 
 
+def test_a_clock_that_is_behind_is_named(old_store: str, caplog: pytest.LogCaptureFixture) -> None:
+    """Jobs of an instant that an earlier leader has passed are not run, and the log says until when."""
+    note = {"submitted_ms": math.ceil(1000 * (datetime.now(UTC) + timedelta(hours=1)).timestamp())}
+    with contextlib.closing(open_register(old_store)) as register:
+        Candidate(register, "jobs").campaign(plan=lambda _view: note).resign()
+    recorder = Recorder(old_store, {})
+    recorder.scheduler.start()
+    until(lambda: "s behind that: jobs in memory are not run before then" in caplog.text)
+    recorder.scheduler.shutdown()
+    assert recorder.ran == []
+
+
 def test_one_time_jobs_that_were_run_are_gone(old_store: str) -> None:
     """A job for one moment that the leader has run is not run by the next one."""
     moment = datetime.now(UTC) + timedelta(seconds=0.5)
