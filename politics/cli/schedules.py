@@ -97,7 +97,8 @@ def next(  # noqa: A001 (this is what the command is called)
         out.print("there are no more")
     for rules in schedules:
         if rules.jitter:
-            out.print(f"each begins up to {rules.jitter / 1000:g} s later: that is the jitter of {rules.group}")
+            whose = f"each of {rules.group}" if several else "each"
+            out.print(f"{whose} begins up to {rules.jitter / 1000:g} s later: that is the jitter")
 
 
 def _ticks(rules: Rules, begin: int) -> Iterator[tuple[int, Rules]]:
@@ -252,7 +253,10 @@ def _order(register: Register, group: str, orders: Mapping[str, Any], *, schedul
             f"{exc}; the order may have been written before: `politics status` shows what became of it"
         ) from exc
     if record is None or before is None:
-        raise NoOrder(f"there is no record of {group!r} in this store: start a worker of it, or name its store")
+        raise NoOrder(
+            f"there is no record of {group!r} in this store: start a worker of it, or name its store. A job of "
+            "a Scheduler has the name of both, as in shop/bill"
+        )
     return before
 
 

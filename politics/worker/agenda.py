@@ -217,12 +217,12 @@ class TickAgenda:
 
     def _assign(self, orders: Mapping[str, Any], *, lost: bool) -> Assignment:
         paused, trigger = bool(orders.get(PAUSED)), ticks.read_trigger(orders.get(TRIGGER))
-        wall = wall_ms()
-        self._warn(ticks.ahead(self._tick, wall))
-        return _of_tick(ticks.next_turn(self._tick, self._rules, wall, lost=lost, paused=paused, trigger=trigger))
+        self.look_at_clock()
+        return _of_tick(ticks.next_turn(self._tick, self._rules, wall_ms(), lost=lost, paused=paused, trigger=trigger))
 
-    def _warn(self, ahead: int) -> None:
-        """Log that the recorded tick is ahead of our clock, once a minute."""
+    def look_at_clock(self) -> None:
+        """Log once a minute that the recorded tick is ahead of our clock, if it is."""
+        ahead = ticks.ahead(self._tick, wall_ms())
         if not ahead:
             self._early.over()
         elif self._tick and self._early.due(name := text_of(self._tick.passed)):

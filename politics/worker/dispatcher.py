@@ -122,6 +122,8 @@ class JobShard:
             StoreUnavailable: it did not answer.
         """
         waiting = [watch for watch in self.watches if not watch.lead]
+        for watch in waiting:
+            watch.agenda.look_at_clock()
         versions = self.register.versions([watch.name for watch in waiting])
         for watch, version in zip(waiting, versions, strict=True):
             watch.changed |= version != watch.candidate.view.version
@@ -276,16 +278,17 @@ class Dispatcher:
     def _attend(self, shard: JobShard) -> float:
         """Do what there is to do at a server; return the seconds until there is more."""
         try:
-            now = self._clock.now()
-            if now >= shard.glance_at:
-                if shard.glance():
-                    self._has_answered(shard)
+            now, asked = self._clock.now(), False
+            if glances := now >= shard.glance_at:
+                asked = shard.glance()
                 shard.glance_at = now + self._every
-            if not shard.failures:
+            if glances or not shard.failures:
                 for watch in shard.ready(self._clock.now(), wall_ms(), free=self._free()):
                     if self._stop.is_set():
                         return 0.0
                     self._look(watch)
+            if asked:  # and it does more than let itself be read, as a full disk does
+                self._has_answered(shard)
         except StoreUnavailable as exc:
             self._has_not_answered(shard, exc)
         return shard.rest(self._clock.now(), wall_ms(), free=self._free())

@@ -109,7 +109,7 @@ class Duty:
             term.check()
             started = self._happened(EventKind.SLOT_STARTED, term.fence, names, takeover=term.takeover)
             log.info("%s: %s runs%s (fence %d)", *about, again, term.fence, extra=started)
-            if trouble := never_ran(self._work(term)):
+            if trouble := never_ran(self._call(term, about)):
                 raise WorkNeverRan(trouble)
             ended = self._happened(EventKind.SLOT_DONE, term.fence, names, seconds=self._clock.now() - begun)
             log.debug("%s: %s is done", *about, extra=ended)
@@ -133,17 +133,25 @@ class Duty:
         except BaseException as exc:  # sys.exit, say: the worker ends, and whoever leads next runs this again
             self._break_off(term, names, begun, exc)
             raise
-        finally:
-            if self._forked():
-                os._exit(0)  # a child that the work forked and did not end: everything from here on is its parent's
         self.failures = 0
         return True, False
 
+    def _call(self, term: Term, about: tuple[str, str]) -> object:
+        """Call the work. A child that it forked and did not end ends here: what follows, and says, is its parent's."""
+        try:
+            return self._work(term)
+        except Exception:
+            if self._forked():
+                log.exception("%s: a child that the work of %s forked failed", *about)
+            raise
+        finally:
+            if self._forked():
+                os._exit(0)
+
     def _break_off(self, term: Term, names: Mapping[str, Any], begun: float, exc: BaseException) -> None:
-        """Report that the work ends with the worker, unless this is a child that the work forked."""
-        if not self._forked():
-            seconds, reason = self._clock.now() - begun, f"the worker ends: {exc!r}"
-            self._happened(EventKind.SLOT_INTERRUPTED, term.fence, names, seconds=seconds, reason=reason)
+        """Report that the work ends with the worker."""
+        seconds, reason = self._clock.now() - begun, f"the worker ends: {exc!r}"
+        self._happened(EventKind.SLOT_INTERRUPTED, term.fence, names, seconds=seconds, reason=reason)
 
     def _happened(self, kind: EventKind, fence: int, about: Mapping[str, Any], **more: Any) -> dict[str, Any]:
         """Report an event of a slot or tick; return its fields, for the log."""

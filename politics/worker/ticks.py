@@ -238,7 +238,8 @@ def next_turn(
         trigger: the last order to run at once; it is carried out once, after ticks that are due.
     """
     news = known is None
-    known = known or Tick(wall, NONE)
+    # Only a group that has ticks is given an order. Where none is known, the order is from before it worked by slots.
+    known = known or Tick(wall, NONE, trigger=trigger)
     if lost:
         known = replace(known, doubt=max(known.doubt, wall + DOUBT_MS))
     skipped = list(known.skipped)

@@ -339,9 +339,10 @@ def test_a_busy_process_leaves_jobs_to_others(file_shop: Shop) -> None:
 
 
 def test_a_job_that_forks(file_shop: Shop) -> None:
-    """The child that returns from the work ends there, and the job is run once by its parent."""
+    """The child that returns from the work ends there and says nothing, and the job is run once by its parent."""
     process = file_shop.open({"bill": {"every": 1, "work": "fork"}})
     file_shop.wait("slot_done", 3, pid=process.popen.pid)
+    assert pids(file_shop.entries("slot_done")) == {process.popen.pid}
     assert pids(file_shop.entries("begin")) == {process.popen.pid}
     assert not any(entry["takeover"] for entry in file_shop.entries("begin"))
     assert process.stop() == 0

@@ -478,7 +478,7 @@ def test_next_shows_the_ticks_of_a_worker(tmp_path: Path) -> None:
     assert re.fullmatch(
         r"Sat 2026-03-28 02:30:00 CET   2026-03-28T01:30:00Z  (in \S+ .*|.* ago)\n"
         r"Sun 2026-03-29 03:00:00 CEST  2026-03-29T01:00:00Z  (in \S+ .*|.* ago)\n"
-        r"each begins up to 60 s later: that is the jitter of bills\n",
+        r"each begins up to 60 s later: that is the jitter\n",
         ended.out,
     ), ended
     shown = commands.politics("next", "bills:Bills", "-n", 3, *begin, "--json", cwd=tmp_path)

@@ -4,21 +4,25 @@ import asyncio
 import contextlib
 import functools
 import json
+import logging
 import re
 import threading
 import urllib.request
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from unittest.mock import patch
 
 import pytest
 
-from election import BadPolicy, BadStoreURL, Event, look, open_register
+from election import BadPolicy, BadStoreURL, Event, StoreUnavailable, look, open_register
 from election.cell import order
-from election.clock import SystemClock
+from election.clock import SystemClock, wall_ms
 from election.errors import StoreUnusable
+from election.retries import Reminder
 from election.testing import Fault, FaultyStore
 from politics import Scheduler, Term
+from politics.worker import agenda, dispatcher
 from tests.commands import politics
 from tests.processes import python
 from tests.waiting import DEADLINE, SOON, until
@@ -227,6 +231,50 @@ def test_a_store_that_is_silent_at_a_takeover_runs_nothing_twice() -> None:
         until(lambda: ran, "the run")
         until(lambda: json.loads(register.read("shop/bill").data)["note"]["work"] == "ran", "its end")  # type: ignore[union-attr]
     assert [takeover for _, takeover in ran] == [False]
+
+
+def test_a_store_that_can_only_be_read_is_waited_for_once(caplog: pytest.LogCaptureFixture) -> None:
+    """As when its disk is full: that it answers again is said when it does, and not at each question."""
+    register = FaultyStore(SystemClock()).link()
+    shop = Scheduler("shop", store=register, lease_ttl=0.5)
+    ran, refused = threading.Event(), threading.Event()
+    tries: list[str] = []
+
+    def refuse(method: str) -> None:
+        if method == "swap" and not refused.is_set():
+            tries.append(method)
+            raise StoreUnavailable("the disk is full")
+
+    shop.every(0.1, name="bill")(lambda _term: ran.set())
+    with caplog.at_level(logging.INFO), shop:
+        assert ran.wait(DEADLINE)
+        register.before = refuse
+        until(lambda: len(tries) >= 8, "some attempts")
+        said = caplog.text
+        refused.set()
+        ran.clear()
+        assert ran.wait(DEADLINE)
+        until(lambda: "the store answers again" in caplog.text, "its return")
+    assert said.count("shop: waiting for the store") == 1
+    assert "answers again" not in said
+
+
+def test_a_clock_that_is_set_back_is_an_error_of_each_job(
+    shop: Scheduler, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing is run until the recorded tick, so nobody looks at the record: the log says so again and again."""
+    monkeypatch.setattr(Reminder, "every", 0.1)
+    ran, back = threading.Event(), threading.Event()
+    shop.every(0.1, name="bill")(lambda _term: ran.set())
+
+    def wall() -> int:
+        return wall_ms() - (3_600_000 if back.is_set() else 0)
+
+    with patch.object(agenda, "wall_ms", wall), patch.object(dispatcher, "wall_ms", wall), shop:
+        assert ran.wait(DEADLINE)
+        back.set()
+        until(lambda: caplog.text.count("shop/bill: the record has the tick") >= 4, "the errors")
+    assert "ahead of this machine's clock, so nothing is run" in caplog.text
 
 
 @pytest.fixture

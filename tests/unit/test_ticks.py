@@ -161,7 +161,13 @@ def test_an_order_runs_once_at_once_after_what_is_due() -> None:
     assert (turn.run, turn.takeover, turn.tick) == (True, False, Tick(at(1.5) + 1, trigger="a"))
     assert not next_turn(replace(turn.tick, work=RAN), RULES, at(1.6), trigger="a").run
     assert next_turn(replace(turn.tick, work=RAN), RULES, at(1.6), trigger="b").run
-    assert next_turn(None, RULES, at(1.5), trigger="a").tick == Tick(at(1.5) + 1, trigger="a")
+
+
+def test_an_order_from_before_a_group_worked_by_slots_is_not_carried_out_again() -> None:
+    """Slots leave the order in the record and say nothing of it; a new order is carried out."""
+    turn = next_turn(None, RULES, at(1.5), trigger="a")
+    assert (turn.run, turn.tick) == (False, Tick(at(1.5), ticks.NONE, trigger="a"))
+    assert next_turn(turn.tick, RULES, at(1.6), trigger="b").run
 
 
 def test_a_run_that_was_ordered_takes_no_tick_away() -> None:
