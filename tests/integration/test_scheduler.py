@@ -59,6 +59,10 @@ class Shop:
             until(lambda: (record := look(register, lease)) and "tick" in record.note, "a record")
             assert order(register, lease, lambda record: {**record.orders, **orders})
 
+    def assert_that_nobody_doubts(self, begun: Sequence[Entry]) -> None:
+        """None is a takeover, on the store that has been there for long; a young memcached cannot say what it lost."""
+        assert self.store.startswith("memcached:") or not any(entry["takeover"] for entry in begun)
+
     def assert_that_ticks_follow(self, job: str) -> None:
         """Of a job that is due each second no tick is left out; each is run once, or again as a takeover, or skipped.
 
@@ -121,6 +125,7 @@ def test_processes_share_the_jobs(shop: Shop) -> None:
     begun = shop.entries("begin")
     assert len(pids(begun)) == 3
     assert len({(entry["who"], entry["tick"]) for entry in begun}) == len(begun)
+    shop.assert_that_nobody_doubts(begun)
     for job in jobs:
         shop.assert_that_ticks_follow(job)
 
@@ -135,7 +140,9 @@ def test_a_hundred_jobs_that_are_due_at_the_same_moment_are_each_run_once(shop: 
         lambda: len(ticks := sorted({e["tick"] for e in shop.entries("begin")})) > 1 and ticks[1], "two ticks"
     )
     until(lambda: len(shop.entries("end", tick=second)) >= 100, "all jobs")
-    assert sorted(entry["who"] for entry in shop.entries("begin", tick=second)) == sorted(jobs)
+    runs = shop.entries("begin", tick=second)
+    assert sorted(entry["who"] for entry in runs) == sorted(jobs)
+    shop.assert_that_nobody_doubts(runs)
     assert len(pids(shop.entries("begin"))) == 5
 
 
