@@ -385,7 +385,8 @@ class World:
         """Somebody overwrites the record, in one moment, and is gone."""
         data, version = self.store.cells.get("job", (b"", None))
         spoilt = [b"", b"not a lease", data[:-1], SPOILT % b"open", SPOILT % b"held", data[:-1] + LONG + data[-1:]]
-        self.store.swap("job", self.rng.choice(spoilt), version)
+        # A record that nobody can read is lost, with what it told of slots: as after a flush.
+        self.store.losses += self.store.swap("job", self.rng.choice(spoilt), version) is not None
 
     def forget_lease(self) -> None:
         """Somebody runs `politics forget`, in one moment."""
