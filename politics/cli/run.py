@@ -124,7 +124,7 @@ def run(
     made: dict[str, TokenWorker | Scheduler] = {}
     workers: list[TokenWorker | Scheduler] = []
     for target in targets:
-        with _saying_whose_error(target):
+        with saying_whose_error(target):
             found = load(target)
             worker = _configure(found, target, options) if isinstance(found, Scheduler) else found(**options)
         workers.append(worker)
@@ -192,7 +192,7 @@ def _add(see: OnEvent, worker: TokenWorker | Scheduler) -> None:
 
 
 @contextlib.contextmanager
-def _saying_whose_error(target: str) -> Iterator[None]:
+def saying_whose_error(target: str) -> Iterator[None]:
     """End the command with one line if the code of a program raises, below a traceback of that code alone."""
     try:
         yield

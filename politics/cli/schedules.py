@@ -31,7 +31,7 @@ from politics.cli.common import (
     span,
     when_the_store_answers,
 )
-from politics.cli.run import _saying_whose_error, load
+from politics.cli.run import load, saying_whose_error
 from politics.cli.status import lease_left
 from politics.worker import Scheduler
 from politics.worker.agenda import PAUSED, TRIGGER, text_of
@@ -135,7 +135,7 @@ def _schedules_of(target: str, timezone: str | None) -> list[Rules]:
     if timezone is not None:
         raise typer.BadParameter("--timezone is for a cron expression; the class of a worker says its own")
     os.environ.setdefault("POLITICS_STORE", "memory://")  # a worker that names no store must not be told of it here
-    with _saying_whose_error(target):
+    with saying_whose_error(target):
         found = load(target)
         worker = found if isinstance(found, Scheduler) else found()
     if isinstance(worker, Scheduler):

@@ -6,17 +6,16 @@ import threading
 from collections.abc import Callable, Sequence
 from typing import TypedDict, Unpack
 
-from tenacity import RetryCallState, retry_if_exception_type
-
 from election import BadPolicy, Candidate, LeadershipLost, LeasePolicy, LeaseTerm, NotElected, Register
 from election.candidate import Plan
 from election.clock import SystemClock
-from election.errors import BadRecord, ElectionError
+from election.errors import ElectionError
 from election.events import OnEvent
 from election.record import check_name
-from election.retries import Reminder, backoff, retrying
+from election.retries import Reminder, backoff
 from politics.settings import find_store
 from politics.worker.daemon import begin
+from politics.worker.run import campaign
 
 log = logging.getLogger("politics")
 
@@ -137,11 +136,12 @@ class Standing:
         store = self._options.get("store")
         register = find_store(store, self._options.get("servers"))
         clock, failures = SystemClock(), 0
+        bad_record = Reminder(log, clock)
         try:
             self._candidate = Candidate(register, self.group, self.policy, on_event=self._options.get("on_event"))
             while not self._stop.is_set():
                 try:
-                    term = self._campaign(self._candidate)
+                    term = campaign(self._candidate, self._plan, self._stop, bad_record, clock)
                 except NotElected:
                     return
                 failures = 0 if self._hold(term) else failures + 1
@@ -153,22 +153,6 @@ class Standing:
         finally:
             if register is not store:  # otherwise it is the caller's, and may have other users
                 register.close()
-
-    def _campaign(self, candidate: Candidate) -> LeaseTerm:
-        """Wait until we lead, also while the cell holds something that is not ours."""
-        clock = SystemClock()
-        reminder = Reminder(log, clock)
-
-        def complain(state: RetryCallState) -> None:
-            trouble = str(state.outcome.exception()) if state.outcome else ""
-            if reminder.due(trouble):
-                log.error("%s: cannot take part in the election: %s", self.group, trouble)
-
-        policy, bad = self.policy, retry_if_exception_type(BadRecord)
-        again = retrying(
-            clock, first=policy.poll, longest=policy.longest_pause, retry=bad, wake=self._stop, before_sleep=complain
-        )
-        return again(candidate.campaign, plan=self._plan, stop=self._stop)
 
     def _hold(self, term: LeaseTerm) -> bool:
         """Do what is to be done in this term; return False if that failed."""

@@ -11,7 +11,7 @@ import socket
 import threading
 import weakref
 from collections.abc import Callable, Iterable, Sequence
-from typing import Protocol
+from typing import Protocol, Self
 
 from election.clock import SystemClock
 from politics.settings import service_manager
@@ -29,6 +29,8 @@ class Running(Protocol):
 
     @property
     def alive(self) -> bool: ...
+
+    def is_inside(self) -> bool: ...
 
     def ask_to_stop(self, reason: str) -> None: ...
 
@@ -72,11 +74,48 @@ def end(runs: Iterable[Running], reason: str, grace: float | None = None) -> boo
     now = SystemClock().now
     asked, outlasted = now(), False
     for run in alive:
-        if run.thread is not threading.current_thread():
+        if not run.is_inside():
             run.thread.join(max(0.0, asked + (run.grace if grace is None else grace) - now()))
             outlasted |= run.alive and run.give_up()
             _begun.discard(run)  # the exit of the interpreter does not wait for it a second time
     return outlasted
+
+
+class Daemon:
+    """What runs in the background once it is started: a `TokenWorker`, or a `Scheduler`."""
+
+    _run: Running | None = None
+
+    def _begin(self, work: None, finished: Callable[[], None], aloud: bool = False) -> Running:
+        raise NotImplementedError
+
+    def start(self) -> None:
+        """Run in the background, and return at once."""
+        raise NotImplementedError
+
+    @property
+    def running(self) -> bool:
+        """Whether its thread lives."""
+        return self._run is not None and self._run.alive
+
+    def stop(self, grace: float | None = None) -> None:
+        """Ask the work to stop, wait for it, hand over and return.
+
+        Called by the work itself, it only asks. Stopping what does not run does nothing. In a coroutine it would hold
+        up the event loop: `await asyncio.to_thread(worker.stop)`.
+
+        Args:
+            grace: seconds to wait for the work at most; None: its own `grace`.
+        """
+        if self._run is not None:
+            end([self._run], "asked to stop", grace)
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
 
 
 def process(begins: Sequence[Begin]) -> None:

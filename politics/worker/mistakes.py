@@ -70,6 +70,24 @@ def refuse_what_a_call_does_not_run(owner: str, functions: Iterable[tuple[str, o
             raise BadPolicy(f"{name} of {owner} is an async function, and nobody awaits it: write `def`")
 
 
+def check_policies(on_failover: str, on_error: str, what: str) -> None:
+    """Refuse what says nothing, or two things at once, about work that was interrupted or failed.
+
+    Args:
+        on_failover, on_error: the settings.
+        what: what is run again, in the words of the message.
+
+    Raises:
+        BadPolicy: the message names the setting.
+    """
+    if on_failover not in ("rerun", "skip"):
+        raise BadPolicy(f"on_failover must be 'rerun' or 'skip', not {on_failover!r}")
+    if on_error not in ("done", "retry"):
+        raise BadPolicy(f"on_error must be 'done' or 'retry', not {on_error!r}")
+    if (on_error, on_failover) == ("retry", "skip"):
+        raise BadPolicy(f"on_error='retry' runs a {what} again, and on_failover='skip' forbids that: change one")
+
+
 def never_ran(result: object) -> str:
     """Return what is wrong with the result of the work: something that had to be awaited or iterated; else ""."""
     if inspect.iscoroutine(result) or inspect.isgenerator(result) or inspect.isasyncgen(result):

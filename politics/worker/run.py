@@ -1,6 +1,7 @@
 """One run of a worker, from its start to its stop: the thread that campaigns, works and hands over, and its state."""
 
 import logging
+import random
 import sys
 import threading
 from collections.abc import Callable
@@ -9,6 +10,7 @@ from typing import Protocol
 from tenacity import RetryCallState, retry_if_exception_type
 
 from election import Candidate, Event, LeasePolicy, LeaseTerm, NotElected
+from election.candidate import Plan
 from election.clock import Clock
 from election.errors import BadRecord, ElectionError
 from election.events import EventKind
@@ -55,6 +57,48 @@ class Announcer(Protocol):
     def tell(self, term: LeaseTerm | None) -> None: ...
 
     def peers(self) -> tuple[Peer, ...]: ...
+
+
+def campaign(
+    candidate: Candidate,
+    plan: Plan,
+    stop: threading.Event,
+    bad_record: Reminder,
+    clock: Clock,
+    chance: Callable[[], float] = random.random,
+) -> LeaseTerm:
+    """Wait until the candidate leads, also while the cell holds something that is not ours, which is logged.
+
+    Args:
+        candidate: who campaigns.
+        plan: see `Plan`.
+        stop: ends the campaign; nudge the candidate as well.
+        bad_record: says when to log it.
+        clock: the candidate's.
+        chance: returns a random number, at least 0 and less than 1, for the jitter of retries.
+
+    Raises:
+        NotElected: `stop` is set.
+        StoreUnusable: as for `Candidate.campaign`.
+    """
+
+    def complain(state: RetryCallState) -> None:
+        trouble = str(state.outcome.exception()) if state.outcome else ""
+        if bad_record.due(trouble):
+            log.error("%s: cannot take part in the election: %s", candidate.name, trouble)
+
+    again = retrying(
+        clock,
+        first=candidate.policy.poll,
+        longest=candidate.policy.longest_pause,
+        retry=retry_if_exception_type(BadRecord),
+        wake=stop,
+        before_sleep=complain,
+        chance=chance,
+    )
+    lead = again(candidate.campaign, plan=plan, stop=stop)
+    bad_record.over()
+    return lead
 
 
 class Run:
@@ -115,6 +159,10 @@ class Run:
         """Whether the thread runs."""
         return self.thread.is_alive()
 
+    def is_inside(self) -> bool:
+        """Return whether this is called by the work, or by a hook of ours."""
+        return self.thread is threading.current_thread()
+
     def ask_to_stop(self, reason: str) -> None:
         """Set `lost` for the work, and end the run when it has returned."""
         self._stop_reason = reason
@@ -142,7 +190,9 @@ class Run:
                 self.announcer.join()
             while not self._stop.is_set():
                 try:
-                    lead = self._campaign()
+                    lead = campaign(
+                        self._candidate, self._plan, self._stop, self._bad_record, self._clock, self._chance
+                    )
                 except NotElected:
                     return
                 with lead:
@@ -170,27 +220,6 @@ class Run:
         """Return the seconds to leave a slot that we failed to the others, who may be able to run it."""
         longest = max(self._worker.policy.poll, min(LONGEST_PAUSE, self._worker.iteration_length))
         return backoff(self._duty.failures, self._chance(), first=2 * self._worker.policy.poll, longest=longest)
-
-    def _campaign(self) -> LeaseTerm:
-        """Wait until we lead, also while the cell holds something that is not ours."""
-        again = retrying(
-            self._clock,
-            first=self._worker.policy.poll,
-            longest=self._worker.policy.longest_pause,
-            retry=retry_if_exception_type(BadRecord),
-            wake=self._stop,
-            before_sleep=self._complain,
-            chance=self._chance,
-        )
-        lead = again(self._candidate.campaign, plan=self._plan, stop=self._stop)
-        self._bad_record.over()
-        return lead
-
-    def _complain(self, state: RetryCallState) -> None:
-        """Log a record that is not ours, once a minute."""
-        trouble = str(state.outcome.exception()) if state.outcome else ""
-        if self._bad_record.due(trouble):
-            log.error("%s: this worker cannot take part in the election: %s", self._worker.group, trouble)
 
     def _plan(self, view: View) -> Note | None:
         """Learn the present slot from the record; return what we would write if we took the lease now."""

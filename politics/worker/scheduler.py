@@ -4,16 +4,16 @@ import inspect
 import random
 from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
-from typing import Any, Self, TypeVar
+from typing import Any, TypeVar
 
 from election import BadPolicy, Event, LeasePolicy, Register
 from election.clock import Clock, SystemClock
 from election.events import OnEvent
 from election.record import check_name
 from politics.settings import choose_store, open_store
-from politics.worker.daemon import begin, end, process
+from politics.worker.daemon import Daemon, begin, process
 from politics.worker.dispatcher import Dispatcher, ScheduledJob
-from politics.worker.mistakes import refuse_event_loop, refuse_what_a_call_does_not_run
+from politics.worker.mistakes import check_policies, is_async, refuse_event_loop, refuse_what_a_call_does_not_run
 from politics.worker.schedule import Cron, Every, Schedule
 from politics.worker.ticks import check_seconds, make_rules
 
@@ -22,7 +22,7 @@ F = TypeVar("F", bound=Callable[..., object])
 MOST_THREADS = 1000
 
 
-class Scheduler:
+class Scheduler(Daemon):
     """Jobs with a schedule each, which all processes that have the same jobs share among them.
 
         jobs = Scheduler("shop", servers=["10.0.0.5:11211"])
@@ -152,12 +152,7 @@ class Scheduler:
     ) -> Callable[[F], F]:
         if self.running:
             raise RuntimeError(f"the scheduler {self.group!r} runs already: add all jobs before")
-        if on_failover not in ("rerun", "skip"):
-            raise BadPolicy(f"on_failover must be 'rerun' or 'skip', not {on_failover!r}")
-        if on_error not in ("done", "retry"):
-            raise BadPolicy(f"on_error must be 'done' or 'retry', not {on_error!r}")
-        if (on_error, on_failover) == ("retry", "skip"):
-            raise BadPolicy("on_error='retry' runs a tick again, and on_failover='skip' forbids that: change one")
+        check_policies(on_failover, on_error, "tick")
         options["rerun"] = on_failover == "rerun"
         make_rules(self.group, schedule, **options, lease_ttl=self.policy.ttl)  # a mistake is told here
 
@@ -206,11 +201,6 @@ class Scheduler:
         `event.group` is the name of the job's lease.
         """
 
-    @property
-    def running(self) -> bool:
-        """Whether the scheduler's thread lives."""
-        return self._run is not None and self._run.alive
-
     def run(self) -> None:
         """Run the jobs until `stop`, SIGTERM or SIGINT; call it on the main thread to have signals handled.
 
@@ -234,27 +224,6 @@ class Scheduler:
             RuntimeError, BadPolicy: as for `run`.
         """
         self._begin(None, lambda: None)
-
-    def stop(self, grace: float | None = None) -> None:
-        """Ask the jobs that run to stop, wait for them, hand their leases over and return.
-
-        Called by a job, it only asks. Stopping a scheduler that does not run does nothing. In a coroutine it would hold
-        up the event loop: `await asyncio.to_thread(jobs.stop)`.
-
-        Args:
-            grace: seconds to wait at most; None: the scheduler's own `grace`.
-        """
-        if self._run is not None and self._run.is_inside():
-            self._run.ask_to_stop("asked to stop")
-        elif self._run is not None:
-            end([self._run], "asked to stop", grace)
-
-    def __enter__(self) -> Self:
-        self.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.stop()
 
     def _begin(self, work: None, finished: Callable[[], None], aloud: bool = False) -> Dispatcher:
         if self.running:
@@ -317,7 +286,7 @@ def _callable(owner: str, job: str, work: Callable[..., Any]) -> Callable[..., o
         raise BadPolicy(f"the function of the job {job!r} must take one argument, the term: {exc}") from exc
     except ValueError:
         pass  # one that does not say what it takes
-    if inspect.iscoroutinefunction(work) or inspect.iscoroutinefunction(getattr(type(work), "__call__", None)):  # noqa: B004
+    if is_async(work):
         from politics.worker.awaiting import awaited  # here, since only those who await need asyncio
 
         return awaited(work)

@@ -4,19 +4,18 @@ import functools
 import logging
 import random
 from collections.abc import Callable, Sequence
-from typing import Protocol, Self
 
 from election import BadPolicy, Candidate, Event, LeasePolicy, Register
 from election.clock import Clock, SystemClock
 from election.events import OnEvent
 from politics.group.peers import Peer
 from politics.settings import choose_store, heartbeat, open_store
-from politics.worker import daemon
 from politics.worker.agenda import Agenda, SlotAgenda, TickAgenda
-from politics.worker.daemon import begin, end, process
+from politics.worker.daemon import Daemon, begin, process
 from politics.worker.duty import Work
 from politics.worker.mistakes import (
     METHODS,
+    check_policies,
     is_async,
     refuse_event_loop,
     refuse_misspellings,
@@ -30,7 +29,7 @@ from politics.worker.ticks import Rules, check_seconds, make_rules
 log = logging.getLogger("politics")
 
 
-class TokenWorker:
+class TokenWorker(Daemon):
     """A daemon of which many copies run and one works: every `iteration_length` seconds, or as a `schedule` says.
 
     Subclass it and override `perform`, or pass the work to `process`. Set class attributes, or pass keyword arguments,
@@ -129,12 +128,7 @@ class TokenWorker:
         for what in ("sticky", "announce"):
             if not isinstance(value := getattr(self, what), bool):  # a text such as "no" would count as true
                 raise BadPolicy(f"{what} must be True or False, not {value!r}")
-        if self.on_failover not in ("rerun", "skip"):
-            raise BadPolicy(f"on_failover must be 'rerun' or 'skip', not {self.on_failover!r}")
-        if self.on_error not in ("done", "retry"):
-            raise BadPolicy(f"on_error must be 'done' or 'retry', not {self.on_error!r}")
-        if (self.on_error, self.on_failover) == ("retry", "skip"):
-            raise BadPolicy("on_error='retry' runs a slot again, and on_failover='skip' forbids that: change one")
+        check_policies(self.on_failover, self.on_error, "slot")
         if not self.group:
             raise BadPolicy(f"{type(self).__name__} needs a group: set it on the class or pass group=")
         if self.announce:
@@ -183,11 +177,6 @@ class TokenWorker:
 
     # Running.
 
-    @property
-    def running(self) -> bool:
-        """Whether the worker's thread lives: it leads or stands by."""
-        return self._run is not None and self._run.alive
-
     def process(self, work: Work | None = None) -> None:
         """Campaign and work until `stop`, SIGTERM or SIGINT; call it on the main thread to have signals handled.
 
@@ -212,25 +201,6 @@ class TokenWorker:
             RuntimeError, BadPolicy: as for `process`.
         """
         self._begin(work, lambda: None)
-
-    def stop(self, grace: float | None = None) -> None:
-        """Ask the work to stop, wait for it, hand the lease over and return.
-
-        Called by the work itself, it only asks. Stopping a worker that does not run does nothing. In a coroutine it
-        would hold up the event loop: `await asyncio.to_thread(worker.stop)`.
-
-        Args:
-            grace: seconds to wait for the work at most; None: the worker's own `grace`.
-        """
-        if self._run is not None:
-            end([self._run], "asked to stop", grace)
-
-    def __enter__(self) -> Self:
-        self.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.stop()
 
     def _begin(self, work: Work | None, finished: Callable[[], None], aloud: bool = False) -> Run:
         if self.running:
@@ -310,12 +280,6 @@ class TokenWorker:
     def __repr__(self) -> str:
         what = f"schedule={self.schedule!r}" if self.schedule else f"iteration_length={self.iteration_length:g}"
         return f"<{type(self).__name__} group={self.group!r} {what}>"
-
-
-class Daemon(Protocol):
-    """What `process_all` runs: a `TokenWorker`, or a `Scheduler`."""
-
-    def _begin(self, work: None, finished: Callable[[], None], aloud: bool = False) -> daemon.Running: ...
 
 
 def process_all(workers: Sequence[Daemon]) -> None:
