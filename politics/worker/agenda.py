@@ -264,7 +264,7 @@ class TickAgenda:
 
 
 class TickNote:
-    """The note of a tick, as the lease renewer asks for it. Unrun ticks are in it until they have been reported.
+    """The note of a tick, as the lease renewer asks for it. Skipped ticks are in it until they have been reported.
 
     So whoever leads next reports them again if nobody knows whether they were.
     """
