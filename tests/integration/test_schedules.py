@@ -5,6 +5,7 @@ import json
 import re
 import signal
 import sys
+from collections.abc import Iterator
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from tests import commands
 from tests.integration.conftest import MakeStage
 from tests.integration.harness import Event, Process, Stage
 from tests.memcached import Memcached
+from tests.processes import Process as Command
 from tests.processes import running
 from tests.waiting import until
 
@@ -346,16 +348,23 @@ def test_ctrl_c_ends_the_waiting_and_not_the_order(make_stage: MakeStage, old_st
     stage.wait("tick", kind="slot_done")
 
 
-def test_trigger_waits_for_a_store_that_falls_silent(make_stage: MakeStage, own_memcached: Memcached) -> None:
-    """It says so once, and goes on when the store answers again."""
-    stage = make(make_stage, own_memcached.url, schedule="@yearly")
+@contextlib.contextmanager
+def ordered_while_nobody_leads(make_stage: MakeStage, server: Memcached) -> Iterator[tuple[Stage, Command]]:
+    """A group whose only worker has stopped, and `politics trigger`, which waits for the next leader."""
+    stage = make(make_stage, server.url, schedule="@yearly")
     (first,) = stage.start()
     stage.elected()
     first.send(signal.SIGTERM)
     assert first.wait() == 0
-    words = ("-m", "politics", "trigger", stage.options["group"], "--store", own_memcached.url)
+    words = ("-m", "politics", "trigger", stage.options["group"], "--store", server.url)
     with running(sys.executable, *words) as command:
         command.line("nobody leads now")
+        yield stage, command
+
+
+def test_trigger_waits_for_a_store_that_falls_silent(make_stage: MakeStage, own_memcached: Memcached) -> None:
+    """It says so once, and goes on when the store answers again."""
+    with ordered_while_nobody_leads(make_stage, own_memcached) as (stage, command):
         own_memcached.freeze()
         command.line("politics: waiting for the store")
         own_memcached.thaw()
@@ -366,14 +375,7 @@ def test_trigger_waits_for_a_store_that_falls_silent(make_stage: MakeStage, own_
 
 def test_an_order_that_the_store_loses_is_told(make_stage: MakeStage, own_memcached: Memcached) -> None:
     """Nobody leads who could put the record back: exit status 1, and what to do."""
-    stage = make(make_stage, own_memcached.url, schedule="@yearly")
-    (first,) = stage.start()
-    stage.elected()
-    first.send(signal.SIGTERM)
-    assert first.wait() == 0
-    words = ("-m", "politics", "trigger", stage.options["group"], "--store", own_memcached.url)
-    with running(sys.executable, *words) as command:
-        command.line("nobody leads now")
+    with ordered_while_nobody_leads(make_stage, own_memcached) as (_, command):
         own_memcached.restart()
         status, said = command.result()
     assert (status, "the order was lost together with the record: say it again" in said) == (1, True), said
