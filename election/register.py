@@ -2,7 +2,7 @@
 
 import hashlib
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 
@@ -25,6 +25,19 @@ class Swap(NamedTuple):
     expected: Any | None
 
 
+class Hints(Protocol):
+    """What `Register.watch` returns: hints that a cell may have changed. They decide nothing, and may be lost."""
+
+    @property
+    def live(self) -> bool:
+        """Whether hints arrive now, as far as is known. While it is false, changes are found by polling alone."""
+        ...
+
+    def close(self) -> None:
+        """Send no more hints. May be called twice."""
+        ...
+
+
 def identity_of(kind: str, raw: bytes) -> str:
     """Return the name of a store that keeps `raw` as its random name; of what is no such name, a hash.
 
@@ -40,7 +53,7 @@ class Register(Protocol):
     Every method may be called from any thread, and raises `StoreUnavailable` for anything that the network or the
     store did. Nothing connects before the first call. A register that crosses a `fork` connects afresh in the child.
     An adapter that subclasses this inherits `version`, `versions` and `swap_many`, which it may replace by
-    something quicker.
+    something quicker, and `generation` and `watch`, which it replaces where the store has these.
     """
 
     def identity(self) -> str:
@@ -89,6 +102,22 @@ class Register(Protocol):
                 # The others would wait as long for the same silence.
                 return answers + [exc] * (len(swaps) - len(answers))
         return answers
+
+    def generation(self, version: Any) -> str:
+        """Return the name of the store's generation in which `version` was read or written; no I/O.
+
+        A store that may come back with an old state (from a backup, as a promoted replica, as a copied file) begins
+        another generation when it does, and refuses a version of an earlier one. "" if the store brings nothing back.
+        """
+        return ""
+
+    def watch(self, name: str, news: Callable[[], object]) -> Hints | None:
+        """Have `news` called when the cell `name` may have changed; None if the store sends no hints.
+
+        It is called in a thread of the register, and must return at once. It may be called for no reason. Returns at
+        once, raises nothing, and connects in the background, again after each failure.
+        """
+        return None
 
     def remembers(self, seconds: float) -> bool:
         """Return whether it is certain that no cell written in the last `seconds` has been lost."""

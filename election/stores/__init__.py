@@ -1,5 +1,7 @@
 """The stores: `open_register(url)`, and one adapter per file."""
 
+import importlib
+import re
 from urllib.parse import parse_qsl, urlsplit
 
 from election.errors import BadStoreURL
@@ -8,6 +10,21 @@ from election.register import Register
 __all__ = ["open_register"]
 
 EXAMPLES = "memcached://10.0.0.5:11211, sqlite:////var/lib/politics.db or memory://"
+ADAPTERS = {
+    "memcached": "memcached",
+    "sqlite": "sqlite",
+    "memory": "memory",
+    "postgresql": "postgresql",
+    "redis": "redis",
+    "etcd": "etcd",
+    "zookeeper": "zookeeper",
+}
+"""Each scheme, and the module whose `connect(parts, options)` makes the register.
+
+It takes from `options` what it knows. It raises ValueError for what makes no sense, ImportError without its library.
+"""
+EXTRAS = {each: each for each in ("postgresql", "redis", "etcd", "zookeeper")}
+"""Each module that needs a library which not everyone has, and the extra that installs it."""
 
 
 def open_register(url: str) -> Register:
@@ -18,32 +35,31 @@ def open_register(url: str) -> Register:
     may take (0.5).
 
     Raises:
-        BadStoreURL: the URL is none of these; the message names it.
+        BadStoreURL: the URL is none of these, or its library is missing. The message names it, without its password.
     """
     try:
         parts = urlsplit(url)
         options = dict(parse_qsl(parts.query, strict_parsing=True)) if parts.query else {}
     except (ValueError, TypeError, AttributeError) as exc:
-        raise BadStoreURL(f"{url!r} is no store URL: {exc}; try {EXAMPLES}") from exc
-    # The adapters are imported here so that you need, and pay for, only the one that you use.
+        raise BadStoreURL(f"{redacted(url)!r} is no store URL: {exc}; try {EXAMPLES}") from exc
+    module = ADAPTERS.get(parts.scheme, "")
     try:
-        if parts.scheme == "memcached":
-            from election.stores.memcached import connect
-
-            timeout = float(options.pop("timeout", "0.5"))
-            register = connect(parts.netloc, timeout)
-        elif parts.scheme == "sqlite":
-            from election.stores.sqlite import SQLiteRegister
-
-            register = SQLiteRegister(parts.netloc + parts.path.removeprefix("/"))
-        elif parts.scheme == "memory":
-            from election.stores.memory import shared
-
-            register = shared(parts.netloc)
-        else:
+        if not module:
             raise ValueError(f"nothing is known of {parts.scheme + '://' if parts.scheme else 'such an address'}")
+        # Imported here so that you need, and pay for, only the one that you use.
+        register: Register = importlib.import_module(f"election.stores.{module}").connect(parts, options)
         if options:
             raise ValueError(f"unknown option {', '.join(options)}")
     except ValueError as exc:
-        raise BadStoreURL(f"{url!r} is no store URL: {exc}; try {EXAMPLES}") from exc
+        raise BadStoreURL(f"{redacted(url)!r} is no store URL: {exc}; try {EXAMPLES}") from exc
+    except ImportError as exc:
+        if module not in EXTRAS:
+            raise
+        extra = EXTRAS[module]
+        raise BadStoreURL(f"{redacted(url)!r} needs a library: pip install 'politics[{extra}]' ({exc})") from exc
     return register
+
+
+def redacted(url: object) -> object:
+    """Return `url` as it may be shown: without its password."""
+    return re.sub(r"(?<=:)[^:@/]*(?=@)", "***", url) if isinstance(url, str) else url

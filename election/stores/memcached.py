@@ -4,6 +4,7 @@ import hashlib
 import re
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, TypeVar
+from urllib.parse import SplitResult
 
 from election.errors import StoreUnavailable
 from election.register import Cell, Register, Swap, identity_of
@@ -171,15 +172,16 @@ class ShardedRegister(Register):
             server.close()
 
 
-def connect(netloc: str, timeout: float) -> Register:
-    """Return the register for `host[:port][,host[:port]…]`; each answer may take `timeout` seconds.
+def connect(parts: SplitResult, options: dict[str, str]) -> Register:
+    """Return the register for `//host[:port][,host[:port]…]`; each answer may take `timeout` seconds.
 
     Raises:
         ValueError: an address or the timeout makes no sense; the message names it.
     """
+    timeout = float(options.pop("timeout", "0.5"))
     if not 0 < timeout <= 60:
         raise ValueError(f"timeout={timeout:g} is not a number of seconds between 0 and 60")
-    servers = [MemcachedRegister(*_address(part), timeout) for part in netloc.split(",")]
+    servers = [MemcachedRegister(*_address(part), timeout) for part in parts.netloc.split(",")]
     return servers[0] if len(servers) == 1 else ShardedRegister(servers)
 
 

@@ -5,6 +5,7 @@ import os
 import threading
 import uuid
 from collections.abc import Iterable
+from urllib.parse import SplitResult
 
 from election.forks import fork_detector
 from election.register import Cell, Register
@@ -56,6 +57,11 @@ class MemoryRegister(Register):
 
 
 _shared: dict[str, MemoryRegister] = {}
+
+
+def connect(parts: SplitResult, options: dict[str, str]) -> MemoryRegister:
+    """Return the register for `//space`."""
+    return shared(parts.netloc)
 
 
 def shared(space: str) -> MemoryRegister:

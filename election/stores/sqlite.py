@@ -12,6 +12,7 @@ import weakref
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
+from urllib.parse import SplitResult
 
 from election.clock import SystemClock
 from election.errors import BadPolicy, StoreUnavailable
@@ -190,6 +191,11 @@ class SQLiteRegister(Register):
         if not self._forked():
             with self._lock:
                 self._close()
+
+
+def connect(parts: SplitResult, options: dict[str, str]) -> SQLiteRegister:
+    """Return the register for `///path`."""
+    return SQLiteRegister(parts.netloc + parts.path.removeprefix("/"))
 
 
 def _name(row: tuple[bytes]) -> str | None:

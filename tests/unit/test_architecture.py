@@ -67,6 +67,10 @@ DOORS = {
     "cronsim": "politics/worker/schedule.py",
     "apscheduler": "politics/integrations/apscheduler.py",
     "celery": "politics/integrations/celery.py",
+    "psycopg": "election/stores/postgresql.py",
+    "redis": "election/stores/redis.py",
+    "etcd3gw": "election/stores/etcd.py",
+    "kazoo": "election/stores/zookeeper.py",
 }
 FORBIDDEN = {"election": {"discovery", "politics"}, "discovery": {"election", "politics"}, "politics": set[str]()}
 
