@@ -67,7 +67,7 @@ DOORS = {
     "cronsim": "politics/worker/schedule.py",
     "apscheduler": "politics/integrations/apscheduler.py",
     "celery": "politics/integrations/celery.py",
-    "psycopg": "election/stores/postgresql.py",
+    "psycopg": "election/stores/libpq.py",
     "redis": "election/stores/redis.py",
     "etcd3gw": "election/stores/etcd.py",
     "kazoo": "election/stores/zookeeper.py",
