@@ -92,10 +92,14 @@ class PostgreSQLServer:
 
     def sql(self, statement: str, database: str = "postgres") -> list[Any]:
         """Do one statement on a connection of its own and return the rows."""
-        where = f"host=127.0.0.1 port={self.port} user=postgres dbname={database} connect_timeout={SOON:g}"
-        with contextlib.closing(psycopg.connect(where, autocommit=True)) as connection:
+        with self.connection(database) as connection:
             done = connection.execute(statement)
             return done.fetchall() if done.description else []
+
+    def connection(self, database: str = "postgres") -> contextlib.closing[Any]:
+        """A connection of its own, in which each statement commits unless you begin a transaction."""
+        where = f"host=127.0.0.1 port={self.port} user=postgres dbname={database} connect_timeout={SOON:g}"
+        return contextlib.closing(psycopg.connect(where, autocommit=True))
 
     def processes(self) -> list[int]:
         """The process ids of the server, its children included."""
