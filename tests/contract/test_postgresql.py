@@ -7,6 +7,7 @@ import shutil
 import signal
 import socket
 import subprocess
+import sys
 import tempfile
 import threading
 import uuid
@@ -17,8 +18,11 @@ import pytest
 
 from election import BadStoreURL, Register, StoreUnavailable, open_register
 from election.register import Cell, Swap
+from election.stores import listener
+from tests.commands import politics
 from tests.contract.test_register import TIMES, WORKERS, increment, total
 from tests.postgresql_server import PostgreSQLServer, as_postgres, program
+from tests.processes import running
 from tests.waiting import DEADLINE, until
 
 pytestmark = pytest.mark.xdist_group("postgresql")
@@ -213,12 +217,13 @@ def test_a_locked_table(postgresql: PostgreSQLServer, opened: Opened, database: 
     assert settled(register, name) == Cell(b"", version)
 
 
-def test_many_swaps_in_any_order(postgresql: PostgreSQLServer, name: str) -> None:
-    """Two clients that swap the same cells in opposite orders never wait for each other."""
+def test_many_swaps_in_any_order(postgresql: PostgreSQLServer, database: str, name: str) -> None:
+    """Two clients that swap the same cells in opposite orders never wait for each other, and no swap fails."""
+    postgresql.sql(f"ALTER DATABASE {database} SET default_transaction_isolation = 'serializable'")
     names = [f"{name} {number}" for number in range(60)]
 
     def work(order: list[str], failures: list[object]) -> None:
-        with contextlib.closing(open_register(postgresql.url)) as register:
+        with contextlib.closing(open_register(postgresql.url_of(database))) as register:
             for _ in range(15):
                 versions = register.versions(order)
                 answers = register.swap_many([Swap(*each) for each in zip(order, [b""] * 60, versions, strict=True)])
@@ -435,8 +440,11 @@ def test_hints(postgresql: PostgreSQLServer, opened: Opened, name: str) -> None:
     until(lambda: not [each for each in threading.enumerate() if each.name == "politics-hints"])
 
 
-def test_no_hints_from_a_frozen_server(postgresql: PostgreSQLServer, opened: Opened, name: str) -> None:
+def test_no_hints_from_a_frozen_server(
+    postgresql: PostgreSQLServer, opened: Opened, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A stream that is silent because its server is frozen is found out."""
+    monkeypatch.setattr(listener, "BEAT", 0.1)
     register, news = opened(f"{postgresql.url_of('postgres')}&{QUICK}"), threading.Semaphore(0)
     hints = register.watch(name, news.release)
     assert hints is not None
@@ -518,6 +526,36 @@ def test_bad_urls(rest: str, says: str) -> None:
     with pytest.raises(BadStoreURL, match=says) as caught:
         open_register(f"postgresql://{rest}")
     assert "hunter2" not in str(caught.value)
+
+
+def test_commands(postgresql: PostgreSQLServer, opened: Opened, name: str) -> None:
+    """The doctor says whether the store can be used, and status which it is, both without the password."""
+    url = postgresql.url.replace("postgres@", "postgres:hunter2@")
+    opened(url).swap(name, b"", None)
+    seen = politics("status", name, "--store", url)
+    assert "postgres:***@127.0.0.1" in seen.out
+    alone = {"POLITICS_INTERFACES": "203.0.113.1"}
+    well = politics("doctor", "--store", url, **alone)
+    for text in ("answers a read in", "answers a swap that is refused in", "is the store postgresql:", "generation"):
+        assert text in well.said
+    assert opened(url).names() == opened(postgresql.url).names()
+    ill = politics("doctor", "--store", url.replace("/postgres?", "/nowhere?"), **alone)
+    assert ill.status == 1
+    assert 'database "nowhere" does not exist' in ill.said
+    assert "hunter2" not in seen.said + well.said + ill.said
+
+
+def test_a_killed_leader_is_replaced(postgresql: PostgreSQLServer, name: str) -> None:
+    """Of two processes one leads; when it is killed, or the server is, the other one leads, with a larger fence."""
+    command = [sys.executable, "-m", "politics", "lock", name, "--store", postgresql.url, "--ttl", "2"]
+    work = ["--", "sh", "-c", "echo fence $POLITICS_FENCE; exec sleep 600"]
+    with running(*command, *work) as one:
+        first = int(one.line("fence").split()[1])
+        with running(*command, *work) as two:
+            two.line("waiting")
+            postgresql.restart()
+            one.kill()
+            assert int(two.line("fence").split()[1]) > first
 
 
 def test_a_stop_of_the_server(postgresql: PostgreSQLServer, opened: Opened, name: str) -> None:
