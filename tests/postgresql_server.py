@@ -104,12 +104,10 @@ class PostgreSQLServer:
     def processes(self) -> list[int]:
         """The process ids of the server, its children included."""
         assert self._process is not None
-        family = [self._process.pid]
-        for each in Path("/proc").glob("[0-9]*/stat"):
-            with contextlib.suppress(OSError):
-                if int(each.read_text().rpartition(")")[2].split()[1]) == family[0]:
-                    family.append(int(each.parent.name))
-        return family
+        parent = self._process.pid
+        listed = subprocess.run(["ps", "-A", "-o", "pid=,ppid="], capture_output=True, text=True, check=True).stdout
+        pairs = (map(int, line.split()) for line in listed.splitlines())
+        return [parent, *(pid for pid, of in pairs if of == parent)]
 
     def send(self, how: signal.Signals) -> None:
         """Send a signal to each process of the server, its parent first."""

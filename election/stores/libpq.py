@@ -17,7 +17,8 @@ Settings = dict[str, Any]
 # No rights; no such database, schema or column; a table of another shape.
 _PERMANENT = ("28", "3D", "3F", "42501", "42P10", "42703", "42804", "42883")
 # What libpq says before there is a session has no code. In other languages we wait for what will not come.
-_TEXTS = ("authentication failed", "does not exist", "no pg_hba.conf entry", "no password supplied")
+_TEXTS = ("authentication failed", "does not exist", "no pg_hba.conf entry", "no password supplied",
+          "certificate verify failed", "does not support SSL")  # fmt: skip
 
 
 def parse(url: str) -> Settings:

@@ -56,7 +56,8 @@ class PostgreSQLRegister(Register):
     def __init__(self, url: str, timeout: float = 1.0) -> None:
         self._settings = parse(url)
         self.timeout = timeout
-        self._connect_timeout = float(self._settings.get("connect_timeout") or 0) or timeout
+        connect = float(self._settings.get("connect_timeout") or 0)
+        self._connect_timeout = connect if connect > 0 else timeout
         self._begin()
 
     def _begin(self) -> None:
@@ -66,6 +67,7 @@ class PostgreSQLRegister(Register):
         self._listener = Listener(self.open)
         self._clock = SystemClock()
         self._seen = ("", 0.0)
+        self._stale = False
 
     def __repr__(self) -> str:
         return f"<PostgreSQLRegister at {place(self._settings)}>"
@@ -76,6 +78,9 @@ class PostgreSQLRegister(Register):
             self._begin()  # psycopg leaves a parent's connection alone
         with self._lock:
             try:
+                if self._stale:
+                    # Another server behind a pooler, or another table, which may be one that we refuse.
+                    self._close()
                 self._session = self._session or self.open()
                 yield self._session
             except BaseException:
@@ -132,7 +137,7 @@ class PostgreSQLRegister(Register):
                 raise StoreUnavailable(f"PostgreSQL at {place(settings)} {text}", permanent=lasts)
 
     def _close(self) -> None:
-        session, self._session = self._session, None
+        session, self._session, self._stale = self._session, None, False
         if session is not None:
             session.close()
 
@@ -143,6 +148,7 @@ class PostgreSQLRegister(Register):
     def _version(self, generation: bytes | None, version: bytes | None) -> Version:
         found = (generation or b"").decode()
         if found != self._seen[0]:
+            self._stale = bool(self._seen[0])
             self._seen = found, self._clock.now()
         return found, version or b""
 

@@ -13,6 +13,7 @@ import threading
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from urllib.parse import quote
 
 import pytest
 
@@ -330,6 +331,37 @@ def test_another_table_is_refused(
     assert caught.value.permanent
 
 
+def test_a_table_that_is_made_unlogged(postgresql: PostgreSQLServer, opened: Opened, database: str, name: str) -> None:
+    """A table that stops to keep anything while it is used is another generation, and then refused."""
+    register = opened(postgresql.url_of(database))
+    old = register.swap(name, b"", None)
+    postgresql.sql("ALTER TABLE politics_cells SET UNLOGGED", database)
+    assert register.swap(name, b"", old) is None
+    register.version(name)
+    assert "unlogged" in str(refused(register))
+    postgresql.sql("ALTER TABLE politics_cells SET LOGGED", database)
+    assert register.swap(name, b"", register.version(name)) is not None
+
+
+def test_a_password(postgresql: PostgreSQLServer, opened: Opened, database: str) -> None:
+    """The right password opens the store, also one with any characters; a wrong one is an error that lasts."""
+    user, password = f"user_{uuid.uuid4().hex[:8]}", "p@ss:w/rd#?%"
+    access = postgresql.folder / "pg_hba.conf"
+    before = access.read_text()
+    postgresql.sql(f"CREATE ROLE {user} LOGIN SUPERUSER PASSWORD '{password}'")
+    access.write_text(f"host all {user} 127.0.0.1/32 scram-sha-256\n{before}")
+    postgresql.sql("SELECT pg_reload_conf()")
+    url = postgresql.url_of(database, user)
+    until(lambda: "no password supplied" in str(refused(opened(url))))
+    assert opened(url.replace(user, f"{user}:{quote(password, safe='')}")).read("x") is None
+    trouble = refused(opened(url.replace(user, f"{user}:hunter2")))
+    assert trouble.permanent
+    assert "password authentication failed" in str(trouble)
+    assert "hunter2" not in str(trouble)
+    access.write_text(before)
+    postgresql.sql("SELECT pg_reload_conf()")
+
+
 def test_rights(postgresql: PostgreSQLServer, opened: Opened, database: str, name: str) -> None:
     """A user without CREATE is told what is missing, and needs no more than three rights to the table."""
     user = f"user_{uuid.uuid4().hex[:8]}"
@@ -521,7 +553,7 @@ def test_passwords_are_never_shown(postgresql: PostgreSQLServer, opened: Opened)
     for url, lasts in [
         (f"postgresql://nobody:hunter2@127.0.0.1:{postgresql.port}/postgres", True),
         (f"postgres://127.0.0.1:{postgresql.port}/nowhere?user=postgres&password=hunter2", True),
-        (f"postgresql://postgres:hunter2@127.0.0.1:{postgresql.port}/postgres?sslmode=require", False),
+        (f"postgresql://postgres:hunter2@127.0.0.1:{postgresql.port}/postgres?sslmode=require", True),
         ("postgresql://postgres:hunter2@127.0.0.1:1/postgres", False),
     ]:
         register = opened(url)
