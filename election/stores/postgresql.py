@@ -66,7 +66,7 @@ class PostgreSQLRegister(Register):
         self._session: Session | None = None
         self._listener = Listener(self.open)
         self._clock = SystemClock()
-        self._seen = ("", 0.0)
+        self._seen: tuple[str | None, float] = (None, 0.0)
         self._stale = False
 
     def __repr__(self) -> str:
@@ -148,7 +148,7 @@ class PostgreSQLRegister(Register):
     def _version(self, generation: bytes | None, version: bytes | None) -> Version:
         found = (generation or b"").decode()
         if found != self._seen[0]:
-            self._stale = bool(self._seen[0])
+            self._stale = self._seen[0] is not None
             self._seen = found, self._clock.now()
         return found, version or b""
 
@@ -233,8 +233,8 @@ class PostgreSQLRegister(Register):
     def remembers(self, seconds: float) -> bool:
         """Return whether this process has seen this very table on this very run of the server for that long."""
         ((row,),) = self._ask(f"SELECT {_GENERATION} FROM (SELECT to_regclass('politics_cells') AS tableoid) AS t")
-        self._version(row[0], None)
-        return self._clock.now() - self._seen[1] > seconds
+        generation, _ = self._version(row[0], None)
+        return generation != "" and self._clock.now() - self._seen[1] > seconds
 
     def names(self) -> Iterable[str]:
         """Return all names, sorted. What cannot name a lease was not written here, and is left out."""

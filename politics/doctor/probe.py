@@ -25,6 +25,8 @@ from politics.group.peers import Peer
 
 ROUND_TRIPS = 21
 CONNECTIONS = 4
+HINTED = 2.0
+"""Seconds within which hints arrive, or do not."""
 NOBODY = "politics doctor"
 """The name of a cell that nobody has."""
 MAX_LISTED = 20_000
@@ -138,9 +140,24 @@ def any_server(register: Register) -> Server:
             # A version of another cell is refused, so nothing changes. But it needs the permission to write.
             swaps = tuple(_timed(lambda: register.swap(NOBODY, b"", version)) for _ in range(ROUND_TRIPS))
         generation = "" if version is None else register.generation(version)
-        return Server(kind, "", identity, generation, reads, swaps, None if listed is None else len(listed))
+        leases = None if listed is None else len(listed)
+        return Server(kind, "", identity, generation, reads, swaps, leases, _hints(register))
     except StoreUnavailable as exc:
         return Server(kind, error=str(exc))
+
+
+def _hints(register: Register) -> bool | None:
+    """Return whether hints of changes arrive, as soon as they do; None if the store has none."""
+    news = threading.Event()
+    hints = register.watch(NOBODY, news.set)
+    if hints is None:
+        return None
+    with contextlib.closing(hints):
+        end = now() + HINTED
+        while not hints.live and now() < end:
+            news.wait(0.01)  # what is news comes a moment after it listens, or before
+            news.clear()
+        return hints.live
 
 
 def _write(register: SQLiteRegister) -> None:

@@ -13,7 +13,8 @@ class Server:
 
     `kind`: postgresql, for instance. `error`: why it cannot be used. `reads` and `swaps`: seconds that each of several
     took; a swap is one that is refused, so that nothing changes. `generation`: the one of a cell, empty if unknown.
-    `leases`: how many it keeps, None if it cannot list them.
+    `leases`: how many it keeps, None if it cannot list them. `hints`: whether hints of changes arrive, None if it has
+    none.
     """
 
     kind: str
@@ -23,6 +24,7 @@ class Server:
     reads: tuple[float, ...] = ()
     swaps: tuple[float, ...] = ()
     leases: int | None = None
+    hints: bool | None = None
 
 
 def of_any_server(server: Server, ttl: float) -> Iterator[Finding]:
@@ -41,5 +43,10 @@ def of_any_server(server: Server, ttl: float) -> Iterator[Finding]:
                 yield fine(server.kind, text)
     generation = f", generation {server.generation}" if server.generation else ""
     yield fine(server.kind, f"is the store {server.identity}{generation}")
+    if server.hints:
+        yield fine(server.kind, "sends hints of changes")
+    elif server.hints is not None:
+        missing = "its hints of changes do not arrive, so leases are polled for, and a handover takes longer"
+        yield advice(server.kind, missing, "name the server itself, if there is a pooler or proxy before it")
     if server.leases is not None:
         yield fine(server.kind, f"keeps {'1 lease' if server.leases == 1 else f'{server.leases} leases'}")

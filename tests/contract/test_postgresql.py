@@ -20,6 +20,7 @@ import pytest
 from election import BadStoreURL, Register, StoreUnavailable, open_register
 from election.register import Cell, Swap
 from election.stores import listener
+from election.stores import postgresql as adapter
 from tests.commands import politics
 from tests.contract.test_register import TIMES, WORKERS, increment, total
 from tests.postgresql_server import PostgreSQLServer, as_postgres, program
@@ -362,6 +363,16 @@ def test_a_password(postgresql: PostgreSQLServer, opened: Opened, database: str)
     postgresql.sql("SELECT pg_reload_conf()")
 
 
+def test_an_old_server_is_refused(
+    postgresql: PostgreSQLServer, opened: Opened, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A server that is older than what we need is refused; here it is we who need more."""
+    monkeypatch.setattr(adapter, "OLDEST", 99)
+    trouble = refused(opened(postgresql.url))
+    assert trouble.permanent
+    assert "use 99 or later" in str(trouble)
+
+
 def test_rights(postgresql: PostgreSQLServer, opened: Opened, database: str, name: str) -> None:
     """A user without CREATE is told what is missing, and needs no more than three rights to the table."""
     user = f"user_{uuid.uuid4().hex[:8]}"
@@ -588,7 +599,13 @@ def test_commands(postgresql: PostgreSQLServer, opened: Opened, name: str) -> No
     assert "postgres:***@127.0.0.1" in seen.out
     alone = {"POLITICS_INTERFACES": "203.0.113.1"}
     well = politics("doctor", "--store", url, **alone)
-    for text in ("answers a read in", "answers a swap that is refused in", "is the store postgresql:", "generation"):
+    for text in (
+        "answers a read in",
+        "answers a swap that is refused in",
+        "is the store postgresql:",
+        "generation",
+        "sends hints",
+    ):
         assert text in well.said
     assert opened(url).names() == opened(postgresql.url).names()
     ill = politics("doctor", "--store", url.replace("/postgres?", "/nowhere?"), **alone)

@@ -177,6 +177,8 @@ def test_the_choice_of_a_store(kind: str, named: bool, expected: list[Level]) ->
         (Server("etcd", reads=(0.001, 0.5, 0.6)), Level.ADVICE, "a read in 500.00 ms"),
         (Server("etcd", reads=(0.001,), swaps=(0.4,)), Level.ADVICE, "a swap that is refused in 400.00 ms"),
         (Server("etcd", identity="etcd:1", generation="g"), Level.FINE, "is the store etcd:1, generation g"),
+        (Server("etcd", hints=True), Level.FINE, "sends hints"),
+        (Server("etcd", hints=False), Level.ADVICE, "hints of changes do not arrive"),
         (Server("etcd", leases=1), Level.FINE, "keeps 1 lease"),
     ],
 )
