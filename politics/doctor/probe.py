@@ -148,15 +148,13 @@ def any_server(register: Register) -> Server:
 
 def _hints(register: Register) -> bool | None:
     """Return whether hints of changes arrive, as soon as they do; None if the store has none."""
-    news = threading.Event()
-    hints = register.watch(NOBODY, news.set)
+    hints, pause = register.watch(NOBODY, lambda: None), threading.Event()
     if hints is None:
         return None
     with contextlib.closing(hints):
         end = now() + HINTED
         while not hints.live and now() < end:
-            news.wait(0.01)  # what is news comes a moment after it listens, or before
-            news.clear()
+            pause.wait(0.01)
         return hints.live
 
 
