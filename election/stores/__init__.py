@@ -9,12 +9,15 @@ from election.register import Register
 
 __all__ = ["open_register"]
 
-EXAMPLES = "memcached://10.0.0.5:11211, sqlite:////var/lib/politics.db or memory://"
+EXAMPLES = (
+    "memcached://10.0.0.5:11211, postgresql://user@10.0.0.5/database, sqlite:////var/lib/politics.db or memory://"
+)
 ADAPTERS = {
     "memcached": "memcached",
     "sqlite": "sqlite",
     "memory": "memory",
     "postgresql": "postgresql",
+    "postgres": "postgresql",
     "redis": "redis",
     "etcd": "etcd",
     "zookeeper": "zookeeper",
@@ -32,7 +35,7 @@ def open_register(url: str) -> Register:
 
     URLs are `memcached://host[:port][,host[:port]…]`, `sqlite:///path` (relative, `sqlite:////absolute` or with `~`)
     and `memory://` (this process only). memcached has one option, after `?`: `timeout`, the seconds that one answer
-    may take (0.5).
+    may take (0.5). `postgresql://user:password@host:port/database` takes it too (1), beside all options of libpq.
 
     Raises:
         BadStoreURL: the URL is none of these, or its library is missing. The message names it, without its password.
@@ -62,4 +65,7 @@ def open_register(url: str) -> Register:
 
 def redacted(url: object) -> object:
     """Return `url` as it may be shown: without its password."""
-    return re.sub(r"(?<=:)[^:@/]*(?=@)", "***", url) if isinstance(url, str) else url
+    if not isinstance(url, str):
+        return url
+    # Up to the last @: a password may have any of the characters that end it in a well-formed URL.
+    return re.sub(r"(://[^/?@:]*:).*(?=@)|((?<=[?&])\w*password=)[^&]*", r"\1\2***", url)

@@ -15,10 +15,12 @@ from rich.table import Table
 from discovery.errors import MulticastUnavailable
 from election import LeasePolicy, Register
 from election.stores.memcached import MemcachedRegister, ShardedRegister
+from election.stores.memory import MemoryRegister
 from election.stores.sqlite import SQLiteRegister
 from politics.cli.common import ServersOption, StoreOption, out, register_of, styled
 from politics.doctor import clocks, findings, probe
 from politics.doctor.findings import Finding, Level
+from politics.doctor.servers import of_any_server
 from politics.group.directory import listening
 from politics.group.peers import Peer
 
@@ -82,8 +84,10 @@ def _of_store(register: Register, named: bool, ttl: float) -> Iterator[Finding]:
     elif isinstance(register, SQLiteRegister):
         yield from findings.of_choice("sqlite", named)
         yield from findings.of_file(probe.file(register, ttl), ttl)
-    else:
+    elif isinstance(register, MemoryRegister):
         yield from findings.of_choice("memory", named)
+    else:
+        yield from of_any_server(probe.any_server(register), ttl)
 
 
 def show(finding: Finding) -> None:

@@ -20,10 +20,15 @@ from election.stores.memcached import MemcachedRegister
 from election.stores.sqlite import SQLiteRegister
 from politics.doctor.clocks import Look
 from politics.doctor.findings import ClockTick, File, Machine, MemcachedServer
+from politics.doctor.servers import Server
 from politics.group.peers import Peer
 
 ROUND_TRIPS = 21
 CONNECTIONS = 4
+HINTED = 2.0
+"""Seconds within which hints arrive, or do not."""
+NOBODY = "politics doctor"
+"""The name of a cell that nobody has."""
 MAX_LISTED = 20_000
 MAX_COMPARED = 100
 MAX_LINE = 65536
@@ -122,9 +127,40 @@ def file(register: SQLiteRegister, ttl: float) -> File:
         return File(path, error=str(exc.__cause__ or exc))
 
 
+def any_server(register: Register) -> Server:
+    """Measure a store of any kind through its port. This makes the store's table, or what it has, if it is missing."""
+    kind = type(register).__module__.rpartition(".")[2]
+    try:
+        identity, names = register.identity(), register.names()
+        listed = None if names is None else sorted(names)
+        reads = tuple(_timed(lambda: register.version(NOBODY)) for _ in range(ROUND_TRIPS))
+        version = register.version(listed[0]) if listed else None
+        swaps = tuple[float, ...]()
+        if version is not None:
+            # A version of another cell is refused, so nothing changes. But it needs the permission to write.
+            swaps = tuple(_timed(lambda: register.swap(NOBODY, b"", version)) for _ in range(ROUND_TRIPS))
+        generation = "" if version is None else register.generation(version)
+        leases = None if listed is None else len(listed)
+        return Server(kind, "", identity, generation, reads, swaps, leases, _hints(register))
+    except StoreUnavailable as exc:
+        return Server(kind, error=str(exc))
+
+
+def _hints(register: Register) -> bool | None:
+    """Return whether hints of changes arrive, as soon as they do; None if the store has none."""
+    hints, pause = register.watch(NOBODY, lambda: None), threading.Event()
+    if hints is None:
+        return None
+    with contextlib.closing(hints):
+        end = now() + HINTED
+        while not hints.live and now() < end:
+            pause.wait(0.01)
+        return hints.live
+
+
 def _write(register: SQLiteRegister) -> None:
     # No cell has this version, so nothing changes. But it needs the permission to write.
-    register.swap("politics doctor", b"", b"no version")
+    register.swap(NOBODY, b"", b"no version")
 
 
 def _filesystem(path: Path) -> str:

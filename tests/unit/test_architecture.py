@@ -51,7 +51,8 @@ PURE = {
     Path(name)
     for name in ("election/lease.py", "election/record.py", "election/rules.py", "politics/worker/slots.py",
                  "politics/worker/schedule.py", "politics/worker/ticks.py",
-                 "politics/doctor/findings.py", "politics/doctor/clocks.py", "politics/group/peers.py",
+                 "politics/doctor/findings.py", "politics/doctor/clocks.py", "politics/doctor/servers.py",
+                 "politics/group/peers.py",
                  "politics/command/leases.py",
                  "politics/integrations/beat_record.py",
                  "discovery/tuples/template.py", "discovery/tuples/index.py", "discovery/tuples/deadlines.py",
@@ -67,7 +68,7 @@ DOORS = {
     "cronsim": "politics/worker/schedule.py",
     "apscheduler": "politics/integrations/apscheduler.py",
     "celery": "politics/integrations/celery.py",
-    "psycopg": "election/stores/postgresql.py",
+    "psycopg": "election/stores/libpq.py",
     "redis": "election/stores/redis.py",
     "etcd3gw": "election/stores/etcd.py",
     "kazoo": "election/stores/zookeeper.py",
