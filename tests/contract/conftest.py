@@ -4,6 +4,7 @@ import contextlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, Protocol
 
 import pytest
 
@@ -12,17 +13,55 @@ from election.clock import SystemClock
 from election.testing import FaultyStore
 from tests.memcached import Memcached
 
+STORES: list[Any] = ["memory", "sqlite", "memcached", "sharded", "faulty"]
+"""All kinds of stores."""
+SERVED: list[Any] = ["own memcached"]
+"""Those with a server that a test may kill, freeze and start again."""
+with_a_server = pytest.mark.parametrize("stores", SERVED, indirect=True)
+
+
+class Server(Protocol):
+    """The server of a store: one on 127.0.0.1, or one of several, whose port is in the store's URL."""
+
+    port: int
+
+    def start(self) -> object:
+        """Start it on its port, with what it has kept, and wait until it answers."""
+
+    def stop(self) -> object:
+        """Kill it."""
+
+    def freeze(self) -> object:
+        """Let it be silent."""
+
+    def thaw(self) -> object:
+        """Let it go on."""
+
 
 @dataclass
 class Stores:
-    """`client` opens one more client of one store; `other` opens a client of another one; `url`: for processes."""
+    """`client` opens one more client of one store; `other` opens a client of another one; `url`: for processes.
+
+    `forgets`: a `server` that is killed and started again has lost its cells.
+    """
 
     client: Callable[[], Register]
     other: Callable[[], Register]
     url: str | None = None
+    server: Server | None = None
+    forgets: bool = False
+
+    def impatient(self, port: int | None = None) -> str:
+        """Return the URL of the same store, with a short timeout, and through this port of a proxy."""
+        assert self.url
+        assert self.server
+        there = f"127.0.0.1:{self.server.port}"
+        assert there in self.url
+        url = self.url.replace(there, f"127.0.0.1:{port or self.server.port}")
+        return f"{url}{'&' if '?' in url else '?'}timeout=0.2"
 
 
-@pytest.fixture(params=["memory", "sqlite", "memcached", "sharded", "faulty"])
+@pytest.fixture(params=STORES)
 def stores(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Stores]:
     """Two separate stores of one kind, and clients of them that are closed after the test."""
     with contextlib.ExitStack() as stack:
@@ -30,8 +69,9 @@ def stores(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Stores]:
         def opener(make: Callable[[], Register]) -> Callable[[], Register]:
             return lambda: stack.enter_context(contextlib.closing(make()))
 
-        def urls(one: str, other: str) -> Stores:
-            return Stores(opener(lambda: open_register(one)), opener(lambda: open_register(other)), one)
+        def urls(one: str, other: str, server: Server | None = None, *, forgets: bool = False) -> Stores:
+            one_client, other_client = opener(lambda: open_register(one)), opener(lambda: open_register(other))
+            return Stores(one_client, other_client, one, server, forgets)
 
         match request.param:
             case "memory":
@@ -39,9 +79,10 @@ def stores(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Stores]:
                 made.url = None
             case "sqlite":
                 made = urls(f"sqlite:///{tmp_path}/one.db", f"sqlite:///{tmp_path}/other.db")
-            case "memcached":
-                servers: list[Memcached] = [request.getfixturevalue(name) for name in ("memcached", "second_memcached")]
-                made = urls(servers[0].url, servers[1].url)
+            case "memcached" | "own memcached":
+                first = "memcached" if request.param == "memcached" else "own_memcached"
+                servers: list[Memcached] = [request.getfixturevalue(name) for name in (first, "second_memcached")]
+                made = urls(servers[0].url, servers[1].url, servers[0], forgets=True)
             case "sharded":
                 one, two = (request.getfixturevalue(name).address for name in ("memcached", "second_memcached"))
                 made = urls(f"memcached://{one},{two}", f"memcached://{two}")
