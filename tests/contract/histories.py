@@ -151,7 +151,7 @@ class Recorder:
                     mine += self._swap(who, register, name, f"<{who}.{number}.{self._mark}>".encode(), expected)
                     if mine[-1] is expected:
                         known[name] = []  # refused, or unknown: read before the next
-        except BaseException as exc:  # noqa: BLE001: whatever it is, the test has to end, and to tell
+        except BaseException as exc:  # noqa: BLE001 - the test has to end, and to tell
             self.trouble.append(exc)
 
     def _read(self, who: str, register: Register, name: str) -> Known | None:

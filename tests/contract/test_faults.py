@@ -1,4 +1,4 @@
-"""What every store has to stand: lost answers, Ctrl-C, closing, crowds of threads, two event loops, the longest cells."""
+"""What every store has to stand: lost answers, Ctrl-C, closing, crowds of threads, event loops, the longest cells."""
 
 import asyncio
 import contextlib
@@ -41,7 +41,7 @@ def all_at_once(works: list[Callable[[], object]]) -> None:
         try:
             gate.wait(DEADLINE)
             work()
-        except BaseException as exc:  # noqa: BLE001: it is reported below
+        except BaseException as exc:  # noqa: BLE001 - it is reported below
             trouble.append(exc)
 
     threads = [threading.Thread(target=call, args=(work,), daemon=True) for work in works]
@@ -51,6 +51,13 @@ def all_at_once(works: list[Callable[[], object]]) -> None:
         thread.join(DEADLINE)
     assert not trouble, trouble
     assert not any(thread.is_alive() for thread in threads), "some have starved"
+
+
+@contextlib.contextmanager
+def client(url: str) -> Iterator[Register]:
+    """A register that is closed at the end."""
+    with contextlib.closing(open_register(url)) as register:
+        yield register
 
 
 def landed(register: Register, name: str) -> bytes | None:
@@ -73,7 +80,7 @@ def test_a_swap_whose_answer_is_lost_is_sent_once(stores: Stores, name: str) -> 
     assert stores.server
     other = stores.client()
     with Proxy(stores.server.port) as proxy:
-        with contextlib.closing(open_register(stores.impatient(proxy.port))) as register:
+        with client(stores.impatient(proxy.port)) as register:
             before: bytes | None = None
             for data in (b"<created by %d>", b"<swapped by %d>", b"<swapped again by %d>"):
                 data %= random.SystemRandom().randrange(10**15)
@@ -93,43 +100,42 @@ def test_a_swap_whose_answer_is_lost_is_sent_once(stores: Stores, name: str) -> 
 def test_a_store_that_refuses_connections(stores: Stores, name: str) -> None:
     """Each call raises `StoreUnavailable` while nobody listens, and is answered as soon as somebody does."""
     assert stores.server
-    with Proxy(stores.server.port) as proxy:
-        with contextlib.closing(open_register(stores.impatient(proxy.port))) as register:
-            assert register.swap(name, b"first", None) is not None
-            for connected in (True, False):
-                proxy.refuse()
-                for call in (register.identity, lambda: register.read(name), lambda: register.swap(name, b"", None)):
-                    with pytest.raises(StoreUnavailable):
-                        call()
-                proxy.accept()
-                assert landed(register, name) == b"first"
-                if not connected:
-                    register.close()
+    with Proxy(stores.server.port) as proxy, client(stores.impatient(proxy.port)) as register:
+        assert register.swap(name, b"first", None) is not None
+        for connected in (True, False):
+            proxy.refuse()
+            for call in (register.identity, lambda: register.read(name), lambda: register.swap(name, b"", None)):
+                with pytest.raises(StoreUnavailable):
+                    call()
+            proxy.accept()
+            assert landed(register, name) == b"first"
+            if not connected:
+                register.close()
 
 
 @with_a_server
 def test_ctrl_c_while_the_server_is_silent(stores: Stores, name: str) -> None:
     """The answer to a question that Ctrl-C has ended is not taken for that of the next one."""
     assert stores.server
-    with contextlib.closing(open_register(stores.impatient().replace("timeout=0.2", "timeout=30"))) as register:
+    with client(stores.impatient(seconds=30)) as register, pressing(lambda: 0.02) as press:
         for each in "ab":
             assert register.swap(name + each, each.encode(), None) is not None
-        stores.server.freeze()
-        try:
-            with pressing() as press:
-                for each in "ab":
-                    assert press(lambda: register.read(name + each), 0.02) is None  # noqa: B023
-                assert press(lambda: register.swap(name + "a", b"late", None), 0.02) is None
-        finally:
-            stores.server.thaw()
-        for each in "baba":
-            assert landed(register, name + each) == each.encode()
+        for each, following in ("ab", "ba"):
+            stores.server.freeze()
+            try:
+                assert press(lambda: register.read(name + each)) is None  # noqa: B023
+            finally:
+                stores.server.thaw()
+            assert landed(register, name + following) == following.encode()
 
 
 @contextlib.contextmanager
-def pressing() -> Iterator[Callable[[Callable[[], T], float], T | None]]:
-    """A function that calls another, and has Ctrl-C pressed so many seconds later: then it returns None."""
-    me, armed = threading.get_ident(), False
+def pressing(pause: Callable[[], float]) -> Iterator[Callable[[Callable[[], T]], T | None]]:
+    """Press Ctrl-C again and again, with pauses of so many seconds.
+
+    Yields a function that calls another one, which Ctrl-C may end: then it returns None. Only there it has an effect.
+    """
+    me, armed, over = threading.get_ident(), False, threading.Event()
 
     def handle(*_: object) -> None:
         nonlocal armed
@@ -137,44 +143,44 @@ def pressing() -> Iterator[Callable[[Callable[[], T], float], T | None]]:
             armed = False
             raise KeyboardInterrupt
 
-    def press(work: Callable[[], T], seconds: float) -> T | None:
+    def strike() -> None:
+        while not over.wait(pause()):
+            signal.pthread_kill(me, signal.SIGINT)
+
+    def press(work: Callable[[], T]) -> T | None:
         nonlocal armed
-        done = threading.Event()
-
-        def strike() -> None:
-            if not done.wait(seconds):
-                signal.pthread_kill(me, signal.SIGINT)
-
-        thread = threading.Thread(target=strike)
         try:
-            thread.start()
             armed = True
             answer = work()
             armed = False
         except KeyboardInterrupt:
-            answer = None
-        done.set()
-        thread.join()
+            return None
         return answer
 
     before = signal.signal(signal.SIGINT, handle)
+    thread = threading.Thread(target=strike)
+    thread.start()
     try:
         yield press
     finally:
+        over.set()
+        thread.join()
         signal.signal(signal.SIGINT, before)
 
 
+@pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning")  # of a socket that was just being made
 def test_ctrl_c_at_any_moment(stores: Stores, name: str) -> None:
     """Calls that are ended in their middle hold no lock, and leave no answer for the next one."""
-    register, rng = stores.client(), random.Random(7)
+    register, rng, ended = stores.client(), random.Random(7), 0
     names = [f"{name} {number}" for number in range(5)]
     for each in names:
         assert register.swap(each, each.encode(), None) is not None
-    with pressing() as press:
-        for _ in range(150):
+    with pressing(lambda: rng.uniform(0, 0.001)) as press:
+        while ended < 25:
             each = rng.choice(names)
-            cell = press(lambda: register.read(each), rng.uniform(0, 0.001))  # noqa: B023
+            cell = press(lambda: register.read(each))  # noqa: B023
             assert cell is None or cell.data == each.encode()
+            ended += cell is None
     for each in names:
         assert landed(register, each) == each.encode()
 

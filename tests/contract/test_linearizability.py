@@ -155,7 +155,7 @@ def test_the_search_says_what_brute_force_says() -> None:
 
 
 class Broken(MemoryRegister):
-    """Cells of which one call in five goes wrong. A call takes as long as one to a server, so that threads take turns."""
+    """Cells of which one call in five goes wrong. A call takes a while, as one to a server, so threads take turns."""
 
     def __init__(self, seed: int) -> None:
         super().__init__()
