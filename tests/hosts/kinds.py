@@ -67,8 +67,9 @@ class Kind:
 
 def memcached(within: Sequence[str], address: str, outside: str, folder: Path) -> Memcached:
     """One that evicts the oldest item first, however often it is read."""
-    small = ("-m", "2", "-o", "no_lru_maintainer,no_lru_crawler", "-u", "root", "-l", address)
-    return Memcached(*small, host=outside, within=within)
+    small = ["-m", "2", "-o", "no_lru_maintainer,no_lru_crawler", "-u", "root"]
+    both = ["-l", address] if address != outside else []
+    return Memcached(*small, *both, host=outside, within=within)
 
 
 class Program:
@@ -150,7 +151,7 @@ def redis(within: Sequence[str], address: str, outside: str, folder: Path) -> Pr
     """One that writes each command to its disk before it answers."""
     port = free_port()
     kept = ["--save", "", "--appendonly", "yes", "--appendfsync", "always", "--dir", str(folder)]
-    open_to_all = ["--bind", "0.0.0.0", "--protected-mode", "no"]
+    open_to_all = ["--bind", *{address, outside}, "--protected-mode", "no"]
     return Program(within, outside, port, [program("redis-server"), "--port", str(port), *open_to_all, *kept])
 
 
@@ -165,7 +166,12 @@ def postgresql(within: Sequence[str], address: str, outside: str, folder: Path) 
         shutil.chown(folder, "postgres")
     init = [*user, program("initdb", *binaries), "-D", data, "-U", "postgres", "-A", "trust", "--no-sync"]
     trust = ["sh", "-c", f"echo 'host all all all trust' >> {data}/pg_hba.conf"]
-    settings = [f"port={port}", "listen_addresses=*", f"unix_socket_directories={folder}", "shared_buffers=16MB"]
+    settings = [
+        f"port={port}",
+        f"listen_addresses={','.join({address, outside})}",
+        f"unix_socket_directories={folder}",
+        "shared_buffers=16MB",
+    ]
     command = [*user, program("postgres", *binaries), "-D", data]
     command += [part for each in settings for part in ("-c", each)]
     return Program(within, outside, port, command, init, trust)
@@ -174,7 +180,8 @@ def postgresql(within: Sequence[str], address: str, outside: str, folder: Path) 
 def etcd(within: Sequence[str], address: str, outside: str, folder: Path) -> Program:
     """One member."""
     port = free_port()
-    client, peer = f"http://0.0.0.0:{port}", f"http://127.0.0.1:{free_port()}"
+    client = ",".join({f"http://{address}:{port}", f"http://{outside}:{port}"})
+    peer = f"http://127.0.0.1:{free_port()}"
     command = [program("etcd"), "--name", "one", "--data-dir", str(folder / "data"), "--log-level", "error"]
     command += ["--listen-client-urls", client, "--advertise-client-urls", f"http://{address}:{port}"]
     command += ["--listen-peer-urls", peer, "--initial-advertise-peer-urls", peer, "--initial-cluster", f"one={peer}"]
