@@ -84,9 +84,9 @@ class Report:
             figures[f"losses of one server above {SPARED:.2f} s"] = len(self.noticed)
         lines = [f"{what:<31} {figure}" for what, figure in figures.items()]
         lines += self.late + self.noticed + [f"BROKEN: {line}" for line in self.broken]
-        lines.append(f"{'fault':<27} times   longest without a leader   longest wait for one after its end")
+        lines.append(f"{'fault':<29} times   longest without a leader   longest wait for one after its end")
         for kind, times in sorted(faults.items()):
-            lines.append(f"{kind:<27} {times:5} {self.after[kind]:24.2f} s {self.recovery[kind]:34.2f} s")
+            lines.append(f"{kind:<29} {times:5} {self.after[kind]:24.2f} s {self.recovery[kind]:34.2f} s")
         return "\n".join(lines)
 
 
