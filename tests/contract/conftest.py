@@ -51,14 +51,14 @@ class Stores:
     server: Server | None = None
     forgets: bool = False
 
-    def impatient(self, port: int | None = None, seconds: float = 0.2) -> str:
+    def through(self, port: int | None = None, timeout: float = 0.2) -> str:
         """Return the URL of the same store, with a timeout, through this port of a proxy if there is one."""
         assert self.url
         assert self.server
         there = f"127.0.0.1:{self.server.port}"
         assert there in self.url
         url = self.url.replace(there, f"127.0.0.1:{port or self.server.port}")
-        return f"{url}{'&' if '?' in url else '?'}timeout={seconds:g}"
+        return f"{url}{'&' if '?' in url else '?'}timeout={timeout:g}"
 
 
 @pytest.fixture(params=STORES)

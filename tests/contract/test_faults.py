@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import functools
 import random
 import signal
 import threading
@@ -16,7 +17,7 @@ from politics.leading import lead
 from tests.contract.conftest import Stores, with_a_server
 from tests.contract.histories import Recorder
 from tests.proxy import Proxy
-from tests.waiting import DEADLINE, until
+from tests.waiting import DEADLINE, SOON, until
 
 CROWD = 200
 T = TypeVar("T")
@@ -60,6 +61,11 @@ def client(url: str) -> Iterator[Register]:
         yield register
 
 
+def patient(stores: Stores) -> contextlib.AbstractContextManager[Register]:
+    """A register that waits for an answer for as long as a busy machine may take."""
+    return client(stores.through(timeout=SOON)) if stores.server else contextlib.nullcontext(stores.client())
+
+
 def landed(register: Register, name: str) -> bytes | None:
     """What the cell holds, as soon as the store says so."""
     found: list[bytes | None] = []
@@ -80,7 +86,7 @@ def test_a_swap_whose_answer_is_lost_is_sent_once(stores: Stores, name: str) -> 
     assert stores.server
     other = stores.client()
     with Proxy(stores.server.port) as proxy:
-        with client(stores.impatient(proxy.port)) as register:
+        with client(stores.through(proxy.port)) as register:
             before: bytes | None = None
             for data in (b"<created by %d>", b"<swapped by %d>", b"<swapped again by %d>"):
                 data %= random.SystemRandom().randrange(10**15)
@@ -100,7 +106,7 @@ def test_a_swap_whose_answer_is_lost_is_sent_once(stores: Stores, name: str) -> 
 def test_a_store_that_refuses_connections(stores: Stores, name: str) -> None:
     """Each call raises `StoreUnavailable` while nobody listens, and is answered as soon as somebody does."""
     assert stores.server
-    with Proxy(stores.server.port) as proxy, client(stores.impatient(proxy.port)) as register:
+    with Proxy(stores.server.port) as proxy, client(stores.through(proxy.port)) as register:
         assert register.swap(name, b"first", None) is not None
         for connected in (True, False):
             proxy.refuse()
@@ -117,7 +123,7 @@ def test_a_store_that_refuses_connections(stores: Stores, name: str) -> None:
 def test_ctrl_c_while_the_server_is_silent(stores: Stores, name: str) -> None:
     """The answer to a question that Ctrl-C has ended is not taken for that of the next one."""
     assert stores.server
-    with client(stores.impatient(seconds=30)) as register, pressing(lambda: 0.02) as press:
+    with client(stores.through(timeout=30)) as register, pressing(lambda: 0.02) as press:
         for each in "ab":
             assert register.swap(name + each, each.encode(), None) is not None
         for each, following in ("ab", "ba"):
@@ -197,9 +203,8 @@ def test_closed_by_another_thread_at_any_time(stores: Stores, name: str) -> None
 
 def test_a_crowd_on_one_register(stores: Stores, name: str) -> None:
     """Two hundred threads use one register at once: all of them finish, and each answer belongs to its own question."""
-    register = stores.client()
 
-    def use(number: int) -> None:
+    def use(register: Register, number: int) -> None:
         mine = f"{name} {number}"
         first, second = (b"%d %s" % (number, word) for word in (b"first", b"second"))
         version = register.swap(mine, first, None)
@@ -207,14 +212,15 @@ def test_a_crowd_on_one_register(stores: Stores, name: str) -> None:
         assert register.swap(mine, second, version) is not None
         assert register.read(mine).data == second  # type: ignore[union-attr]
 
-    all_at_once([lambda number=number: use(number) for number in range(CROWD)])  # type: ignore[misc]
+    with patient(stores) as register:
+        all_at_once([functools.partial(use, register, number) for number in range(CROWD)])
 
 
 def test_two_event_loops(stores: Stores, name: str) -> None:
     """Two event loops in two threads use one register, and lead in turn: never both."""
-    register, leading = stores.client(), list[str]()
+    leading = list[str]()
 
-    async def use(who: str) -> None:
+    async def use(register: Register, who: str) -> None:
         cells = [f"{name} {who} {number}" for number in range(20)]
         versions = await asyncio.gather(
             *(asyncio.to_thread(register.swap, cell, cell.encode(), None) for cell in cells)
@@ -222,14 +228,15 @@ def test_two_event_loops(stores: Stores, name: str) -> None:
         assert None not in versions
         found = await asyncio.gather(*(asyncio.to_thread(register.read, cell) for cell in cells))
         assert [cell and cell.data for cell in found] == [cell.encode() for cell in cells]
-        async with lead(name, store=register, lease_ttl=1.0) as term:
+        async with lead(name, store=register, lease_ttl=2.0) as term:
             assert not leading
             leading.append(who)
             await asyncio.sleep(0.01)  # time for the other one to come in, if anything lets it
             assert term.valid
             assert leading.pop() == who
 
-    all_at_once([lambda: asyncio.run(use("one")), lambda: asyncio.run(use("two"))])
+    with patient(stores) as register:
+        all_at_once([functools.partial(asyncio.run, use(register, who)) for who in ("one", "two")])
 
 
 @pytest.mark.parametrize("letter", ["é", "☃", "𝄞", "%", " x"])

@@ -28,7 +28,7 @@ def test_a_server_that_is_struck_in_the_middle_of_swaps(stores: Stores, recorder
     """It is killed and started again, or frozen and thawed, three times: what was seen, and what is unknown, fit."""
     server = stores.server
     assert server
-    with recorder.clients(stores.impatient(), 3, shared=3):
+    with recorder.clients(stores.through(), 3, shared=3):
         for _ in range(3):
             recorder.more()
             with recorder.fault(loses=stores.forgets and fault == "killed"):
@@ -44,7 +44,7 @@ def test_a_server_that_is_struck_in_the_middle_of_swaps(stores: Stores, recorder
 def test_answers_that_are_lost_on_their_way(stores: Stores, recorder: Recorder) -> None:
     """One answer in ten is lost with its connection. The swaps behind them landed, once, and the histories say so."""
     assert stores.server
-    with Proxy(stores.server.port) as proxy, recorder.clients(stores.impatient(proxy.port), 3, shared=2):
+    with Proxy(stores.server.port) as proxy, recorder.clients(stores.through(proxy.port), 3, shared=2):
         recorder.more()
         with recorder.fault(), proxy.losing(0.1):
             recorder.until_unknown(5)
@@ -58,7 +58,7 @@ def test_answers_that_are_lost_on_their_way(stores: Stores, recorder: Recorder) 
 def test_what_is_delivered_late(stores: Stores, recorder: Recorder, way: str) -> None:
     """Swaps that arrive after their clients have given up may land then; late answers are taken for no other's."""
     assert stores.server
-    with Proxy(stores.server.port) as proxy, recorder.clients(stores.impatient(proxy.port), 3, shared=2):
+    with Proxy(stores.server.port) as proxy, recorder.clients(stores.through(proxy.port), 3, shared=2):
         for _ in range(4):
             recorder.more()
             with recorder.fault(), proxy.holding(getattr(proxy, way)):
