@@ -17,6 +17,8 @@ STORES: list[Any] = ["memory", "sqlite", "memcached", "sharded", "faulty"]
 """All kinds of stores."""
 SERVED: list[Any] = ["own memcached"]
 """Those with a server that a test may kill, freeze and start again."""
+SPARED: list[Any] = []
+"""Those that go on when their `server`, one of several, is killed or frozen: their `spares` is true."""
 with_a_server = pytest.mark.parametrize("stores", SERVED, indirect=True)
 
 
@@ -42,7 +44,7 @@ class Server(Protocol):
 class Stores:
     """`client` opens one more client of one store; `other` opens a client of another one; `url`: for processes.
 
-    `forgets`: a `server` that is killed and started again has lost its cells.
+    `forgets`: what is in the store is lost when its `server` is killed. `spares`: nobody notices that.
     """
 
     client: Callable[[], Register]
@@ -50,6 +52,7 @@ class Stores:
     url: str | None = None
     server: Server | None = None
     forgets: bool = False
+    spares: bool = False
 
     def through(self, port: int | None = None, timeout: float = 0.2) -> str:
         """Return the URL of the same store, with a timeout, through this port of a proxy if there is one."""
