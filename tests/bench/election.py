@@ -33,15 +33,15 @@ Row = tuple[str, str, str, str]
 ROUNDS, BATCH = 15, 100
 
 
-def interleaved(**works: Callable[[], object]) -> dict[str, float]:
+def interleaved(batch: int = BATCH, /, **works: Callable[[], object]) -> dict[str, float]:
     """The median seconds of one call of each, measured in turns, so that other load slows all of them alike."""
     samples: dict[str, list[float]] = {name: [] for name in works}
     for _ in range(ROUNDS):
         for name, work in works.items():
             begun = time.perf_counter()
-            for _ in range(BATCH):
+            for _ in range(batch):
                 work()
-            samples[name].append((time.perf_counter() - begun) / BATCH)
+            samples[name].append((time.perf_counter() - begun) / batch)
     return {name: statistics.median(times) for name, times in samples.items()}
 
 

@@ -4,6 +4,7 @@ import contextlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, Protocol
 
 import pytest
 
@@ -13,20 +14,60 @@ from election.testing import FaultyStore
 from tests.memcached import Memcached
 from tests.postgresql_server import PostgreSQLServer
 
+SERVERS = [pytest.param(each, marks=pytest.mark.xdist_group(each)) for each in ("postgresql",)]
+"""Servers of which one process of tests starts one, for all its tests."""
+STORES: list[Any] = ["memory", "sqlite", "memcached", "sharded", "faulty", *SERVERS]
+"""All kinds of stores."""
+SERVED: list[Any] = ["own memcached", *SERVERS]
+"""Those with a server that a test may kill, freeze and start again."""
+SPARED: list[Any] = []
+"""Those that go on when their `server`, one of several, is killed or frozen: their `spares` is true."""
+with_a_server = pytest.mark.parametrize("stores", SERVED, indirect=True)
+
+
+class Server(Protocol):
+    """The server of a store: one on 127.0.0.1, or one of several, whose port is in the store's URL."""
+
+    port: int
+
+    def start(self) -> object:
+        """Start it on its port, with what it has kept, and wait until it answers."""
+
+    def stop(self) -> object:
+        """Kill it."""
+
+    def freeze(self) -> object:
+        """Let it be silent."""
+
+    def thaw(self) -> object:
+        """Let it go on."""
+
 
 @dataclass
 class Stores:
-    """`client` opens one more client of one store; `other` opens a client of another one; `url`: for processes."""
+    """`client` opens one more client of one store; `other` opens a client of another one; `url`: for processes.
+
+    `forgets`: what is in the store is lost when its `server` is killed. `spares`: nobody notices that.
+    """
 
     client: Callable[[], Register]
     other: Callable[[], Register]
     url: str | None = None
+    server: Server | None = None
+    forgets: bool = False
+    spares: bool = False
+
+    def through(self, port: int | None = None, timeout: float = 0.2) -> str:
+        """Return the URL of the same store, with a timeout, through this port of a proxy if there is one."""
+        assert self.url
+        assert self.server
+        there = f"127.0.0.1:{self.server.port}"
+        assert there in self.url
+        url = self.url.replace(there, f"127.0.0.1:{port or self.server.port}")
+        return f"{url}{'&' if '?' in url else '?'}timeout={timeout:g}"
 
 
-POSTGRESQL = pytest.param("postgresql", marks=pytest.mark.xdist_group("postgresql"))
-
-
-@pytest.fixture(params=["memory", "sqlite", "memcached", "sharded", "faulty", POSTGRESQL])
+@pytest.fixture(params=STORES)
 def stores(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Stores]:
     """Two separate stores of one kind, and clients of them that are closed after the test."""
     with contextlib.ExitStack() as stack:
@@ -34,8 +75,9 @@ def stores(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Stores]:
         def opener(make: Callable[[], Register]) -> Callable[[], Register]:
             return lambda: stack.enter_context(contextlib.closing(make()))
 
-        def urls(one: str, other: str) -> Stores:
-            return Stores(opener(lambda: open_register(one)), opener(lambda: open_register(other)), one)
+        def urls(one: str, other: str, server: Server | None = None, *, forgets: bool = False) -> Stores:
+            one_client, other_client = opener(lambda: open_register(one)), opener(lambda: open_register(other))
+            return Stores(one_client, other_client, one, server, forgets)
 
         match request.param:
             case "memory":
@@ -43,15 +85,16 @@ def stores(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Stores]:
                 made.url = None
             case "sqlite":
                 made = urls(f"sqlite:///{tmp_path}/one.db", f"sqlite:///{tmp_path}/other.db")
-            case "memcached":
-                servers: list[Memcached] = [request.getfixturevalue(name) for name in ("memcached", "second_memcached")]
-                made = urls(servers[0].url, servers[1].url)
+            case "memcached" | "own memcached":
+                first = "memcached" if request.param == "memcached" else "own_memcached"
+                servers: list[Memcached] = [request.getfixturevalue(name) for name in (first, "second_memcached")]
+                made = urls(servers[0].url, servers[1].url, servers[0], forgets=True)
             case "sharded":
                 one, two = (request.getfixturevalue(name).address for name in ("memcached", "second_memcached"))
                 made = urls(f"memcached://{one},{two}", f"memcached://{two}")
             case "postgresql":
                 server: PostgreSQLServer = request.getfixturevalue("postgresql")
-                made = urls(server.url, server.other_url)
+                made = urls(server.url, server.other_url, server)
             case _:
                 one_store, other_store = FaultyStore(SystemClock()), FaultyStore(SystemClock())
                 made = Stores(opener(one_store.link), opener(other_store.link))

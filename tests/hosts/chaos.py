@@ -1,6 +1,6 @@
 """Random faults from a seed, on several hosts, and a report on what became of the promise: `make chaos MINUTES=5`.
 
-    python -m tests.hosts.chaos --minutes 5 --seed 7
+    python -m tests.hosts.chaos --minutes 5 --seed 7 --store redis
     python -m tests.hosts.chaos                         each line of the input names a fault, each is answered in JSON
 
 The seed decides which faults there are, whom they hit and for how long. What comes of them is up to the machine.
@@ -20,7 +20,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from tests.hosts.cluster import Cluster
-from tests.hosts.faults import FAULTS
+from tests.hosts.faults import faults
+from tests.hosts.kinds import KINDS
 from tests.hosts.network import INSIDE, require
 from tests.hosts.report import BOUND, SEVERAL, TTL, Injection, study
 from tests.integration.harness import ROOT
@@ -36,19 +37,22 @@ class Chaos:
 
     def __init__(self, cluster: Cluster, rng: random.Random, over: threading.Event) -> None:
         self.cluster, self.rng, self.over = cluster, rng, over
+        self.faults = faults(cluster.kind)
         self.injections: list[Injection] = []
 
     def inject(self, kind: str, *kinds: str, hold: float) -> Injection:
         """Inject the first fault and a little later the others, mend them after `hold` seconds, wait for a leader."""
         began = now()
-        with contextlib.ExitStack() as faults:
-            faults.enter_context(self.suffer(kind))
+        with contextlib.ExitStack() as suffered:
+            suffered.enter_context(self.suffer(kind))
             for other in kinds:
                 self.over.wait(self.rng.uniform(0, TTL))
-                faults.enter_context(self.suffer(other))
+                suffered.enter_context(self.suffer(other))
             self.over.wait(hold)
-        amnesia = bool(kinds) or kind == "leader and record lost"
-        injection = Injection(SEVERAL if kinds else kind, began, now(), FAULTS[kind].hides, amnesia)
+        fault = self.faults[kind]
+        amnesia = fault.amnesia or (bool(kinds) and self.cluster.kind.forgets)
+        spared = fault.spares and not kinds
+        injection = Injection(SEVERAL if kinds else kind, began, now(), fault.hides, amnesia, spared)
         self.injections.append(injection)
         until(lambda: self.cluster.led_since(injection.ended), f"a leader after {kind} {' '.join(kinds)}")
         return injection
@@ -58,7 +62,7 @@ class Chaos:
         """One fault, which the diary tells of."""
         diary = Diary(self.cluster.diary)
         diary.tell("chaos", "fault", kind=kind)
-        with FAULTS[kind].inject(self.cluster):
+        with self.faults[kind].inject(self.cluster):
             yield
             diary.tell("chaos", "mended", kind=kind)
 
@@ -67,20 +71,17 @@ class Chaos:
         end, bag = now() + seconds, list[str]()
         while now() < end and not self.over.is_set():
             if not bag:
-                bag = self.rng.sample(sorted(FAULTS), len(FAULTS))
+                bag = self.rng.sample(sorted(self.faults), len(self.faults))
             kind = bag.pop()
-            others = [other for other in FAULTS if other != kind and not (_on_store(kind) and _on_store(other))]
+            store = self.faults[kind].store
+            others = [name for name, other in self.faults.items() if name != kind and not (store and other.store)]
             company = [self.rng.choice(others)] if self.rng.random() < 1 / 3 else []
             self.inject(kind, *company, hold=self.rng.uniform(0, 2.5 * TTL))
             # Time for everybody to find out that the network works again: a call to the store may take half a second.
             self.over.wait(self.rng.uniform(0.6, 1.2))
 
 
-def _on_store(kind: str) -> bool:
-    return "memcached" in kind or "record" in kind
-
-
-def inside(folder: Path, seed: int, minutes: float) -> int:
+def inside(folder: Path, seed: int, minutes: float, store: str) -> int:
     """The whole of a run, in a world of its own. The end of the input ends it early, whatever it is doing."""
     rng, over, lines = random.Random(seed), threading.Event(), queue.SimpleQueue[str]()
 
@@ -99,7 +100,7 @@ def inside(folder: Path, seed: int, minutes: float) -> int:
     }
     trouble = []
     (folder / "effects").touch()
-    with Cluster(folder, rng, **options) as cluster:
+    with Cluster(folder, rng, KINDS[store], **options) as cluster:
         chaos = Chaos(cluster, rng, over)
         try:
             if minutes:
@@ -116,7 +117,7 @@ def inside(folder: Path, seed: int, minutes: float) -> int:
     if fences != sorted(fences):
         report.overlaps.append("an effect has landed behind one with a larger fence")
     if minutes:
-        print(f"seed {seed}, {json.dumps(options)}\n{report}", flush=True)
+        print(f"seed {seed}, {store}, {json.dumps(options)}\n{report}", flush=True)
     else:
         print(json.dumps({"broken": report.broken}), flush=True)
     return bool(report.broken)
@@ -138,7 +139,9 @@ def answer(chaos: Chaos, kind: str) -> None:
 
 
 @contextlib.contextmanager
-def world(seed: int, minutes: float = 0.0, keep: bool = False) -> Iterator["subprocess.Popen[str]"]:
+def world(
+    seed: int, minutes: float = 0.0, keep: bool = False, store: str = "memcached"
+) -> Iterator["subprocess.Popen[str]"]:
     """Such a run in a world of its own, which is ended when this context is left, or this process ends.
 
     Raises:
@@ -147,6 +150,7 @@ def world(seed: int, minutes: float = 0.0, keep: bool = False) -> Iterator["subp
     require()
     folder = tempfile.mkdtemp(prefix="politics-hosts-")
     run = ["-m", "tests.hosts.chaos", f"--seed={seed}", f"--minutes={minutes}", f"--inside={folder}"]
+    run.append(f"--store={store}")
     pipes = {"stdin": subprocess.PIPE, "stdout": None if minutes else subprocess.PIPE}
     # In a session of its own, so that Ctrl-C reaches us only: then we end its input, and it reports.
     process = subprocess.Popen([*INSIDE, sys.executable, *run], cwd=ROOT, text=True, start_new_session=True, **pipes)
@@ -171,14 +175,15 @@ def main() -> int:
     parser = argparse.ArgumentParser(description="Several hosts, one leader, and every fault that we know of.")
     parser.add_argument("--minutes", type=float, default=0.0)
     parser.add_argument("--seed", type=int, default=random.randrange(10**6))
+    parser.add_argument("--store", choices=KINDS, default="memcached")
     parser.add_argument("--keep", action="store_true", help="keep the diary, also when no promise was broken")
     parser.add_argument("--inside", type=Path, help=argparse.SUPPRESS)
     given = parser.parse_args()
     if given.inside:
-        return inside(given.inside, given.seed, given.minutes)
-    print(f"seed {given.seed}: about {given.minutes:g} minutes", flush=True)
+        return inside(given.inside, given.seed, given.minutes, given.store)
+    print(f"seed {given.seed}, {given.store}: about {given.minutes:g} minutes", flush=True)
     try:
-        with world(given.seed, given.minutes, given.keep) as process:
+        with world(given.seed, given.minutes, given.keep, given.store) as process:
             return process.wait()
     except KeyboardInterrupt:
         return 130

@@ -1,21 +1,22 @@
-"""memcached on one host, a worker on each of three others, and what their diary says."""
+"""A store on hosts of its own, a worker on each of three others, and what their diary says."""
 
 import contextlib
+import itertools
 import json
 import os
 import random
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from tests.hosts.kinds import Kind
 from tests.hosts.network import Network
 from tests.hosts.report import DRIFT, TTL
 from tests.integration.harness import ROOT
 from tests.integration.worker import now
-from tests.memcached import Memcached
 from tests.waiting import until
 
 GROUP = "pork"
@@ -24,19 +25,21 @@ RECENT = 0.15
 
 
 class Cluster:
-    """Four hosts with their processes. Leaving it stops the workers politely; `left` then names what still runs."""
+    """The hosts with their processes. Leaving it stops the workers politely; `left` then names what still runs."""
 
-    def __init__(self, folder: Path, rng: random.Random, **options: Any) -> None:
-        self.rng = rng
+    def __init__(self, folder: Path, rng: random.Random, kind: Kind, **options: Any) -> None:
+        self.rng, self.kind = rng, kind
         # It has random numbers of its own, one for each frame. So the same seed always gives the same faults.
         self.network = Network(random.Random(rng.random()))
-        self.store = self.network.add("store")
+        hosts = [self.network.add(f"store{number or ''}") for number in range(kind.servers)]
+        self.stores = [host.name for host in hosts]
         self.workers = [self.network.add(f"host{number}").name for number in (1, 2, 3)]
-        outside = self.network.connect("store")
+        ways = [self.network.connect(name) for name in self.stores]
         self.network.start()
-        # One that evicts the oldest item first, however often it is read.
-        small = ("-m", "2", "-o", "no_lru_maintainer,no_lru_crawler", "-u", "root", "-l", self.store.address)
-        self.memcached = Memcached(*small, host=outside, within=self.store.within)
+        self.servers: list[Any] = []
+        for host, outside in zip(hosts, ways, strict=True):
+            (place := folder / host.name).mkdir()
+            self.servers.append(kind.make(host.within, host.address, outside, place))
         self.diary = folder / "diary"
         self.diary.touch()
         self.events: list[dict[str, Any]] = []
@@ -44,13 +47,15 @@ class Cluster:
         self._file = self.diary.open("rb")
         self._rest = b""
         self._last: dict[str, Any] = {"t": 0.0, "who": "host1/0"}
-        url = f"memcached://{self.store.address}:{self.memcached.port}"
+        addresses = [f"{host.address}:{server.port}" for host, server in zip(hosts, self.servers, strict=True)]
+        url = kind.url.format(",".join(addresses), folder=folder)
         self._options = {"store": url, "group": GROUP, "lease_ttl": TTL, "grace": 2.0} | options
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
         self._started = 0
 
     def __enter__(self) -> "Cluster":
-        self.memcached.start()
+        for server in self.servers:
+            server.start()
         self.start(*self.workers)
         until(lambda: self.leader(), "a first leader")
         return self
@@ -62,7 +67,8 @@ class Cluster:
         for process in self._processes.values():
             with contextlib.suppress(subprocess.TimeoutExpired):
                 process.wait(10)
-        self.memcached.stop()
+        for server in self.servers:
+            server.stop()
         self.read()
         self._file.close()
         others = (int(entry.name) for entry in Path("/proc").iterdir() if entry.name.isdecimal())
@@ -114,6 +120,10 @@ class Cluster:
         leader = self.the_leader()
         return self.rng.choice([host for host in self.workers if host != leader])
 
+    def some_servers(self, number: int) -> list[Any]:
+        """So many of the store's servers."""
+        return self.rng.sample(self.servers, number)
+
     @property
     def fence(self) -> int:
         """Of the leader, or the one that led last."""
@@ -138,9 +148,10 @@ class Cluster:
                 self._last = event
 
     @contextlib.contextmanager
-    def worse(self, one: str, *others: str, back: bool = True, **how: Any) -> Iterator[None]:
-        """Make the wires from one host to the others (and back) worse meanwhile."""
-        pairs = [(one, other) for other in others] + [(other, one) for other in others if back]
+    def worse(self, some: Sequence[str], others: Sequence[str], back: bool = True, **how: Any) -> Iterator[None]:
+        """Make the wires from some hosts to others (and back) worse meanwhile."""
+        pairs = list(itertools.product(some, others))
+        pairs += [(other, one) for one, other in pairs if back]
         for pair in pairs:
             vars(self.network.wire(*pair)).update(how)
         try:

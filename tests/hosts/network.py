@@ -118,12 +118,13 @@ class Network:
 
     def connect(self, name: str) -> str:
         """A wire of our own to that host, past the switch; returns the host's address on it."""
-        _ip(f"link add name own type veth peer name own netns {name}")
-        _ip(f"-n {name} address add 10.78.0.1/24 dev own")
-        _ip("address add 10.78.0.2/24 dev own")
-        for link in ("link set lo", "link set own", f"-n {name} link set own"):
+        number = list(self.hosts).index(name) + 1
+        _ip(f"link add name own{number} type veth peer name own netns {name}")
+        _ip(f"-n {name} address add 10.78.{number}.1/24 dev own")
+        _ip(f"address add 10.78.{number}.2/24 dev own{number}")
+        for link in ("link set lo", f"link set own{number}", f"-n {name} link set own"):
             _ip(f"{link} up")
-        return "10.78.0.1"
+        return f"10.78.{number}.1"
 
     def wire(self, source: str, target: str) -> Wire:
         """The wire in that direction, to be cut or made worse."""

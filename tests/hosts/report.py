@@ -14,6 +14,8 @@ TTL, DRIFT, POLL = 1.0, 0.01, 0.05
 
 BOUND = TTL * (1 + DRIFT) + POLL + 1.0
 """Seconds in which somebody leads after a single fault, if all that has to run for it runs within a second."""
+SPARED = TTL / 2
+"""Seconds without a claim, after the loss of one server of several, that are more than a busy machine's delays."""
 _SAID = re.compile(r"slots? (\d+)(?: to (\d+) have passed unused| may be unfinished)")
 SEVERAL = "two at once"
 
@@ -25,6 +27,7 @@ class Injection:
     """One fault, or several at once: when it began and when it was mended.
 
     `hides`: nobody reached the store meanwhile. `amnesia`: the record and its leader may have been lost together.
+    `spares`: the leader was to go on.
     """
 
     kind: str
@@ -32,6 +35,7 @@ class Injection:
     ended: float
     hides: bool = False
     amnesia: bool = False
+    spares: bool = False
 
 
 @dataclass
@@ -40,6 +44,7 @@ class Report:
 
     injections: list[Injection]
     late: list[str] = field(default_factory=list)
+    noticed: list[str] = field(default_factory=list)
     overlaps: list[str] = field(default_factory=list)
     repeated: list[str] = field(default_factory=list)
     left_behind: list[str] = field(default_factory=list)
@@ -75,11 +80,13 @@ class Report:
             "longest time without a leader": f"{self.longest:.2f} s",
             f"single faults above {BOUND:.2f} s": len(self.late),
         }
+        if any(injection.spares for injection in self.injections):
+            figures[f"losses of one server above {SPARED:.2f} s"] = len(self.noticed)
         lines = [f"{what:<31} {figure}" for what, figure in figures.items()]
-        lines += self.late + [f"BROKEN: {line}" for line in self.broken]
-        lines.append(f"{'fault':<27} times   longest without a leader   longest wait for one after its end")
+        lines += self.late + self.noticed + [f"BROKEN: {line}" for line in self.broken]
+        lines.append(f"{'fault':<29} times   longest without a leader   longest wait for one after its end")
         for kind, times in sorted(faults.items()):
-            lines.append(f"{kind:<27} {times:5} {self.after[kind]:24.2f} s {self.recovery[kind]:34.2f} s")
+            lines.append(f"{kind:<29} {times:5} {self.after[kind]:24.2f} s {self.recovery[kind]:34.2f} s")
         return "\n".join(lines)
 
 
@@ -108,6 +115,8 @@ def study(events: Iterable[Event], injections: list[Injection], bound: float = B
         # While nobody reaches the store, nobody can lead: then the time counts from the end of the fault.
         if (wait if this.hides else gap) > bound and this.kind != SEVERAL:
             report.late.append(f"LATE: {this} left nobody to lead for {gap:.2f} s, for {wait:.2f} s once it had ended")
+        if this.spares and gap > SPARED:
+            report.noticed.append(f"NOTICED: {this} left nobody to lead for {gap:.2f} s")
         report.after[this.kind] = max(gap, report.after.get(this.kind, 0.0))
         report.recovery[this.kind] = max(wait, report.recovery.get(this.kind, 0.0))
     return report

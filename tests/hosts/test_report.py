@@ -70,3 +70,13 @@ def test_a_leader_that_comes_late_is_seen() -> None:
     assert len(study(claims, [Injection("killed", 1.1, 3.0)]).late) == 1
     assert study(claims[:3], [Injection("down", 1.1, 3.0, hides=True)]).late == []
     assert len(study(claims, [Injection("down", 3.9, 4.1, hides=True)]).late) == 1
+
+
+def test_a_gap_where_the_leader_was_to_go_on_is_seen() -> None:
+    """The loss of one server of several is no fault that a leader may notice, though it is sooner over than a lease."""
+    claims = [claim(t, t + 1, 7, "a") for t in (1.0, 1.1, 1.9, 2.0)]
+    for spares in (False, True):
+        report = study(claims, [Injection("one memcached restarted", 1.05, 1.9, spares=spares)])
+        assert len(report.noticed) == spares
+        assert ("NOTICED" in str(report)) == spares
+        assert report.late == []
