@@ -12,7 +12,7 @@ import pytest
 
 from election import Register, StoreUnavailable, open_register
 from election.register import Cell, Swap
-from tests.contract.conftest import POSTGRESQL, Stores
+from tests.contract.conftest import SERVERS, Stores
 from tests.waiting import until
 
 WORKERS, TIMES = 4, 40
@@ -255,7 +255,7 @@ def test_shard(stores: Stores, name: str) -> None:
     assert shard.shard(name) is shard
 
 
-@pytest.mark.parametrize("stores", ["sqlite", "memcached", "sharded", POSTGRESQL], indirect=True)
+@pytest.mark.parametrize("stores", ["sqlite", "memcached", "sharded", *SERVERS], indirect=True)
 def test_remembers(stores: Stores) -> None:
     """No store claims to remember longer than it exists."""
     assert not stores.client().remembers(10**9)
@@ -327,13 +327,11 @@ def test_threads_lose_no_update(stores: Stores, name: str) -> None:
     assert total(shared.read(name)) == WORKERS * TIMES
 
 
-@pytest.mark.parametrize("kind", ["sqlite", "memcached", POSTGRESQL])
-def test_processes_lose_no_update(kind: str, request: pytest.FixtureRequest, name: str) -> None:
+@pytest.mark.parametrize("stores", ["sqlite", "memcached", *SERVERS], indirect=True)
+def test_processes_lose_no_update(stores: Stores, name: str) -> None:
     """N processes that each add 1 M times end at N times M."""
-    if kind == "sqlite":
-        url = f"sqlite:///{request.getfixturevalue('tmp_path')}/raced.db"
-    else:
-        url = request.getfixturevalue(kind).url
+    url = stores.url
+    assert url
     spawn = multiprocessing.get_context("spawn")
     workers = [spawn.Process(target=increment_at, args=(url, name, TIMES)) for _ in range(WORKERS)]
     for worker in workers:
