@@ -46,7 +46,7 @@ def stores(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Stores]:
                 one, two = (request.getfixturevalue(name).address for name in ("memcached", "second_memcached"))
                 made = urls(f"memcached://{one},{two}", f"memcached://{two}")
             case _:
-                one_store, other_store = FaultyStore(SystemClock()), FaultyStore(SystemClock())
+                one_store, other_store = (FaultyStore(SystemClock(), hints=True) for _ in range(2))
                 made = Stores(opener(one_store.link), opener(other_store.link))
         yield made
 
