@@ -2,6 +2,7 @@
 
 import contextlib
 import logging
+import math
 import random
 import threading
 from collections.abc import Callable, Iterator, Mapping
@@ -20,7 +21,7 @@ from election.record import MAX_NUMBER, Record, State, check_name, no_room
 from election.register import Register
 from election.renewer import renew_in_background
 from election.retries import Reminder, retrying
-from election.rules import Adopt, Ask, Post, Take, View, Wait, next_step
+from election.rules import Adopt, Ask, Post, Take, View, Wait, after_hint, next_look, next_step
 from election.term import LeaseTerm, Note, read_note
 
 log = logging.getLogger("election")
@@ -87,6 +88,7 @@ class Candidate:
         """What it has seen of the cell."""
         self._left: tuple[Record, Any, float] | None = None
         self._wake = threading.Event()
+        self._hints_full = 0.0
         self._silence = Reminder(log, self._clock)
         self._seen_to_lead: int | None = None
 
@@ -222,7 +224,7 @@ class Candidate:
         Args:
             timeout: seconds to wait at most; None: for as long as it takes.
             plan: what to write beside the lease, and whether to take it, decided anew at each look.
-            stop: ends the campaign once it is set; call `nudge` as well to end it at once.
+            stop: ends the campaign at its next look, once it is set; call `nudge` as well to end it at once.
 
         Raises:
             NotElected: the time is over, or `stop` is set.
@@ -239,13 +241,30 @@ class Candidate:
         def work() -> LeaseTerm | None:
             return self._attempt(plan, polled=not nudged)
 
-        while True:
-            with contextlib.suppress(StoreUnavailable):  # the campaign is over
-                if term := self._ask_store(work, stop, left):
-                    return term
-            if left() <= 0:
-                raise NotElected(f"{self.name}: not elected within {timeout:g} s")
-            nudged = self._clock.wait(self._wake, min(self.policy.poll, left()))
+        with self._watching() as pause:
+            while True:
+                with contextlib.suppress(StoreUnavailable):  # the campaign is over
+                    if term := self._ask_store(work, stop, left):
+                        return term
+                if left() <= 0:
+                    raise NotElected(f"{self.name}: not elected within {timeout:g} s")
+                nudged = self._clock.wait(self._wake, min(pause(), left()))
+
+    @contextlib.contextmanager
+    def _watching(self) -> Iterator[Callable[[], float]]:
+        """Look at each hint inside the block. Yields a function that returns the seconds until the next look."""
+        self._begin_in_child()
+        forked, hints = self._forked, self._register.watch(self.name, self.nudge)
+
+        def pause() -> float:
+            live = hints is not None and hints.live and not forked()
+            return next_look(self.view, self.policy, self._clock.now() if live else math.inf, live)
+
+        try:
+            yield pause
+        finally:
+            if hints and not forked():
+                hints.close()
 
     def _ask_store(
         self, work: Callable[[], T], stop: threading.Event | None, left: Callable[[], float] = lambda: float("inf")
@@ -263,6 +282,11 @@ class Candidate:
             return stop is not None and stop.is_set()
 
         def look() -> T:
+            if self._wake.is_set() and not stopped():  # a storm of hints must not become one of looks
+                now = self._clock.now()
+                look_at, self._hints_full = after_hint(self._hints_full, self.policy, now)
+                if look_at > now:
+                    self._clock.wait(stop or threading.Event(), min(look_at - now, left()))
             self._wake.clear()
             if stopped():
                 raise NotElected(f"{self.name}: told to stop")
@@ -314,7 +338,7 @@ class Candidate:
         self._wake.set()
 
     def observe(self, stop: threading.Event | None = None) -> Iterator[Leader | None]:
-        """Yield who leads, now and at each change; None while nobody does. Ends once `stop` is set.
+        """Yield who leads, now and at each change; None while nobody does. Ends once `stop` is set, as a campaign does.
 
         Raises:
             StoreUnusable: as for `campaign`.
@@ -327,13 +351,14 @@ class Candidate:
             def work() -> None:
                 self._look(polled=not nudged)
 
-            while True:
-                self._ask_store(work, stop)
-                leader = self._leader()
-                if leader != seen:
-                    seen = leader
-                    yield leader
-                nudged = self._clock.wait(self._wake, self.policy.poll)
+            with self._watching() as pause:
+                while True:
+                    self._ask_store(work, stop)
+                    leader = self._leader()
+                    if leader != seen:
+                        seen = leader
+                        yield leader
+                    nudged = self._clock.wait(self._wake, pause())
 
     def _is_led(self, record: Record) -> bool:
         return record.state is State.HELD and self._clock.now() < self.view.free_at(self.policy)

@@ -34,7 +34,7 @@ class Hints(Protocol):
         ...
 
     def close(self) -> None:
-        """Send no more hints. May be called twice."""
+        """Send no more hints. Returns at once, and may be called twice."""
         ...
 
 

@@ -1,8 +1,10 @@
 """The one thread per store that renews every lease held through it."""
 
+import functools
 import heapq
 import itertools
 import logging
+import math
 import threading
 import weakref
 from typing import Any
@@ -11,7 +13,8 @@ from election.clock import Clock, SystemClock
 from election.errors import BadRecord, ElectionError, StoreUnavailable
 from election.events import Event, EventKind
 from election.forks import fork_detector
-from election.register import Register
+from election.register import Hints, Register
+from election.rules import FEWER, after_hint
 from election.term import LeaseTerm, Renewal
 
 log = logging.getLogger("election")
@@ -27,7 +30,8 @@ class LeaseRenewer:
     """Renews terms when they are due: those of one store together, in one write. In between it looks at their cells.
 
     A look asks for a version alone. It finds out within a poll that somebody asked the holder to hand over, or that the
-    cell was lost; without it, the next renewal does.
+    cell was lost; without it, the next renewal does. If the store sends hints, it looks at each hint, and otherwise a
+    tenth as often.
 
     `start` makes a daemon thread, which ends by itself when nothing is left to renew. Tests call `renew_due` instead.
     """
@@ -37,6 +41,9 @@ class LeaseRenewer:
         self._clock = clock
         self._due: list[tuple[float, int, LeaseTerm]] = []
         self._looks: list[tuple[float, int, LeaseTerm]] = []
+        self._watches: dict[LeaseTerm, TermWatch] = {}
+        self._over: list[LeaseTerm] = []
+        """Terms that are over, and still watched."""
         self._order = itertools.count()
         self._lock = threading.Lock()
         self._wake = threading.Event()
@@ -49,13 +56,48 @@ class LeaseRenewer:
 
     def add(self, term: LeaseTerm) -> None:
         """Renew `term` from now on, until it is over."""
+        watch = TermWatch(term)
         with self._lock:
+            self._watches[term] = watch
             heapq.heappush(self._due, (term.renew_at, next(self._order), term))
-            look_at = self._clock.now() + max(term.look_every, len(self._due) / LOOKS)
-            heapq.heappush(self._looks, (look_at, next(self._order), term))
+            self._look_at(watch, self._clock.now() + max(term.policy.poll, len(self._due) / LOOKS))
             first = self._due[0][2] is term or self._looks[0][2] is term
+        watch.hints = term.register.watch(term.name, functools.partial(self._hear, term))
+        if watch.hints and self._watches.get(term) is not watch:  # over already, and forgotten without them
+            watch.hints.close()
         if first:
             self._wake.set()
+
+    def _hear(self, term: LeaseTerm) -> None:
+        """Have the cell of `term` looked at soon, because of a hint. Called in a thread of the register."""
+        with self._lock:
+            watch = self._watches.get(term)
+            if watch is None:
+                return
+            watch.heard += 1
+            if watch.heard > 1:  # a look that has not begun yet is enough
+                return
+            look_at, watch.full = after_hint(watch.full, term.policy, self._clock.now())
+            if look_at < watch.look_at:
+                self._look_at(watch, look_at)
+        self._wake.set()
+
+    def _look_at(self, watch: "TermWatch", when: float) -> None:
+        """Look at a cell then, and not when it was planned before. Called under the lock."""
+        watch.look_at = when
+        heapq.heappush(self._looks, (when, next(self._order), watch.term))
+
+    def _forget(self, term: LeaseTerm) -> None:
+        """Hear no more of a term that is over.
+
+        That is noticed when its renewal would be due, so that the stream need not begin again for a next campaign.
+        """
+        watch = self._watches.pop(term, None)
+        try:
+            if watch and watch.hints:
+                watch.hints.close()
+        except Exception:  # of a store that a user wrote: the other leases are renewed all the same
+            log.exception("%s: cannot end the hints", term.name)
 
     def start(self) -> None:
         """Start the thread that renews, if it does not run yet."""
@@ -72,6 +114,8 @@ class LeaseRenewer:
         # One at a time: no renewal waits for more than one look.
         while self._look(begun):
             self._renew_all()
+        while self._over:
+            self._forget(self._over.pop())
         with self._lock:
             if not self._due:
                 self._looks.clear()
@@ -101,6 +145,7 @@ class LeaseRenewer:
             while self._due and self._due[0][0] <= soon and len(batch) < BATCH:
                 term = heapq.heappop(self._due)[2]
                 if not term.valid:
+                    self._over.append(term)
                     continue
                 soon = now + term.ttl / 100
                 if term.renew_at > soon:  # somebody has written meanwhile
@@ -178,29 +223,44 @@ class LeaseRenewer:
         with self._lock:
             if not self._looks or self._looks[0][0] > until:
                 return False
-            term = heapq.heappop(self._looks)[2]
-            every = max(term.look_every, len(self._due) / LOOKS)
+            planned, _, term = heapq.heappop(self._looks)
+            watch = self._watches.get(term)
+            if watch is None or watch.look_at != planned:
+                return True  # it is over, or was put forward
             renewal_due = self._due[0][0] if self._due else term.renew_at
+            heard, watch.heard, watch.look_at = watch.heard, 0, math.inf
+            rarest = len(self._due) / LOOKS
         if not term.valid:
             return True
-        now = self._clock.now()
+        now, every = self._clock.now(), max(watch.every(), rarest)
         due = term.written_at + every  # what was just written need not be looked at
-        if due <= now:
-            due = now + every
-            try:
-                # A silent store must not cost each of many leases a timeout here either, and a slow one no renewal.
-                if now + 2 * self._trip < renewal_due and not self._silent:
-                    unchanged = term.is_unchanged()
-                    self._trip = self._clock.now() - now
-                    if not unchanged:
-                        self._renew_alone(term)
-            except StoreUnavailable:  # the next renewal finds out, and reports it
-                self._silent = True
-            except Exception:
-                log.exception("%s: cannot look at the lease", term.name)
+        if heard and term.writing:
+            due = now + term.policy.poll / FEWER  # the answer says whether it was that write
+        elif due <= now or (heard and not watch.is_echo(heard, now)):
+            due, heard = self._look_now(term, now, every, heard, renewal_due)
+        else:
+            heard = 0
         with self._lock:
-            heapq.heappush(self._looks, (due, next(self._order), term))
+            watch.heard += heard
+            if due < watch.look_at:  # unless a hint came meanwhile
+                self._look_at(watch, due)
         return True
+
+    def _look_now(self, term: LeaseTerm, now: float, every: float, heard: int, renewal_due: float) -> tuple[float, int]:
+        """Look, unless that could hold up a renewal; return when to look again, and how many hints are unanswered."""
+        # A silent store must not cost each of many leases a timeout here either, and a slow one no renewal.
+        if now + 2 * self._trip >= renewal_due or self._silent:
+            return now + (min(every, term.policy.poll) if heard else every), heard
+        try:
+            unchanged = term.is_unchanged()
+            self._trip = self._clock.now() - now
+            if not unchanged:
+                self._renew_alone(term)
+        except StoreUnavailable:  # the next renewal finds out, and reports it
+            self._silent = True
+        except Exception:
+            log.exception("%s: cannot look at the lease", term.name)
+        return now + every, 0
 
     def _run(self) -> None:
         while True:
@@ -213,6 +273,42 @@ class LeaseRenewer:
                         return
                 continue
             self._clock.wait(self._wake, next_due - self._clock.now())
+
+
+class TermWatch:
+    """What the renewer knows of the looks at one term's cell."""
+
+    def __init__(self, term: LeaseTerm) -> None:
+        self.term = term
+        self.hints: Hints | None = None
+        self.heard = 0
+        """Hints since the last look began."""
+        self.full = 0.0
+        """See `after_hint`."""
+        self.look_at = math.inf
+        """When the next look is planned; never while one is under way."""
+        self._echoed = term.written_at  # the takeover: whoever hears now did not hear then
+
+    def every(self) -> float:
+        """Return the seconds between two looks: as often as a standby."""
+        try:
+            live = self.hints is not None and self.hints.live
+        except Exception:  # of a store that a user wrote
+            log.exception("%s: cannot tell whether hints are live", self.term.name)
+            live = False
+        return self.term.policy.poll * (FEWER if live else 1)
+
+    def is_echo(self, heard: int, now: float) -> bool:
+        """Return whether these hints tell of nothing but the holder's own last write. It is asked once for each hint.
+
+        A write of its own causes one hint, soon. One hint is taken for that, once for each write; somebody else's that
+        is merged with it is then found by a look without a hint.
+        """
+        written = self.term.written_at
+        if heard > 1 or written == self._echoed or now >= written + self.term.policy.poll:
+            return False
+        self._echoed = written
+        return True
 
 
 def _swap(register: Register, renewals: list[Renewal]) -> list[Any | StoreUnavailable | None]:

@@ -89,6 +89,33 @@ class Adopt:
 
 Step = Wait | Post | Ask | Take | Adopt
 
+FEWER = 10
+"""How many polls go by between two looks at a leader while hints tell of changes, and how many looks in the time of one
+poll a storm of hints can cause."""
+
+
+def next_look(view: View, policy: LeasePolicy, now: float, live: bool) -> float:
+    """Return in how many seconds a standby looks again, if neither a hint nor a nudge comes first.
+
+    While hints are `live` it looks at a leader's record a tenth as often, and at the moment when the lease is free. A
+    hint that is lost so costs no more than that. In any other state, time may do what no hint tells of: a store comes
+    to remember, or a candidate that could have led decides to.
+    """
+    led = view.record is not None and view.record.state is State.HELD
+    free_in = view.free_at(policy) - now
+    return min(FEWER * policy.poll, free_in) if live and led and free_in > 0 else policy.poll
+
+
+def after_hint(full: float, policy: LeasePolicy, now: float) -> tuple[float, float]:
+    """Return when to look because of a hint that came at `now`, and the next value of `full`.
+
+    Many hints, from whomever, cause ten looks at once and then one in each tenth of a poll. `full` is when a new burst
+    of ten is possible; 0.0 at first.
+    """
+    step = policy.poll / FEWER
+    look_at = max(now, full - policy.poll + step)
+    return look_at, max(look_at, full) + step
+
 
 def is_own_takeover(view: View, me: str) -> bool:
     """Return whether the record that is there is the takeover of candidate `me` that the store did not answer."""

@@ -11,7 +11,7 @@ from election.clock import Clock
 from election.errors import BadPolicy, BadRecord, ElectionError, LeadershipLost, StoreUnavailable
 from election.events import Event, EventKind, OnEvent, tell
 from election.forks import fork_detector
-from election.lease import Lease
+from election.lease import Lease, LeasePolicy
 from election.record import Record, State, carry_on
 from election.register import Register, Swap
 from election.rules import Lost, expired, reconcile, renewed
@@ -217,13 +217,19 @@ class LeaseTerm:
         return True
 
     def is_unchanged(self) -> bool:
-        """Return whether the cell still holds what this term wrote last. For the lease renewer.
+        """Return whether the cell still holds what this term wrote last, as far as a look can tell. For the renewer.
 
         Raises:
             StoreUnavailable: the store did not answer.
         """
         lease = self._lease
-        return bool(self.register.version(self.name) == lease.version)
+        version = self.register.version(self.name)
+        return bool(version == lease.version) or self._lease is not lease
+
+    @property
+    def writing(self) -> bool:
+        """Whether a write of another thread is under way, which finds out what is in the cell."""
+        return self._writing.locked()
 
     @property
     def renew_at(self) -> float:
@@ -241,9 +247,9 @@ class LeaseTerm:
         return self._lease.sent
 
     @property
-    def look_every(self) -> float:
-        """Seconds between two looks at the cell: as often as a standby."""
-        return self._lease.policy.poll
+    def policy(self) -> LeasePolicy:
+        """The timings of the lease."""
+        return self._lease.policy
 
     def retry_at(self, now: float) -> float:
         """Return when to try again a renewal that failed at `now`."""

@@ -4,7 +4,7 @@ import itertools
 import os
 import threading
 import uuid
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from urllib.parse import SplitResult
 
 from election.forks import fork_detector
@@ -17,6 +17,7 @@ class MemoryRegister(Register):
     def __init__(self) -> None:
         self._cells: dict[str, Cell] = {}
         self._versions = itertools.count(1)
+        self._watches: dict[str, list[MemoryHints]] = {}
         self._lock, self._forked = threading.Lock(), fork_detector()
         self._identity = uuid.uuid4().hex
 
@@ -34,15 +35,27 @@ class MemoryRegister(Register):
 
     def swap(self, name: str, data: bytes, expected: int | None) -> int | None:
         """Compare and swap under a lock."""
-        if self._forked():  # another thread of the parent may have held the lock
-            self._lock, self._forked = threading.Lock(), fork_detector()
+        self._begin_in_child()
         with self._lock:
             cell = self._cells.get(name)
             if expected != (cell.version if cell else None):
                 return None
             version = next(self._versions)
             self._cells[name] = Cell(data, version)
-            return version
+            watches = tuple(self._watches.get(name, ()))
+        for watch in watches:
+            watch.news()
+        return version
+
+    def watch(self, name: str, news: Callable[[], object]) -> "MemoryHints":
+        """Have `news` called after each swap, in the thread that swaps."""
+        self._begin_in_child()
+        return MemoryHints(self, name, news)
+
+    def _begin_in_child(self) -> None:
+        """In a forked child: take no lock that another thread of the parent may have held, and tell none of its."""
+        if self._forked():
+            self._lock, self._watches, self._forked = threading.Lock(), {}, fork_detector()
 
     def remembers(self, seconds: float) -> bool:
         """Return True: the cells live as long as their users."""
@@ -54,6 +67,26 @@ class MemoryRegister(Register):
 
     def close(self) -> None:
         """Do nothing; the cells stay for the others in this process."""
+
+
+class MemoryHints:
+    """Tells of each swap of one name until it is closed."""
+
+    live = True
+
+    def __init__(self, register: MemoryRegister, name: str, news: Callable[[], object]) -> None:
+        self.news, self._register, self._name = news, register, name
+        with register._lock:
+            register._watches.setdefault(name, []).append(self)
+
+    def close(self) -> None:
+        """Send no more hints."""
+        register, name = self._register, self._name
+        register._begin_in_child()
+        with register._lock:
+            left = [hints for hints in register._watches.pop(name, []) if hints is not self]
+            if left:
+                register._watches[name] = left
 
 
 _shared: dict[str, MemoryRegister] = {}

@@ -1,5 +1,6 @@
 """A clock that jumps and a store that fails on command."""
 
+import collections
 import contextlib
 import enum
 import itertools
@@ -74,9 +75,15 @@ class FaultyStore:
     It is as forgetful as memcached: its versions start again with it and cannot be compared across a restart, and it
     cannot vouch for what it lost (`remembers`) until it has been up for long enough, nor ever after it has dropped a
     cell. `age` says for how many seconds it has been up at first.
+
+    With `hints` each write sends one to those who watch its cell (`Register.watch`), in the thread that writes. While
+    `mute` is true they are lost; `live` is what their watchers are told. `tell` sends one for no reason, or late.
     """
 
-    def __init__(self, clock: Clock, age: float = math.inf) -> None:
+    def __init__(self, clock: Clock, age: float = math.inf, *, hints: bool = False) -> None:
+        self.hints, self.mute, self.live = hints, False, True
+        self._watches: dict[FaultyHints, str] = {}
+        self._changed: collections.deque[str] = collections.deque()
         self.cells: dict[str, Cell] = {}
         self._clock = clock
         self._born = clock.now() - age
@@ -91,7 +98,7 @@ class FaultyStore:
     def lock(self) -> threading.RLock:
         """Held while a cell is looked at or changed; a forked child, which has a copy of the cells, makes its own."""
         if self._forked():
-            self._lock, self._forked = threading.RLock(), fork_detector()
+            self._lock, self._watches, self._forked = threading.RLock(), {}, fork_detector()
         return self._lock
 
     def link(self) -> "FaultyRegister":
@@ -123,7 +130,24 @@ class FaultyStore:
     def deliver(self) -> int:
         """Carry out the writes that were delayed, in their order; return how many of them have landed."""
         late, self._late = self._late, []
-        return sum(self._swap(name, data, expected) is not None for _, name, data, expected in late)
+        landed = sum(self._swap(name, data, expected) is not None for _, name, data, expected in late)
+        self._send_hints()
+        return landed
+
+    def tell(self, name: str) -> None:
+        """Send a hint to all who watch the cell `name`."""
+        with self.lock:
+            watches = [hints for hints, watched in self._watches.items() if watched == name]
+        for hints in watches:
+            hints.news()
+
+    def _send_hints(self) -> None:
+        """Send those of the writes that have landed; not under the lock."""
+        while self._changed:
+            with contextlib.suppress(IndexError):  # another thread was first
+                name = self._changed.popleft()
+                if not self.mute:
+                    self.tell(name)
 
     def identity(self) -> str:
         """Name this store, until it restarts."""
@@ -139,7 +163,27 @@ class FaultyStore:
             return None
         version = (self._epoch, next(self._versions))
         self.cells[name] = Cell(data, version)
+        self._changed.append(name)
         return version
+
+
+class FaultyHints:
+    """Hints of a `FaultyStore` about one name."""
+
+    def __init__(self, store: FaultyStore, name: str, news: Callable[[], object]) -> None:
+        self.news, self._store = news, store
+        with store.lock:
+            store._watches[self] = name
+
+    @property
+    def live(self) -> bool:
+        """What the store says."""
+        return self._store.live
+
+    def close(self) -> None:
+        """Send no more hints."""
+        with self._store.lock:
+            self._store._watches.pop(self, None)
 
 
 class FaultyRegister(Register):
@@ -166,8 +210,11 @@ class FaultyRegister(Register):
         self.before(method)
         if self.cut:
             raise StoreUnavailable("the link to the store is cut")
-        with self.store.lock:
-            result = work()
+        try:
+            with self.store.lock:
+                result = work()
+        finally:
+            self.store._send_hints()
         self.after(method)
         return result
 
@@ -219,6 +266,10 @@ class FaultyRegister(Register):
             if fault is None:
                 return version
         raise StoreUnavailable("the store did not answer")
+
+    def watch(self, name: str, news: Callable[[], object]) -> FaultyHints | None:
+        """Have `news` called after each write, if the store has hints."""
+        return FaultyHints(self.store, name, news) if self.store.hints else None
 
     def remembers(self, seconds: float) -> bool:
         """Return what the store says."""

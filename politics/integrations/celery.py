@@ -41,6 +41,7 @@ from election import (
 )
 from election.clock import SystemClock
 from election.errors import BadRecord
+from election.register import Hints
 from election.retries import Reminder
 from election.rules import View, is_own_takeover
 from election.term import Note
@@ -123,6 +124,7 @@ class LeaderScheduler(Scheduler):
         self._candidate = Candidate(self._register, group, self._policy)
         self._agenda = BeatAgenda(self._inner, last_run, self._catch_up)
         self._term: LeaseTerm | None = None
+        self._hints: Hints | None = None
         self._clock = SystemClock()
         self._trouble = Reminder(log, self._clock)
         self._refused: dict[str, float] = {}  # since when the broker has taken no task of an entry
@@ -156,6 +158,8 @@ class LeaderScheduler(Scheduler):
         try:
             self._hand_over()
         finally:
+            if self._hints:
+                self._hints.close()
             self._inner.close()
 
     def tick(self, *_: Any, **__: Any) -> float:
@@ -172,6 +176,8 @@ class LeaderScheduler(Scheduler):
 
     def _campaign(self) -> LeaseTerm | None:
         """Stand by for a while, and return the term if it is ours."""
+        # The campaigns come one after another, and this keeps up the stream of hints that they listen to.
+        self._hints = self._hints or self._register.watch(self._candidate.name, lambda: None)
         try:
             term = self._candidate.campaign(LOOK, plan=self._plan)
         except NotElected:

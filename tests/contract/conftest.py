@@ -96,7 +96,7 @@ def stores(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Stores]:
                 server: PostgreSQLServer = request.getfixturevalue("postgresql")
                 made = urls(server.url, server.other_url, server)
             case _:
-                one_store, other_store = FaultyStore(SystemClock()), FaultyStore(SystemClock())
+                one_store, other_store = (FaultyStore(SystemClock(), hints=True) for _ in range(2))
                 made = Stores(opener(one_store.link), opener(other_store.link))
         yield made
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from tests.simulation import breakages, broken_ticks
 from tests.simulation.attack import steps_until_caught, worlds
+from tests.simulation.hints import HINTS, HintWorld
 from tests.simulation.ticks import TICKS, TickWorld
 from tests.simulation.world import EDITS, KINDS, World
 
@@ -39,6 +40,7 @@ def attack(what: str, kinds: Sequence[str], make: type[World] = World) -> None:
 
 attack("the promise", KINDS)
 attack("the promise, with records that nobody can read", EDITS)
+attack("the promise, with hints", HINTS, HintWorld)
 attack("the promise, with schedules", TICKS, TickWorld)
 failed = False
 for breakage in breakages.CAUGHT + broken_ticks.CAUGHT:

@@ -18,16 +18,17 @@ import politics.worker.duty
 from election import Candidate, LeaseTerm, StoreUnavailable
 from election.lease import Lease, LeasePolicy
 from election.record import State
-from election.rules import Lost, Post, Rewrite, Take, View, Wait
+from election.rules import FEWER, Lost, Post, Rewrite, Take, View, Wait
 from election.term import Renewal
 from politics.worker.slots import Slot, Turn, next_turn
+from tests.simulation.hints import CALM, HINTS, HintWorld
 from tests.simulation.store import Link, Store
 from tests.simulation.threads import Process, world
 from tests.simulation.world import KINDS, World
 
 _next_step, _reconcile, _renewed = election.rules.next_step, election.rules.reconcile, election.rules.renewed
 _swap, _resign, _free_at, _see, _fork = Store.swap, LeaseTerm.resign, View.free_at, View.see, World.fork
-_lead, _look = Candidate._lead, Candidate._look
+_lead, _look, _nudge = Candidate._lead, Candidate._look, Candidate.nudge
 _end_renewal, _is_unchanged = LeaseTerm.end_renewal, LeaseTerm.is_unchanged
 
 
@@ -196,6 +197,20 @@ def rerun_unmarked(*args: Any, **kwargs: Any) -> Turn:
     return replace(next_turn(*args, **kwargs), takeover=False)
 
 
+def hint_restarts_the_wait(self: Candidate) -> None:
+    self.view = replace(self.view, since=self._clock.now())
+    _nudge(self)
+
+
+def hint_ends_the_wait(self: Candidate) -> None:
+    self.view = replace(self.view, since=self.view.since - self.policy.ttl)
+    _nudge(self)
+
+
+def waits_past_the_end(view: View, policy: LeasePolicy, now: float, live: bool) -> float:
+    return FEWER * policy.poll if live else policy.poll
+
+
 FAILURES = ("fail", "fail", "fail", "fail", "kill", "pause", "cut", "flush", "restart", "stop", "ask")
 
 _step, _term = election.candidate, election.term
@@ -277,6 +292,32 @@ CAUGHT = (
     Breakage("9", "a name moves to another server", 50_000, ((Link, "home", name_moves),)),
     Breakage("10", "a forked child counts as leader", 20_000, ((World, "fork", child_leads),)),
     Breakage("11", "the clock stops while the machine sleeps", 50_000, ((Process, "local", clock_sleeps),)),
+    Breakage(
+        "hints",
+        "a hint counts as a sighting, and the wait begins again",
+        100_000,
+        ((Candidate, "nudge", hint_restarts_the_wait),),
+        ("kill", "noise"),
+        first=20,
+        world=HintWorld,
+    ),
+    Breakage(
+        "hints",
+        "a hint says that the lease is over",
+        2_000,
+        ((Candidate, "nudge", hint_ends_the_wait),),
+        HINTS,
+        world=HintWorld,
+    ),
+    Breakage(
+        "hints",
+        "a standby that relies on hints does not look when the lease is free",
+        100_000,
+        ((_step, "next_look", waits_past_the_end),),
+        CALM,
+        first=10,
+        world=HintWorld,
+    ),
     Breakage("slots", "a new slot is not written into the record", 2_000, ((Slot, "note", slot_is_not_written),)),
     Breakage(
         "slots",

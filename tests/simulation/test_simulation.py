@@ -8,6 +8,7 @@ import pytest
 from tests.simulation import breakages, broken_ticks
 from tests.simulation.attack import SECONDS, breaks, shrink, steps_until_caught, worlds
 from tests.simulation.breakages import Breakage
+from tests.simulation.hints import CALM, HINTS, HintWorld
 from tests.simulation.ticks import LEAPS, TICKS, LeapWorld, TickWorld
 from tests.simulation.world import EDITS, KINDS, Broken, World, random_faults
 
@@ -48,6 +49,18 @@ def test_ticks_grow_whatever_clocks_show_and_also_if_records_are_spoilt(
     """While no record is lost no clock matters; and a record that is forgotten costs a takeover at most."""
     done = list(worlds(40_000, kinds=kinds, make=make))
     assert sum(world.terms for world in done) > 15, "hardly anybody was elected: this attacks nothing"
+
+
+def test_hints_decide_nothing_and_one_that_is_lost_costs_nine_polls() -> None:
+    """Hints that are late, lost, repeated or needless, beside all other faults, break nothing; and in calm, who has
+    died is replaced when the lease is free, and who has stopped after ten polls at most, heard of or not."""
+    rough = list(worlds(40_000, kinds=HINTS, make=HintWorld))
+    calm = list(worlds(80_000, kinds=CALM, make=HintWorld))
+    done = [world for world in (*rough, *calm) if isinstance(world, HintWorld)]
+    assert sum(world.terms for world in rough) > 30, "hardly anybody was elected: this attacks nothing"
+    assert sum(world.hints for world in done) > 5_000, "hardly any hints"
+    assert sum(world.lost_hints for world in done) > 1_000, "hardly any hint was lost"
+    assert sum(world.replaced for world in done) > 3, "hardly anybody was replaced in calm"
 
 
 @pytest.mark.parametrize("breakage", CAUGHT, ids=str)

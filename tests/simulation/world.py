@@ -120,6 +120,10 @@ class World:
     """Runs a list of faults against a number of workers, and verifies."""
 
     worker = Worker
+    link = Link
+    poll = TTL / 5
+    lost_hint = 0.0
+    """Seconds that a hint which is lost may cost."""
 
     def __init__(self, seed: int, faults: list[Fault], seconds: float, *, workers: int = 4, clock_skew: float = DRIFT):
         self.rng = random.Random(f"world {seed}")
@@ -251,11 +255,11 @@ class World:
         """Start one more worker."""
         process = Process(self, next(self.pids), self.rng.uniform(0, 1e6), 1 + self.rng.uniform(-1, 1) * self.skew)
         self.processes.append(process)
-        clock, link = SimClock(process), Link(process)
+        clock, link = SimClock(process), self.link(process)
         with self.acting_for(process):
             worker = self.worker(store=link, sticky=self.rng.random() < 0.3)
             worker.on_error = "retry" if process.pid % 2 else "done"
-            worker.policy = election.LeasePolicy(ttl=TTL, drift=DRIFT, poll_every=TTL / 5)
+            worker.policy = election.LeasePolicy(ttl=TTL, drift=DRIFT, poll_every=self.poll)
             renewer, chance = LeaseRenewer(clock), self.jitter.random
 
             def renew_with(_register: object, term: LeaseTerm) -> None:
@@ -439,7 +443,8 @@ class World:
         gap = self.now - self.led_at
         self.longest_gap = max(self.longest_gap, gap)
         # A lease for a leader that died, one for a record that was lost, and what was on its way when quiet came.
-        bound = 2 * TTL * (1 + DRIFT) / (1 - DRIFT) + 4 * TTL / 5 + 2 * TIMEOUT + 3 * TTL
+        bound = 2 * TTL * (1 + DRIFT) / (1 - DRIFT) + 4 * self.poll + 2 * TIMEOUT + 3 * TTL
+        bound += self.lost_hint
         if self.workers and self.now - max(self.led_at, self.quiet_since) > bound:
             raise Broken(f"no leader from {self.led_at:.3f} to {self.now:.3f}, quiet since {self.quiet_since:.3f}")
 

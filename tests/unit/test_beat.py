@@ -13,7 +13,7 @@ from celery import Celery
 from celery.beat import Scheduler
 from celery.schedules import crontab, schedule, solar
 
-from election import look
+from election import Candidate, look
 from election.record import MAX_BYTES, MAX_HOST, MAX_NAME_BYTES, MAX_NUMBER, Record, State
 from election.stores.memory import MemoryRegister
 from politics.integrations.beat_agenda import BeatAgenda, microseconds, moment
@@ -360,3 +360,20 @@ def test_lazy() -> None:
     assert "bank beats, 3 s" in beat.info
     beat.close()
     assert look(store, "bank beats") is None
+
+
+def test_one_stream_of_hints() -> None:
+    """A beat that stands by keeps its stream of hints from one look to the next, and ends it when it closes."""
+    store = MemoryRegister()
+    app = Celery("shop", set_as_current=False)
+    app.conf.update(politics_store=store, politics_group="beats", result_expires=None)
+    beat = LeaderScheduler(app)
+    with Candidate(store, "beats").campaign() as term:
+        held = len(store._watches["beats"])
+        beat.tick()
+        assert len(store._watches["beats"]) == held + 1
+        beat.tick()
+        assert len(store._watches["beats"]) == held + 1
+        beat.close()
+        assert len(store._watches["beats"]) == held
+        assert term.valid

@@ -20,7 +20,9 @@ from election.rules import (
     Take,
     View,
     Wait,
+    after_hint,
     is_own_takeover,
+    next_look,
     next_step,
     reconcile,
     renewed,
@@ -173,3 +175,48 @@ def test_any_history(records: list[Record | None], pauses: list[float], remember
             assert all(step.fence > earlier.fence for earlier in records[: records.index(record)] if earlier)
             assert step.fence > seen.record.fence
             assert seen.record.state is not State.HELD or now >= free
+
+
+# The polls of POLICY are 0.25 s.
+PACES: list[tuple[str, View, float, bool, float]] = [
+    ("held, by polls alone", view(HELD), 100, False, 0.25),
+    ("held, by polls alone, just before its end", view(HELD), 110.0, False, 0.25),
+    ("held, with hints", view(HELD), 100, True, 2.5),
+    ("held, with hints, near its end", view(HELD), 109.1, True, 1.0),
+    ("held, with hints, at its end", view(HELD), 110.1, True, 0.25),
+    ("held, with hints, after its end", view(HELD), 150, True, 0.25),
+    ("held for longer, with hints, near its end", view(replace(HELD, ttl_ms=60_000)), 159.6, True, 1.0),
+    ("open, with hints", view(OPEN), 100, True, 0.25),
+    ("vacant, with hints", view(VACANT), 100, True, 0.25),
+    ("empty, with hints", view(None), 100, True, 0.25),
+]
+
+
+@pytest.mark.parametrize(
+    ("seen", "now", "live", "seconds"), [case[1:] for case in PACES], ids=[case[0] for case in PACES]
+)
+def test_next_look(seen: View, now: float, live: bool, seconds: float) -> None:
+    """A standby whose hints are live looks at a leader a tenth as often, and when the lease is free."""
+    assert next_look(seen, POLICY, now, live) == pytest.approx(seconds)
+
+
+def test_a_storm_of_hints() -> None:
+    """Whenever they come, hints cause ten looks at once and then ten in a poll; each comes late by a poll at most."""
+    full, looks = 0.0, list[float]()
+    for hint in range(10_000):
+        now = 100 + hint / 10_000
+        if not looks or looks[-1] <= now:  # while a look is planned, no other is
+            look_at, full = after_hint(full, POLICY, now)
+            assert now <= look_at <= now + POLICY.poll
+            looks.append(look_at)
+    assert looks[:10] == [100 + hint / 10_000 for hint in range(10)]
+    assert len(looks) <= 10 + 4 * 10 + 1
+
+
+def test_a_hint_after_a_storm() -> None:
+    """A hint that comes a poll after others causes a look at once."""
+    full = 0.0
+    for _ in range(100):
+        _, full = after_hint(full, POLICY, 100.0)
+    assert after_hint(full, POLICY, full)[0] == full
+    assert after_hint(0.0, POLICY, 5.0)[0] == 5.0
