@@ -124,7 +124,7 @@ def file(register: SQLiteRegister, ttl: float) -> File:
 
 def _write(register: SQLiteRegister) -> None:
     # No cell has this version, so nothing changes. But it needs the permission to write.
-    register.swap("politics doctor", b"", b"no version")
+    register.swap("politics doctor", b"", ("", b"no version"))
 
 
 def _filesystem(path: Path) -> str:

@@ -153,7 +153,7 @@ class WaitOverAbsence:
 
 
 def put_back_at_once(self: LeaseTerm, note: Any) -> Any:
-    return self.register.swap(self.name, self._encode(note), None)
+    return self.register.swap(self.name, self._encode(note, None), None)
 
 
 def never_put_back(lease: Lease, found: Any, now: float) -> Any:
