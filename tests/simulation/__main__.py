@@ -4,8 +4,9 @@ import sys
 import time
 from collections.abc import Sequence
 
-from tests.simulation import breakages, broken_ticks
+from tests.simulation import backups, breakages, broken_ticks
 from tests.simulation.attack import steps_until_caught, worlds
+from tests.simulation.backups import RESTORES, BackupWorld
 from tests.simulation.ticks import TICKS, TickWorld
 from tests.simulation.world import EDITS, KINDS, World
 
@@ -30,6 +31,8 @@ def attack(what: str, kinds: Sequence[str], make: type[World] = World) -> None:
         f"terms, {sum(w.takeovers for w in done):,} takeovers, {sum(w.refused for w in done):,} effects refused "
         f"by a fence, {sum(w.forgotten for w in done):,} records forgotten"
     )
+    if restores := sum(w.restores for w in done if isinstance(w, BackupWorld)):
+        print(f"{restores:,} backups restored")
     if ticks := [w for w in done if isinstance(w, TickWorld)]:
         print(
             f"{sum(len(w.accounts) for w in ticks):,} ticks, {sum(w.triggers for w in ticks):,} runs ordered, "
@@ -39,13 +42,14 @@ def attack(what: str, kinds: Sequence[str], make: type[World] = World) -> None:
 
 attack("the promise", KINDS)
 attack("the promise, with records that nobody can read", EDITS)
+attack("the promise, with backups that are restored", RESTORES, BackupWorld)
 attack("the promise, with schedules", TICKS, TickWorld)
 failed = False
-for breakage in breakages.CAUGHT + broken_ticks.CAUGHT:
+for breakage in breakages.CAUGHT + backups.CAUGHT + broken_ticks.CAUGHT:
     caught = steps_until_caught(breakage, breakage.within)
     failed |= caught is None
     print(f"rule {breakage}: {f'caught after {caught:,} steps' if caught else f'NOT CAUGHT in {breakage.within:,}'}")
-for breakage in breakages.NEVER_CAUGHT:
+for breakage in breakages.NEVER_CAUGHT + backups.NEVER_CAUGHT:
     caught = steps_until_caught(breakage, steps)
     print(f"rule {breakage}: {f'caught after {caught:,} steps' if caught else f'not caught, as known, in {steps:,}'}")
 sys.exit(failed)

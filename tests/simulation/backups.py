@@ -17,20 +17,8 @@ from tests.simulation.breakages import Breakage
 from tests.simulation.store import Store
 from tests.simulation.world import Fault, World
 
-RESTORES = ("restore",) * 6 + (
-    "pause",
-    "pause",
-    "cut",
-    "slow",
-    "loss",
-    "kill",
-    "fork",
-    "ask",
-    "stop",
-    "down",
-    "twice",
-    "evict",
-)
+STRUCK_TOO = ("pause", "pause", "cut", "slow", "loss", "kill", "fork", "ask", "stop", "down", "twice", "evict")
+RESTORES = (*["restore"] * 6, *STRUCK_TOO)
 KEPT = 5
 
 
@@ -91,9 +79,9 @@ def remembers_what_it_was_told_before(self: Store, cells: Any, generation: str, 
 
 def foreign_takeover_is_adopted(view: View, me: str, policy: Any, now: float, *rest: Any) -> Any:
     record = view.record
-    if record and record.foreign and view.attempt and (record.holder, record.seq) == (me, view.attempt[0]):
-        if now < view.attempt[1] + policy.trusted:
-            return Adopt(view.attempt[1])
+    own = record and record.foreign and view.attempt and (record.holder, record.seq) == (me, view.attempt[0])
+    if own and view.attempt and now < view.attempt[1] + policy.trusted:
+        return Adopt(view.attempt[1])
     return _next_step(view, me, policy, now, *rest)
 
 
@@ -103,7 +91,6 @@ def yields_to_what_was_brought_back(lease: Any, found: Any, now: float) -> Any:
 
 
 _step, _term = election.candidate, election.term
-BROUGHT_BACK = ("restore", "restore", "restore", "stop", "cut", "pause")
 
 
 def broken(
@@ -113,26 +100,37 @@ def broken(
 
 
 CAUGHT = (
-    broken("a record of another generation is believed", 100_000, (Record, "found_in", any_generation_is_believed)),
+    broken("a record of another generation is believed", 20_000, (Record, "found_in", any_generation_is_believed)),
     broken("the wait for a record goes on in another generation", 100_000, (View, "see", wait_goes_on)),
-    broken("a version of an earlier generation counts", 100_000, (World, "comparable", lambda self, then, now: True)),
-    broken("the store comes back without another generation", 100_000, (Store, "bring_back", same_generation)),
+    broken(
+        "a version of an earlier generation counts",
+        100_000,
+        (World, "comparable", lambda self, then, now: True),
+        first=100,
+    ),
+    broken("the store comes back without another generation", 50_000, (Store, "bring_back", same_generation)),
     broken(
         "the store says that it remembers, in a generation that is younger than that",
-        100_000,
+        20_000,
         (Store, "bring_back", remembers_what_it_was_told_before),
+        kinds=("restore", "flush", "pause", "cut"),
+        first=800,
     ),
     broken(
         "a holder yields to a record of another generation",
-        100_000,
+        20_000,
         (_term, "reconcile", yields_to_what_was_brought_back),
     ),
 )
 NEVER_CAUGHT = (
+    # Not needed for safety where `remembers` means what A4 says: the store then says yes only when the leases of its
+    # earlier generations are over. Kept so that no mistake in how a store counts its age can elect a second leader.
     broken(
         "over a record of another generation the store is asked whether it remembers",
         0,
         (Record, "found_in", foreign_is_lost),
     ),
+    # Not needed for safety: until its own deadline, counted from before it sent the takeover, nobody else has the right
+    # to the lease. Kept so that nobody ever leads by what a store has brought back.
     broken("an own takeover that was brought back is adopted", 0, (_step, "next_step", foreign_takeover_is_adopted)),
 )
