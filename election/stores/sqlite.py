@@ -1,12 +1,14 @@
 """Cells in an SQLite file: elects a leader of this machine."""
 
 import contextlib
+import ctypes
 import errno
 import math
 import os
 import re
 import secrets
 import sqlite3
+import struct
 import threading
 import uuid
 import weakref
@@ -28,7 +30,9 @@ CREATE TABLE IF NOT EXISTS generation (one INTEGER PRIMARY KEY CHECK (one = 1), 
 """
 # `generation` is a table of its own, and not two columns of `store`: versions of this library that know nothing of it
 # insert whole rows there, and may use the same file. `file` says which file it was when it got that name.
-_GENERATION = "(SELECT substr(CAST(name AS BLOB), 1, 99) FROM generation WHERE CAST(file AS BLOB) = ?)"
+_GENERATION = "(SELECT substr(CAST(name AS BLOB), 1, 99) FROM generation WHERE CAST(file AS TEXT) GLOB ?)"
+
+_AT_FDCWD, _STATX_BTIME = -100, 0x800
 
 Version = tuple[str, bytes]
 """The generation, and the version of the row."""
@@ -63,7 +67,7 @@ class SQLiteRegister(Register):
         self._lock = threading.Lock()
         self._db: sqlite3.Connection | None = None
         self._file: tuple[int, int] | None = None
-        self._generation = ""
+        self._birth = self._generation = ""
 
     @contextlib.contextmanager
     def _open(self) -> Iterator[sqlite3.Connection]:
@@ -95,7 +99,7 @@ class SQLiteRegister(Register):
             folder.mkdir(0o700, exist_ok=True)
         # Who may only read the file can lock it, and then nobody leads.
         self.path.touch(0o600)
-        self._file = self._found()
+        self._file, self._birth = self._found(), _birth_of(self.path)
         self._db = sqlite3.connect(self.path, timeout=1.0, isolation_level=None, check_same_thread=False)
         try:
             # Before anything is written: SQLite finds its log by the path, so that of the new file would be spoilt.
@@ -116,8 +120,8 @@ class SQLiteRegister(Register):
     def _describe(self, db: sqlite3.Connection) -> None:
         """Find out which generation the file is in. One that was copied, restored or never described begins another.
 
-        It is a copy if it was described for another file. No other file has its device and inode while a process has
-        it open, as a leader has, and everybody who has seen something there.
+        It is a copy if it was described for another file: of another device, inode or, where the system knows it,
+        moment of birth. Inodes are used again, but not while somebody has the file open.
         """
         self._generation = self._described(db)
         if not self._generation:
@@ -141,13 +145,17 @@ class SQLiteRegister(Register):
         if db.execute("SELECT 1 FROM generation").fetchone():
             db.execute("DELETE FROM store")
         db.execute("INSERT INTO store VALUES (1, ?, ?) ON CONFLICT DO UPDATE SET born = excluded.born", (identity, now))
-        db.execute("INSERT OR REPLACE INTO generation VALUES (1, ?, ?)", (name, self._mark))
+        db.execute("INSERT OR REPLACE INTO generation VALUES (1, ?, ?)", (name, f"{self._inode}:{self._birth}"))
         return name
 
     @property
-    def _mark(self) -> bytes:
-        """Which file it is, as the table `generation` says it."""
-        return ":".join(map(str, self._file or ())).encode()
+    def _mark(self) -> str:
+        """A pattern for the column `file` of a file that is described. A process may not be able to see its birth."""
+        return f"{self._inode}:{self._birth or '*'}"
+
+    @property
+    def _inode(self) -> str:
+        return ":".join(map(str, self._file or ()))
 
     def _found(self) -> tuple[int, int] | None:
         """Return which file is at our path now."""
@@ -257,6 +265,20 @@ class SQLiteRegister(Register):
 def connect(parts: SplitResult, options: dict[str, str]) -> SQLiteRegister:
     """Return the register for `///path`."""
     return SQLiteRegister(parts.netloc + parts.path.removeprefix("/"))
+
+
+def _birth_of(path: Path) -> str:
+    """Return when the file was born, to the nanosecond; "" if the system does not tell."""
+    if born := getattr(os.stat(path), "st_birthtime_ns", None) or getattr(os.stat(path), "st_birthtime", None):
+        return str(born)
+    # Python does not ask Linux for it. This is `struct statx`: `stx_mask` is its beginning, `stx_btime` is at byte 80.
+    found = ctypes.create_string_buffer(256)
+    try:
+        failed = ctypes.CDLL(None).statx(_AT_FDCWD, os.fsencode(path), 0, _STATX_BTIME, found)
+    except (AttributeError, OSError, TypeError):
+        return ""
+    known = not failed and struct.unpack_from("=I", found)[0] & _STATX_BTIME
+    return "{}.{:09}".format(*struct.unpack_from("=qI", found, 80)) if known else ""
 
 
 def _name_of(raw: bytes | None) -> str:

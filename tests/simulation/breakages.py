@@ -107,8 +107,8 @@ def free_before_its_time(self: View, policy: LeasePolicy) -> float:
     return self.since + (_free_at(self, policy) - self.since) * 0.7
 
 
-def sighting_ignores_seq(self: View, record: Any, version: Any, received: float) -> View:
-    seen = _see(self, record, version, received)
+def sighting_ignores_seq(self: View, record: Any, version: Any, received: float, generation: str = "") -> View:
+    seen = _see(self, record, version, received, generation)
     if self.record and record and self.record.holder == record.holder:
         return replace(seen, since=self.since)
     return seen
