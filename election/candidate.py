@@ -355,6 +355,8 @@ class Candidate:
 def look(register: Register, name: str) -> Record | None:
     """Return the record of the lease `name`, in any state; None if there is none.
 
+    One that the store has brought back is returned as the forgotten vacancy that it counts for, and is `foreign`.
+
     Raises:
         StoreUnavailable: the store did not answer.
         BadRecord: the cell holds something that is not ours.

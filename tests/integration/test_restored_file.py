@@ -1,6 +1,7 @@
 """Real processes, and a file that somebody replaces by a backup while one of them leads."""
 
 import contextlib
+import json
 import os
 import signal
 import sqlite3
@@ -10,6 +11,7 @@ import pytest
 
 from election import look, open_register
 from election.record import State
+from tests.commands import politics
 from tests.integration.conftest import MakeStage
 from tests.integration.harness import Stage
 from tests.waiting import until
@@ -89,3 +91,16 @@ def test_an_open_record_that_was_restored_is_not_free(stage: Stage, path: Path, 
     leader.send(signal.SIGCONT)
     stage.wait("lost", who=leader.name)
     wait_for_record(stage, third["fence"])
+
+
+def test_the_state_of_a_restored_group(stage: Stage, path: Path) -> None:
+    """`politics status` says that the record was brought back, until somebody is elected."""
+    worker = stage.start(1)[0]
+    stage.wait("elected")
+    backup = back_up(path, path.with_name("held"))
+    worker.send(signal.SIGKILL)
+    restore(backup, path)
+    where = ("--store", stage.options["store"])
+    status, said, _ = politics("status", stage.options["group"], *where, "--json")
+    assert (status, json.loads(said)[0]["state"], json.loads(said)[0]["leader"]) == (0, "restored", None)
+    assert f"{stage.options['group']}  restored" in politics("status", stage.options["group"], *where).out
