@@ -86,7 +86,7 @@ class Candidate:
         self._cell = LeaseCell(self._register, self.name)
         self.view = View()
         """What it has seen of the cell."""
-        self._left: tuple[Record, Any, float] | None = None
+        self._left: tuple[Record, Any, float, str] | None = None
         self._wake = threading.Event()
         self._hints_full = 0.0
         self._silence = Reminder(log, self._clock)
@@ -151,12 +151,16 @@ class Candidate:
         try:
             if not polled or self.view.record is None or self._register.version(self.name) != self.view.version:
                 record, version = self._cell.read()
-                self.view = self.view.see(record, version, self._clock.now())
+                self._see(record, version)
         except BadRecord:
             self._report(None)
             raise
         record = self.view.record
         self._report(record if record is not None and self._is_led(record) else None)
+
+    def _see(self, record: Record | None, version: Any) -> None:
+        """Take note of what is in the cell, as the store has just said."""
+        self.view = self.view.see(record, version, self._clock.now(), self._cell.generation(version))
 
     def _report(self, leader: Record | None) -> None:
         """Tell who is seen to lead, once for each leader."""
@@ -171,7 +175,7 @@ class Candidate:
     def _post(self, fence: int) -> bool:
         posted = self._cell.post_vacancy(fence, ttl=self.policy.ttl, note={}, orders={}, unknown={})
         if posted:
-            self.view = self.view.see(*posted, self._clock.now())
+            self._see(*posted)
         return posted is not None
 
     def _refuse_without_room(self, fence: int) -> None:
@@ -184,13 +188,16 @@ class Candidate:
         before, sent = self.view.record, self._clock.now()
         orders, unknown = (before.orders, before.unknown) if before else ({}, {})
         written = read_note(note, sent)
-        record = self._cell.record(fence, State.HELD, ttl=self.policy.ttl, note=written, orders=orders, unknown=unknown)
+        over = self.view.version
+        record = self._cell.record(
+            fence, State.HELD, ttl=self.policy.ttl, note=written, orders=orders, unknown=unknown, over=over
+        )
         data = record.encode()
         self.view = self.view.after_trying((record.seq, sent))
-        version = self._register.swap(self.name, data, self.view.version)
+        version = self._register.swap(self.name, data, over)
         if version is None:
             return None
-        self.view = self.view.see(record, version, self._clock.now())
+        self._see(record, version)
         takeover = before is not None and before.state is State.HELD
         return self._lead(Lease(record, version, sent, self.policy), note, takeover)
 
@@ -207,7 +214,7 @@ class Candidate:
         return term if term.valid else None
 
     def _leave(self, record: Record, version: Any) -> None:
-        self._left = record, version, self._clock.now()
+        self._left = record, version, self._clock.now(), self._cell.generation(version)
 
     def campaign(
         self,
@@ -372,6 +379,8 @@ class Candidate:
 
 def look(register: Register, name: str) -> Record | None:
     """Return the record of the lease `name`, in any state; None if there is none.
+
+    One that the store has brought back is returned as the forgotten vacancy that it counts for, and is `foreign`.
 
     Raises:
         StoreUnavailable: the store did not answer.

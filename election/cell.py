@@ -53,8 +53,12 @@ class LeaseCell:
         note: Mapping[str, Any],
         orders: Mapping[str, Any],
         unknown: Mapping[str, Any],
+        over: Any = None,
     ) -> Record:
-        """Return a new record of this candidate, with a number of its own; nothing is written."""
+        """Return a new record of this candidate, with a number of its own; nothing is written.
+
+        `over` is the version that it is to replace, None for an empty cell: it names the generation of that.
+        """
         return Record(
             fence=fence,
             holder=self.id,
@@ -68,11 +72,16 @@ class LeaseCell:
             note=note,
             orders=orders,
             unknown=unknown,
+            store=self.generation(over),
         )
 
-    def forgotten(self, fence: int) -> Record:
+    def generation(self, version: Any) -> str:
+        """Return the store's generation in which `version` was read or written; "" for None."""
+        return "" if version is None else self.register.generation(version)
+
+    def forgotten(self, fence: int, over: Any) -> Record:
         """Return a vacant record that replaces one that nobody can read; nothing is written."""
-        vacant = self.record(fence, State.VACANT, ttl=0.001, note={}, orders={}, unknown={})
+        vacant = self.record(fence, State.VACANT, ttl=0.001, note={}, orders={}, unknown={}, over=over)
         return replace(vacant, forgotten=True)
 
     def rewriter(self, record: Record) -> Callable[[Mapping[str, Any]], bytes]:
@@ -99,7 +108,8 @@ class LeaseCell:
         """Fill the empty cell with a vacant record; return that and its version, or None if somebody else was first.
 
         Only vacant records are ever created. A create may be delivered long after its sender gave up, and must then
-        look neither like a leader nor like a free lease.
+        look neither like a leader nor like a free lease. It replaces no version, so it names no generation, and says
+        the same in each: that the cell was empty when it landed.
 
         Raises:
             StoreUnavailable: as for `swap`.
@@ -112,12 +122,16 @@ class LeaseCell:
 def read_record(register: Register, name: str) -> tuple[Record | None, Any]:
     """Return the record in the cell `name` and its version; None and None if the cell is empty.
 
+    A record of another generation of the store is returned as what it counts for: see `Record.found_in`.
+
     Raises:
         StoreUnavailable: the store did not answer.
         BadRecord: the cell holds something that is not ours.
     """
     cell = register.read(name)
-    return (decode(name, cell.data), cell.version) if cell else (None, None)
+    if cell is None:
+        return None, None
+    return decode(name, cell.data).found_in(register.generation(cell.version)), cell.version
 
 
 def forget(register: Register, name: str, *, clock: Clock | None = None) -> Record | None:
@@ -144,7 +158,7 @@ def forget(register: Register, name: str, *, clock: Clock | None = None) -> Reco
         cell = shard.read(name)
         if cell is None or is_usable(name, cell.data):
             return True, None
-        vacant = LeaseCell(shard, name).forgotten(find_fence(cell.data, wall_ms()))
+        vacant = LeaseCell(shard, name).forgotten(find_fence(cell.data, wall_ms()), cell.version)
         return shard.swap(name, vacant.encode(), cell.version) is not None, vacant
 
     return until_settled(replace_it, clock)
@@ -203,7 +217,9 @@ def ask_to_resign(register: Register, name: str, *, clock: Clock | None = None) 
 def _rewrite(
     register: Register, name: str, change: Callable[[Record], Record | None], clock: Clock | None
 ) -> Record | None:
-    """Swap a record for what `change` makes of it, with the same key; return that, or None if there is nothing to do.
+    """Write into a record what `change` makes of its orders and of `asked`; return that, or None if there is nothing.
+
+    All else stays as it was found, the key too. So a record of another generation of the store goes on being one.
 
     Raises:
         BadRecord: there is something else, or what there is could not be written again.
@@ -212,15 +228,16 @@ def _rewrite(
 
     def attempt() -> tuple[bool, Record | None]:
         """Return whether it is settled, and with which record."""
-        record, version = read_record(shard, name)
-        changed = change(record) if record else None
-        if changed is None:
+        cell = shard.read(name)
+        record = decode(name, cell.data) if cell else None
+        changed = change(record.found_in(shard.generation(cell.version))) if cell and record else None
+        if cell is None or record is None or changed is None:
             return True, None
         try:
-            data = changed.encode()
+            data = replace(record, asked=changed.asked, orders=changed.orders).encode()
         except BadPolicy as exc:
             raise BadRecord(f"the lease in the cell {name!r} could not be written again: {exc}") from exc
-        return shard.swap(name, data, version) is not None, changed
+        return shard.swap(name, data, cell.version) is not None, changed
 
     return until_settled(attempt, clock)
 

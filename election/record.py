@@ -6,7 +6,7 @@ import json
 import math
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from election.errors import BadPolicy, BadRecord
@@ -17,6 +17,7 @@ MAX_NAME_BYTES = 80
 MAX_TTL = 3600
 YEAR = 366 * 24 * 3600 * 1000
 MAX_HOST = 64
+MAX_STORE = 64
 MAX_DEPTH = 32
 REMEDY = "; `politics forget` replaces it"
 MAX_NUMBER = 2**53 - 1
@@ -42,7 +43,8 @@ class Record:
     belongs to the leader; `election` stores it and never reads it. `at_ms` is the writer's wall clock, for people; no
     rule reads it. `forgotten`: this vacant record replaced one that nobody could read, whose holder may still lead.
     `orders` belongs to operators: each holder carries it on. `unknown` keeps the fields that a later version has added.
-    Both only as long as there is room.
+    Both only as long as there is room. `store` is the generation of the store in which it was written
+    (`Register.generation`), "" if it names none. `foreign` is never written: see `found_in`.
     """
 
     fence: int
@@ -58,6 +60,19 @@ class Record:
     note: Mapping[str, Any] = field(default_factory=dict)
     orders: Mapping[str, Any] = field(default_factory=dict)
     unknown: Mapping[str, Any] = field(default_factory=dict)
+    store: str = ""
+    foreign: bool = False
+
+    def found_in(self, generation: str) -> "Record":
+        """Return what this record says in a store of that `generation`: itself, if it was written there.
+
+        Otherwise the store has brought it back, and what it says of its holder is not believed: it counts as vacant,
+        and as `forgotten`, so that it is waited out. The same goes for an open record that names no generation where
+        the store has one: an earlier version of this library wrote it, at whatever time. No other record without a
+        generation is free at once, so each of these counts as native.
+        """
+        native = self.store == generation or (not self.store and self.state is not State.OPEN)
+        return self if native else replace(self, state=State.VACANT, forgotten=True, foreign=True)
 
     @property
     def key(self) -> tuple[str, int, int]:
@@ -77,7 +92,7 @@ class Record:
         """Return the bytes for the cell.
 
         Raises:
-            BadPolicy: the note is not JSON, or makes the record longer than `MAX_BYTES`.
+            BadPolicy: the note is not JSON, or makes the record longer than `MAX_BYTES`; or `store` is too long.
         """
         return self.rewriter()(self.seq, self.at_ms, self.note)
 
@@ -85,13 +100,17 @@ class Record:
         """Return what encodes this record over and over, with another `seq`, `at_ms` and `note` each time.
 
         Raises:
-            BadPolicy: an unknown field is not JSON.
+            BadPolicy: an unknown field is not JSON, or the name of the store's generation could not be read again.
         """
+        if not _is_generation(self.store):
+            raise BadPolicy(f"a store's generation has {MAX_STORE} printable ASCII characters at most: {self.store!r}")
         # In two pieces, since a holder writes the same but for the second at each renewal.
         fixed: dict[str, Any] = {"v": FORMAT, "fence": self.fence, "holder": self.holder, "ttl_ms": self.ttl_ms}
         fixed |= {"state": self.state, "host": self.host, "pid": self.pid}
         if self.forgotten:
             fixed["forgotten"] = True
+        if self.store:
+            fixed["store"] = self.store
         # Without the unknown fields where there is no room for them, and if need be without the orders.
         ordered = {**fixed, "orders": dict(self.orders)} if self.orders else fixed
         parts = [{**self.unknown, **ordered}] * bool(self.unknown) + [ordered] + [fixed] * bool(self.orders)
@@ -142,6 +161,10 @@ def _deeper(value: object, levels: int) -> bool:
     return levels == 0 or any(_deeper(inner, levels - 1) for inner in value)
 
 
+def _is_generation(text: str) -> bool:
+    return len(text) <= MAX_STORE and text.isascii() and text.isprintable()
+
+
 def _finite(text: str) -> float:
     number = float(text)
     if math.isinf(number):
@@ -167,7 +190,7 @@ def _encode(value: Mapping[str, Any], what: str) -> str:
 _TYPES: dict[str, type] = {
     "fence": int, "holder": str, "seq": int, "ttl_ms": int, "state": str,
     "host": str, "pid": int, "at_ms": int, "note": dict, "asked": bool,
-    "forgotten": bool, "orders": dict,
+    "forgotten": bool, "orders": dict, "store": str,
 }  # fmt: skip
 _STATES = {str(state): state for state in State}
 _REQUIRED = ("fence", "holder", "seq", "ttl_ms", "state")
@@ -198,6 +221,8 @@ def decode(name: str, data: bytes) -> Record:
     wrong += [key for key, value in known.items() if type(value) is int and not 0 <= value <= MAX_NUMBER]
     if not wrong and not 0 < known["ttl_ms"] <= MAX_TTL * 1000:
         wrong.append("ttl_ms")
+    if not wrong and not _is_generation(known.get("store", "")):
+        wrong.append("store")
     if wrong:
         raise BadRecord(f"the lease in the cell {name!r} has no usable {', '.join(wrong)}: {data[:200]!r}{REMEDY}")
     # For people, so it stops nobody, whatever it is; but neither a log nor a terminal must obey it.

@@ -15,9 +15,9 @@ from election.record import Record, State
 class View:
     """What a candidate knows of one cell.
 
-    `record` and `version` are what it saw last (None: the cell was empty). `since` is when it first received a record
-    with this key. `fence` and `ttl` are the highest ever seen. `attempt` is the last takeover that the store did not
-    answer: the `seq` of its record, and when it was sent.
+    `record` and `version` are what it saw last (None: the cell was empty), in this `generation` of the store. `since`
+    is when it first received a record with this key, in this generation. `fence` and `ttl` are the highest ever seen.
+    `attempt` is the last takeover that the store did not answer: the `seq` of its record, and when it was sent.
     """
 
     record: Record | None = None
@@ -26,19 +26,24 @@ class View:
     fence: int = 0
     ttl: float = 0.0
     attempt: tuple[int, float] | None = None
+    generation: str = ""
 
-    def see(self, record: Record | None, version: Any, received: float) -> "View":
-        """Return this view after one more look at the cell, whose answer arrived at `received`."""
+    def see(self, record: Record | None, version: Any, received: float, generation: str = "") -> "View":
+        """Return this view after one more look at the cell, whose answer arrived at `received`.
+
+        A store that begins another `generation` may bring back the very record that was seen before it was replaced.
+        So the wait begins anew.
+        """
         if record is None:
             return replace(self, record=None, version=None, since=received)
-        known = self.record is not None and self.record.key == record.key
+        known = self.record is not None and (self.record.key, self.generation) == (record.key, generation)
         since = self.since if known else received
         fence, ttl = max(self.fence, record.fence), max(self.ttl, record.ttl)
-        return View(record, version, since, fence, ttl, self.attempt)
+        return View(record, version, since, fence, ttl, self.attempt, generation)
 
     def after_trying(self, attempt: tuple[int, float] | None) -> "View":
         """Return this view with another `attempt`."""
-        return View(self.record, self.version, self.since, self.fence, self.ttl, attempt)
+        return View(self.record, self.version, self.since, self.fence, self.ttl, attempt, self.generation)
 
     def free_at(self, policy: LeasePolicy) -> float:
         """Return when the record proves nothing any more, if it does not change until then (rules 3, 4, 5)."""
@@ -118,9 +123,14 @@ def after_hint(full: float, policy: LeasePolicy, now: float) -> tuple[float, flo
 
 
 def is_own_takeover(view: View, me: str) -> bool:
-    """Return whether the record that is there is the takeover of candidate `me` that the store did not answer."""
+    """Return whether the record that is there is the takeover of candidate `me` that the store did not answer.
+
+    One that the store has brought back is not: others may have led since then.
+    """
     record = view.record
-    return record is not None and view.attempt is not None and (record.holder, record.seq) == (me, view.attempt[0])
+    if record is None or record.foreign or view.attempt is None:
+        return False
+    return (record.holder, record.seq) == (me, view.attempt[0])
 
 
 def next_step(view: View, me: str, policy: LeasePolicy, now: float, wall_ms: int, remembers: bool | None) -> Step:
@@ -137,7 +147,8 @@ def next_step(view: View, me: str, policy: LeasePolicy, now: float, wall_ms: int
         if now < sent + policy.trusted and record.state is State.HELD:
             return Adopt(sent)
     free_at = view.free_at(policy)
-    # A record that was overwritten was not lost, so what the store remembers says nothing of its holder.
+    # A record that was overwritten was not lost, so what the store remembers says nothing of its holder. Nor is one
+    # lost that the store has brought back from an earlier generation.
     vacant = record.state is State.VACANT and not record.forgotten
     if now >= free_at or (vacant and remembers):
         # The clock always counts, not only over an empty cell: what is there may have been put back late, after the
@@ -166,7 +177,8 @@ def reconcile(lease: Lease, found: Record | None, now: float) -> Rewrite | Lost:
     """Return what the holder of `lease` does after its write failed and it has read the cell again.
 
     A record of its own, from whichever write, a vacant one or none at all is put right while its own deadline has not
-    passed (rule 6). Anything else was written by somebody who had the right to take the lease.
+    passed (rule 6); so is one that the store has brought back, which counts as vacant (rule 12). Anything else was
+    written by somebody who had the right to take the lease.
     """
     if now >= lease.deadline:
         return Lost(expired(lease))

@@ -56,6 +56,7 @@ class LeaseTerm:
         self._cell, self._lease, self._note, self._clock = cell, lease, note, clock
         self._on_open, self._on_event = on_open, on_event
         self._rewrite: Callable[[Mapping[str, Any]], bytes] | None = None
+        self._store = ""  # the generation that it names
         self._forked = fork_detector()
         self._asked = ""
         self._ended = ""
@@ -145,10 +146,10 @@ class LeaseTerm:
     def _open(self, lease: Lease) -> None:
         """Swap our record for an open one, if it is still ours, or was lost and a vacant one is there."""
         note = read_note(self._note, self._clock.now())
+        unknown, expected = lease.record.unknown, lease.version
         record = self._cell.record(
-            self.fence, State.OPEN, ttl=lease.policy.ttl, note=note, orders=self.orders, unknown=lease.record.unknown
+            self.fence, State.OPEN, ttl=lease.policy.ttl, note=note, orders=self.orders, unknown=unknown, over=expected
         )
-        expected = lease.version
         while (version := self._cell.swap(record, expected)) is None:
             found, expected = self._cell.read()
             # Into an empty cell we write nothing: it could land late, when somebody else has led and lost the record.
@@ -158,7 +159,8 @@ class LeaseTerm:
             # Ours from whichever write: a renewal that was not answered may have landed.
             if (found.holder, found.fence) != (record.holder, record.fence) and found.state is not State.VACANT:
                 return
-            record = replace(record, orders=carry_on(record.orders, found, record.holder))
+            orders, store = carry_on(record.orders, found, record.holder), self._cell.generation(expected)
+            record = replace(record, orders=orders, store=store)
         self._on_open(record, version)
 
     def renew(self, *, changed: bool = False) -> float:
@@ -193,7 +195,8 @@ class LeaseTerm:
             return None
         try:
             lease, sent = self._lease, self._clock.now()
-            return Renewal(self, lease, sent, Swap(self.name, self._encode(read_note(self._note, sent)), lease.version))
+            data = self._encode(read_note(self._note, sent), lease.version)
+            return Renewal(self, lease, sent, Swap(self.name, data, lease.version))
         finally:
             self._writing.release()
 
@@ -262,7 +265,7 @@ class LeaseTerm:
             written = read_note(note, sent)
             # None: the cell has changed, or somebody else filled the empty cell before us.
             if expected is not None:
-                version = self.register.swap(self.name, self._encode(written), expected)
+                version = self.register.swap(self.name, self._encode(written, expected), expected)
                 if version is not None:
                     return self._accept(version, sent)
                 if self._lease is not lease:  # a renewal of ours has landed meanwhile
@@ -280,10 +283,12 @@ class LeaseTerm:
                 self.orders, self._rewrite = orders, None
         return None
 
-    def _encode(self, note: Mapping[str, Any]) -> bytes:
-        """Return our next record, with a number of its own."""
-        if self._rewrite is None:
-            self._rewrite = self._cell.rewriter(replace(self._lease.record, orders=self.orders))
+    def _encode(self, note: Mapping[str, Any], over: Any) -> bytes:
+        """Return our next record, which replaces the version `over`, with a number of its own."""
+        store = self._cell.generation(over)
+        if self._rewrite is None or store != self._store:
+            self._rewrite = self._cell.rewriter(replace(self._lease.record, orders=self.orders, store=store))
+            self._store = store
         return self._rewrite(note)
 
     def _accept(self, version: Any, sent: float) -> None:

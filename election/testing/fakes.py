@@ -8,7 +8,7 @@ import math
 import os
 import threading
 import uuid
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from election.clock import Clock
@@ -74,7 +74,8 @@ class FaultyStore:
 
     It is as forgetful as memcached: its versions start again with it and cannot be compared across a restart, and it
     cannot vouch for what it lost (`remembers`) until it has been up for long enough, nor ever after it has dropped a
-    cell. `age` says for how many seconds it has been up at first.
+    cell. `age` says for how many seconds it has been up at first. It can also come back with what it held earlier
+    (`restore`): each time it begins another generation.
 
     With `hints` each write sends one to those who watch its cell (`Register.watch`), in the thread that writes. While
     `mute` is true they are lost; `live` is what their watchers are told. `tell` sends one for no reason, or late.
@@ -122,6 +123,12 @@ class FaultyStore:
         self._lossy, self._born = False, self._clock.now()
         self._epoch += 1
         self._versions = itertools.count(1)
+
+    def restore(self, cells: Mapping[str, Cell]) -> None:
+        """Come back with the `cells` of an earlier moment, a copy of the attribute, in another generation."""
+        self._lossy, self._born = False, self._clock.now()
+        self._epoch += 1
+        self.cells = {name: Cell(cell.data, (self._epoch, next(self._versions))) for name, cell in cells.items()}
 
     def corrupt(self, name: str, data: bytes = b"not a lease") -> None:
         """Overwrite one cell with something that is not a record."""
@@ -270,6 +277,10 @@ class FaultyRegister(Register):
     def watch(self, name: str, news: Callable[[], object]) -> FaultyHints | None:
         """Have `news` called after each write, if the store has hints."""
         return FaultyHints(self.store, name, news) if self.store.hints else None
+
+    def generation(self, version: tuple[int, int]) -> str:
+        """Return the number of the store's generation by then."""
+        return str(version[0])
 
     def remembers(self, seconds: float) -> bool:
         """Return what the store says."""

@@ -15,11 +15,11 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from election.candidate import Candidate
-from election.cell import ask_to_resign, forget
+from election.cell import ask_to_resign, forget, read_record
 from election.clock import Clock
 from election.errors import BadRecord, StoreUnavailable
 from election.lease import LeasePolicy
-from election.record import State, decode
+from election.register import Cell
 from election.renewer import LeaseRenewer
 from election.term import LeaseTerm
 from election.testing.fakes import FakeClock, Fault, FaultyStore
@@ -74,8 +74,9 @@ class Scenario:
     lose swap of N · lose answer of N · delay swap of N · spare swap of N       one each of the next swaps
     deliver                    what was delayed
     restart store · flush store · evict · corrupt
+    backup · restore           what the store holds, and that again in another generation
     forget · delete            by an operator: the command, and by hand
-    leader? N|none · valid? N yes|no · asked? N yes|no · trouble? N yes|no · state? WORD|none
+    leader? N|none · valid? N yes|no · asked? N yes|no · trouble? N yes|no · state? WORD|foreign|none
     fence grew? · fence kept?                                   since the last of these questions
     """
 
@@ -87,6 +88,7 @@ class Scenario:
         self._policy = LeasePolicy()
         self._clocks: dict[str, tuple[float, float]] = {}
         self._fence = 0
+        self._backup: dict[str, Cell] = {}
 
     def run(self, text: str, source: str = "scenario") -> None:
         """Carry out the lines of `text`; what follows a `#` is for the reader.
@@ -163,6 +165,10 @@ class Scenario:
                 self.store.evict(NAME)
             case ("corrupt",):
                 self.store.corrupt(NAME)
+            case ("backup",):
+                self._backup = dict(self.store.cells)
+            case ("restore",):
+                self.store.restore(self._backup)
             case ("forget",):
                 forget(self.store.link(), NAME, clock=self.clock)
             case ("delete",):
@@ -183,8 +189,8 @@ class Scenario:
             case ("trouble?", who, answer):
                 _same(bool(self.members[who].trouble), answer)
             case ("state?", answer):
-                cell = self.store.cells.get(NAME)
-                _same(State(decode(NAME, cell.data).state).value if cell else "none", answer)
+                record, _ = read_record(self.store.link(), NAME)
+                _same("none" if record is None else "foreign" if record.foreign else record.state.value, answer)
             case ("fence", ("grew?" | "kept?") as how):
                 before, self._fence = self._fence, max((term.fence for term in self.verifier.terms), default=0)
                 assert (self._fence > before) is (how == "grew?"), f"it was {before} and is {self._fence}"

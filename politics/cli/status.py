@@ -157,7 +157,7 @@ def describe(register: Register, group: str, where: str, now: float) -> dict[str
     silent, left = silence(record, now), lease_left(record, now)
     return {
         **row,
-        "state": "led" if left else "silent" if record.state is State.HELD else record.state.value,
+        "state": state_of(record, left),
         "leader": {"host": record.host, "pid": record.pid} if record.state is State.HELD else None,
         "fence": record.fence,
         "slot": slot.number if slot else None,
@@ -167,6 +167,13 @@ def describe(register: Register, group: str, where: str, now: float) -> dict[str
         "lease_left": round(left, 3),
         "renewed": round(silent, 3),
     }
+
+
+def state_of(record: Record, left: float) -> str:
+    """Return the state of a group in one word; `left` is what is left of its lease, in seconds."""
+    if record.foreign:
+        return "restored"
+    return "led" if left else "silent" if record.state is State.HELD else record.state.value
 
 
 def silence(record: Record, now: float) -> float:

@@ -160,7 +160,7 @@ def _hints(register: Register) -> bool | None:
 
 def _write(register: SQLiteRegister) -> None:
     # No cell has this version, so nothing changes. But it needs the permission to write.
-    register.swap(NOBODY, b"", b"no version")
+    register.swap(NOBODY, b"", ("", b"no version"))
 
 
 def _filesystem(path: Path) -> str:

@@ -77,10 +77,14 @@ def learn(known: Slot | None, view: View, me: str, length: float) -> Slot | None
     """Return what the candidate `me` knows of the present slot, of `length` seconds, after it has seen `view`.
 
     Its own takeover that the store did not answer says nothing: the work has not begun, and nobody was interrupted.
+    Nor does an earlier slot that the store has brought back.
     """
     if view.record is None or is_own_takeover(view, me):
         return known
-    return merge(known, read_note(view.record.note, view.since, length))
+    seen = read_note(view.record.note, view.since, length)
+    if view.record.foreign and known and seen and seen.number < known.number:
+        return known
+    return merge(known, seen)
 
 
 def may_be_lost(known: bool, view: View, policy: LeasePolicy, now: float) -> bool:

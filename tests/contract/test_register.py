@@ -343,3 +343,16 @@ def test_processes_lose_no_update(stores: Stores, name: str) -> None:
     register.close()
     assert [worker.exitcode for worker in workers] == [0] * WORKERS
     assert total(cell) == WORKERS * TIMES
+
+
+def test_a_version_says_in_which_generation_it_was_read_or_written(stores: Stores, name: str) -> None:
+    """The same for all who use the store, and something that a record has room for; "" if it brings nothing back."""
+    one, another = stores.client(), stores.client()
+    written = one.swap(name, b"first", None)
+    read = another.read(name)
+    assert read is not None
+    rewritten = another.swap(name, b"second", read.version)
+    versions = [written, read.version, rewritten, one.version(name), one.versions([name])[0]]
+    generations = {one.generation(version) for version in versions} | {another.generation(read.version)}
+    assert len(generations) == 1
+    assert all(len(each) <= 64 and each.isascii() and each.isprintable() for each in generations)

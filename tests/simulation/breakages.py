@@ -108,8 +108,8 @@ def free_before_its_time(self: View, policy: LeasePolicy) -> float:
     return self.since + (_free_at(self, policy) - self.since) * 0.7
 
 
-def sighting_ignores_seq(self: View, record: Any, version: Any, received: float) -> View:
-    seen = _see(self, record, version, received)
+def sighting_ignores_seq(self: View, record: Any, version: Any, received: float, generation: str = "") -> View:
+    seen = _see(self, record, version, received, generation)
     if self.record and record and self.record.holder == record.holder:
         return replace(seen, since=self.since)
     return seen
@@ -154,7 +154,7 @@ class WaitOverAbsence:
 
 
 def put_back_at_once(self: LeaseTerm, note: Any) -> Any:
-    return self.register.swap(self.name, self._encode(note), None)
+    return self.register.swap(self.name, self._encode(note, None), None)
 
 
 def never_put_back(lease: Lease, found: Any, now: float) -> Any:

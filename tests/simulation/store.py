@@ -24,6 +24,8 @@ class Store:
     lossy: bool = False
     down_until: float = 0.0
     losses: int = 0
+    generation: str = ""
+    """Of a store that may bring back what it held; "" for one that brings nothing back."""
     landed: Callable[[str, bytes | None, bytes], None] = lambda _name, _before, _data: None
     """Called with each write that lands: the cell's name, and what was in it before and is now."""
 
@@ -46,8 +48,15 @@ class Store:
         else:
             self.lossy = True
 
+    def bring_back(self, cells: dict[str, tuple[bytes, int]], generation: str, now: float) -> None:
+        """Go on with what it held earlier. It counts its versions as it would have done then."""
+        self.cells, self.generation = dict(cells), generation
+        self.losses += 1
+        self.incarnation, self.started, self.lossy = self.incarnation + 1, now, False
+        self.cas = itertools.count(max((version for _, version in cells.values()), default=0) + 1)
 
-class Hand:
+
+class Hand(Register):
     """A Register: somebody's hand on the store, which nothing delays."""
 
     def __init__(self, store: Store) -> None:
@@ -63,15 +72,23 @@ class Hand:
     def swap(self, name: str, data: bytes, expected: int | None) -> int | None:
         return self.store.swap(name, data, expected)
 
+    def generation(self, version: int) -> str:
+        return self.store.generation
+
+
+Tag = int | str
+"""What a version is tagged with: the connection, or the generation of a store that has some."""
+
 
 class Link(Register):
-    """A Register: one process's connection to a store, as the memcached adapter makes it."""
+    """A Register: one process's connection to a store, as its adapter makes it."""
 
     connections = itertools.count(1)
 
     def __init__(self, process: Process) -> None:
         self.world, self.process = process.world, process
-        self.number, self.incarnation, self.store = 0, -1, self.world.stores[0]
+        self.incarnation, self.store = -1, self.world.stores[0]
+        self.tag: Tag = 0
 
     def shard(self, name: str) -> "Link":
         return self
@@ -84,24 +101,27 @@ class Link(Register):
 
     def read(self, name: str) -> Cell | None:
         found = self._ask(lambda store: store.cells.get(name))
-        return Cell(found[0], (self.number, found[1])) if found else None
+        return Cell(found[0], (self.tag, found[1])) if found else None
 
-    def swap(self, name: str, data: bytes, expected: tuple[int, int] | None) -> tuple[int, int] | None:
+    def swap(self, name: str, data: bytes, expected: tuple[Tag, int] | None) -> tuple[Tag, int] | None:
         self._connect()
-        if expected and not self.world.comparable(expected[0], self.number):
+        if expected and not self.world.comparable(expected[0], self.tag):
             return None
         got = self._ask(lambda store: store.swap(name, data, expected[1] if expected else None))
-        return (self.number, got) if got else None
+        return (self.tag, got) if got else None
 
-    def version(self, name: str) -> tuple[int, int] | None:
+    def version(self, name: str) -> tuple[Tag, int] | None:
         self.world.looks += 1
         found = self._ask(lambda store: store.cells.get(name))
-        return (self.number, found[1]) if found else None
+        return (self.tag, found[1]) if found else None
+
+    def generation(self, version: tuple[Tag, int]) -> str:
+        return version[0] if isinstance(version[0], str) else ""
 
     def swap_many(self, swaps: Sequence[Swap]) -> list[Any]:
         """All in one request. An answer that is lost takes those after it along, and so does a swap that was lost."""
         self._connect()
-        known = [s.expected is None or self.world.comparable(s.expected[0], self.number) for s in swaps]
+        known = [s.expected is None or self.world.comparable(s.expected[0], self.tag) for s in swaps]
         sent = [swap for swap, comparable in zip(swaps, known, strict=True) if comparable]
         self.world.batches += len(sent) > 1
         cut = len(sent) if self.world.rng.random() < 0.8 else self.world.rng.randrange(len(sent) + 1)
@@ -122,7 +142,7 @@ class Link(Register):
         outcomes: list[Any] = []
         for comparable in known:
             got = next(answered, silence) if comparable else None
-            outcomes.append((self.number, got) if isinstance(got, int) else got)
+            outcomes.append((self.tag, got) if isinstance(got, int) else got)
         first = next((n for n, got in enumerate(outcomes) if got is silence), len(outcomes))
         return outcomes[:first] + [silence] * (len(outcomes) - first)
 
@@ -132,9 +152,12 @@ class Link(Register):
         )
 
     def _connect(self) -> None:
-        if self.incarnation < 0:
+        stale = self.store.generation and self.incarnation != self.store.incarnation
+        # A connection that the server has closed is noticed before a request, or by its answer.
+        if self.incarnation < 0 or (stale and self.world.rng.random() < 0.5):
             self.store = self.home()
-            self.number, self.incarnation = next(Link.connections), self.store.incarnation
+            self.incarnation = self.store.incarnation
+            self.tag = self.store.generation or next(Link.connections)
 
     def home(self) -> Store:
         """The server that keeps the name, and the only one (rule 9)."""

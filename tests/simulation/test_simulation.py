@@ -5,14 +5,15 @@ from pathlib import Path
 
 import pytest
 
-from tests.simulation import breakages, broken_ticks
+from tests.simulation import backups, breakages, broken_ticks
 from tests.simulation.attack import SECONDS, breaks, shrink, steps_until_caught, worlds
+from tests.simulation.backups import RESTORES, BackupWorld
 from tests.simulation.breakages import Breakage
 from tests.simulation.hints import CALM, HINTS, HintWorld
 from tests.simulation.ticks import LEAPS, TICKS, LeapWorld, TickWorld
 from tests.simulation.world import EDITS, KINDS, Broken, World, random_faults
 
-CAUGHT = breakages.CAUGHT + broken_ticks.CAUGHT
+CAUGHT = breakages.CAUGHT + backups.CAUGHT + broken_ticks.CAUGHT
 
 SAFETY = Path(__file__).parents[2] / "docs" / "safety.md"
 
@@ -31,6 +32,13 @@ def test_nobody_leads_beside_a_holder_whose_record_was_spoilt_and_forgotten() ->
     done = list(worlds(60_000, kinds=EDITS))
     assert sum(world.forgotten for world in done) > 15, "hardly anything was forgotten: this attacks nothing"
     assert sum(world.terms for world in done) > 30, "hardly anybody was elected: this attacks nothing"
+
+
+def test_nobody_leads_by_what_the_store_has_brought_back() -> None:
+    """A store that comes back with an earlier state, at any moment and in another generation, breaks nothing."""
+    done = list(worlds(60_000, kinds=RESTORES, make=BackupWorld))
+    assert sum(world.restores for world in done if isinstance(world, BackupWorld)) > 30, "hardly anything was restored"
+    assert sum(world.terms for world in done) > 60, "hardly anybody was elected: this attacks nothing"
 
 
 def test_each_tick_runs_once_or_as_a_takeover_and_each_is_accounted_for() -> None:
@@ -69,7 +77,7 @@ def test_a_broken_rule_is_seen(breakage: Breakage) -> None:
     assert steps_until_caught(breakage, breakage.within), f"not seen in {breakage.within} steps"
 
 
-OWN_FAULTS = {(b.kinds, b.world) for b in CAUGHT} - {(KINDS, World), (TICKS, TickWorld)}
+OWN_FAULTS = {(b.kinds, b.world) for b in CAUGHT} - {(KINDS, World), (RESTORES, BackupWorld), (TICKS, TickWorld)}
 
 
 @pytest.mark.parametrize(("kinds", "make"), sorted(OWN_FAULTS, key=str), ids=str)

@@ -31,7 +31,7 @@ from election.errors import BadRecord
 from election.renewer import LeaseRenewer
 from politics import TokenWorker
 from tests.simulation import threads
-from tests.simulation.store import DRIFT, TIMEOUT, TTL, Hand, Link, Store
+from tests.simulation.store import DRIFT, TIMEOUT, TTL, Hand, Link, Store, Tag
 from tests.simulation.threads import Process, SimClock, Thread, Threading
 
 ITERATION = 2.5
@@ -245,8 +245,8 @@ class World:
     def lost(self) -> bool:
         return self.now < self.loss_until and self.rng.random() < 0.3
 
-    def comparable(self, then: int, now: int) -> bool:
-        """Whether versions that were read on connection `then` mean anything on connection `now` (rule 8)."""
+    def comparable(self, then: Tag, now: Tag) -> bool:
+        """Whether versions of connection or generation `then` mean anything in that of `now` (rules 8, 12)."""
         return then == now
 
     # Processes.
@@ -353,9 +353,13 @@ class World:
         self.quiet_since = max(self.quiet_since, end)
 
     def lose(self, fault: Fault) -> None:
-        """The store loses all cells. If no other fault was near, that must cost no leader its term (rule 6)."""
-        calm = self.now > self.quiet_since + TTL
+        """The store loses all cells."""
+        self.expect_no_loss()
         self.store.lose(fault.kind, self.now, self.rng)
+
+    def expect_no_loss(self) -> None:
+        """What happens to the store now must cost no leader its term, if no other fault was near (rules 6, 12)."""
+        calm = self.now > self.quiet_since + TTL
         strikes = self.strikes
         for process, term in self.claims:
             if calm and self.valid(process, term):

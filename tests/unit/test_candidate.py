@@ -187,7 +187,7 @@ def test_plan(world: World) -> None:
 
 def test_unknown_fields_survive(world: World) -> None:
     """What a later version has added to the record is kept by this one."""
-    data = b'{"v":1,"fence":1,"holder":"x","seq":1,"ttl_ms":10000,"state":"open","later":{"a":1}}'
+    data = b'{"v":1,"fence":1,"holder":"x","seq":1,"ttl_ms":10000,"state":"open","later":{"a":1},"store":"1"}'
     world.store.corrupt(NAME, data)
     term = world.leader()
     term.renew()

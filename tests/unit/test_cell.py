@@ -1,13 +1,15 @@
 """One place builds all records of a candidate and posts its vacancies."""
 
 import os
+from dataclasses import replace
 
 import pytest
 
-from election.cell import LeaseCell, read_record
+from election.cell import LeaseCell, ask_to_resign, order, read_record
 from election.errors import BadRecord
-from election.record import State
+from election.record import State, decode
 from election.stores.memory import MemoryRegister
+from election.testing import FakeClock, FaultyStore
 from tests.unit.fakes import NAME
 
 
@@ -46,6 +48,39 @@ def test_a_swap_names_the_version_that_it_replaces(cell: LeaseCell) -> None:
     assert cell.swap(second, version) is not None
     assert cell.swap(first, version) is None
     assert read_record(cell.register, NAME)[0] == second
+
+
+def test_a_record_names_the_generation_of_what_it_replaces() -> None:
+    """One that fills an empty cell replaces nothing, and names none."""
+    store = FaultyStore(FakeClock())
+    cell = LeaseCell(store.link(), NAME)
+    posted = cell.post_vacancy(7, ttl=1.0, note={}, orders={}, unknown={})
+    assert posted is not None
+    assert posted[0].store == ""
+    version = posted[1]
+    store.restore(store.cells)
+    restored = cell.read()[1]
+    assert cell.swap(cell.record(8, State.HELD, ttl=1.0, note={}, orders={}, unknown={}, over=version), version) is None
+    cell.swap(cell.record(8, State.HELD, ttl=1.0, note={}, orders={}, unknown={}, over=restored), restored)
+    record, _ = cell.read()
+    assert record is not None
+    assert (record.store, record.state) == ("2", State.HELD)
+
+
+@pytest.mark.parametrize("state", State)
+def test_orders_over_a_record_of_another_generation_do_not_make_it_one_of_this(state: State) -> None:
+    """They are written, and what it says of its holder, and of where it was written, stays as it is."""
+    store = FaultyStore(FakeClock())
+    cell = LeaseCell(store.link(), NAME)
+    before = cell.record(7, state, ttl=1.0, note={"a": 1}, orders={}, unknown={"b": 2})
+    before = replace(before, store="1")
+    store.corrupt(NAME, before.encode())
+    store.restore(store.cells)
+    assert ask_to_resign(cell.register, NAME) is None
+    ordered = order(cell.register, NAME, lambda record: {"foreign": record.foreign})
+    assert ordered is not None
+    assert ordered.state is State.VACANT
+    assert decode(NAME, store.cells[NAME].data) == replace(before, orders={"foreign": True})
 
 
 def test_what_is_not_ours_is_an_error(cell: LeaseCell) -> None:

@@ -28,6 +28,7 @@ RECORDS = st.builds(
     st.dictionaries(SMALL, JSON, max_size=2),
     st.dictionaries(SMALL, JSON, max_size=2),
     st.dictionaries(st.text(max_size=8).map(lambda key: f"new {key}"), JSON, max_size=2),
+    st.text(st.characters(min_codepoint=32, max_codepoint=126), max_size=64) | st.just("g1"),
 )  # fmt: skip
 
 
@@ -57,7 +58,9 @@ def test_any_bytes(data: bytes) -> None:
         decode("the name", data)
 
 
-@given(st.dictionaries(st.sampled_from([*json.loads(RECORD.encode())]), JSON | st.just(float("nan")), max_size=3))
+@given(
+    st.dictionaries(st.sampled_from([*json.loads(RECORD.encode()), "store"]), JSON | st.just(float("nan")), max_size=3)
+)
 def test_any_fields(fields: dict[str, Any]) -> None:
     """A record with a few odd values is refused, or is one that can be written again."""
     data = json.dumps({**json.loads(RECORD.encode()), **fields}).encode()
@@ -72,6 +75,7 @@ def test_any_fields(fields: dict[str, Any]) -> None:
     "data",
     [b'"new":NaN', b'"new":1e999', b'"note":[]', b'"fence":-1', b'"fence":true', b'"fence":1.0', b'"ttl_ms":0',
      b'"ttl_ms":3600001', b'"fence":9007199254740992', b'"at_ms":9007199254740992', b'"forgotten":1',
+     b'"store":1', b'"store":null', b'"store":"' + b"g" * 65 + b'"', b'"store":"\xc3\xa9"', b'"store":"\\n"',
      b'"new":' + b"[" * 100 + b"]" * 100, b'"note":{"a":' + b'{"b":' * 100 + b"1" + b"}" * 101,
      b'"seq":null', b'"state":"free"', b'"v":2', b'"holder":5', b'"asked":1', b'"new":"' + b"x" * 1000 + b'"'],
 )  # fmt: skip
@@ -151,6 +155,37 @@ def test_whatever_fits_fits_in_every_state() -> None:
     assert decode("a", replace(full, asked=True).encode()).asked
     with pytest.raises(BadPolicy):
         replace(RECORD, note={"a": "x" * (free + 1)}).encode()
+
+
+@pytest.mark.parametrize("store", ["g" * 65, "é", "a\n"])
+def test_a_generation_that_could_not_be_read_again(store: str) -> None:
+    """A record that names its store's generation in a way that nobody could read is not written."""
+    with pytest.raises(BadPolicy, match="generation has 64 printable ASCII characters"):
+        replace(RECORD, store=store).encode()
+
+
+def test_a_record_without_a_generation_is_written_as_before() -> None:
+    """The field is there only where the store has generations."""
+    assert b"store" not in RECORD.encode()
+    assert decode("a", replace(RECORD, store="g1").encode()) == replace(RECORD, store="g1")
+
+
+@pytest.mark.parametrize("state", State)
+def test_a_record_of_another_generation_is_a_forgotten_vacancy(state: State) -> None:
+    """Whatever it says of its holder; all else stays. In its own generation it says what it says."""
+    record = replace(RECORD, state=state, store="g1")
+    assert record.found_in("g1") is record
+    for other in ("g2", ""):
+        found = record.found_in(other)
+        assert found == replace(record, state=State.VACANT, forgotten=True, foreign=True)
+
+
+@pytest.mark.parametrize(("state", "native"), [(State.HELD, True), (State.VACANT, True), (State.OPEN, False)])
+def test_a_record_that_names_no_generation(state: State, native: bool) -> None:
+    """It is read as before; but where the store has generations, an open one may be of any time, and is not free."""
+    record = replace(RECORD, state=state)
+    assert record.found_in("") is record
+    assert record.found_in("g1").foreign is not native
 
 
 def test_for_people() -> None:

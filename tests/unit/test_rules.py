@@ -33,6 +33,8 @@ WALL = 5_000
 HELD = Record(fence=7, holder="other", seq=3, ttl_ms=10_000, state=State.HELD)
 OPEN, VACANT = replace(HELD, state=State.OPEN), replace(HELD, state=State.VACANT)
 MINE = replace(HELD, holder="me")
+FOREIGN = {record.state: replace(record, store="g1").found_in("g2") for record in (HELD, OPEN, VACANT)}
+FOREIGN_MINE = replace(MINE, store="g1").found_in("g2")
 
 
 def view(record: Record | None, **more: Any) -> View:
@@ -71,6 +73,19 @@ STEPS: list[tuple[str, View, float, bool | None, Step]] = [
     ("vacant, after a long lease", view(VACANT, ttl=60), 110.1, None, Ask(seconds=60.6)),
     ("vacant, after a long lease, refused", view(VACANT, ttl=60), 110.1, False, Wait(until=160.6)),
     ("vacant, with a high fence", view(replace(VACANT, fence=9_000)), 110.1, None, Take(fence=9_001)),
+    # rule 12: brought back
+    *[(f"{state}, brought back", view(FOREIGN[state]), 100, None, Wait(until=110.1)) for state in State],
+    *[(f"{state}, brought back, at the end", view(FOREIGN[state]), 110.1, None, Take(fence=WALL)) for state in State],
+    ("brought back, the store's word is worth nothing", view(FOREIGN[State.OPEN]), 100, True, Wait(until=110.1)),
+    (
+        "brought back, of a long lease",
+        view(replace(FOREIGN[State.OPEN], ttl_ms=60_000)),
+        110.1,
+        None,
+        Wait(until=160.6),
+    ),
+    ("brought back, after a long lease", view(FOREIGN[State.HELD], ttl=60), 110.1, None, Wait(until=160.6)),
+    ("ours, brought back", view(FOREIGN_MINE, attempt=(3, 95.0)), 100, None, Wait(until=110.1)),
     # an unanswered takeover
     ("ours", view(MINE, attempt=(3, 95.0)), 100, None, Adopt(sent=95.0)),
     ("ours, just before its end", view(MINE, attempt=(3, 95.0)), just_before(104.9), None, Adopt(sent=95.0)),
@@ -108,6 +123,7 @@ def vars_of(step: Step) -> float:
         (view(MINE, attempt=(3, 95.0)), True),
         (view(MINE, attempt=(4, 95.0)), False),
         (view(HELD, attempt=(3, 95.0)), False),
+        (view(FOREIGN_MINE, attempt=(3, 95.0)), False),
     ],
 )
 def test_own_takeover(seen: View, own: bool) -> None:
@@ -126,6 +142,8 @@ RECONCILED: list[tuple[str, Record | None, float, Rewrite | Lost]] = [
     ("ours, too late", MINE, 109.9, Lost("not renewed within 9.9 s")),
     ("ours of another term", replace(MINE, fence=8), 105, Lost("taken over by :0 (fence 8)")),
     ("somebody's", replace(HELD, fence=8, host="h", pid=1), 105, Lost("taken over by h:1 (fence 8)")),
+    *[(f"{state}, brought back", FOREIGN[state], 105, Rewrite()) for state in State],
+    ("brought back, too late", FOREIGN[State.HELD], 109.9, Lost("not renewed within 9.9 s")),
     ("resigned by somebody", replace(OPEN, fence=8), 105, Lost("taken over by :0 (fence 8)")),
 ]
 
@@ -150,6 +168,15 @@ def test_since() -> None:
     assert seen.see(replace(HELD, seq=4), "v", 105).since == 105
     assert seen.see(replace(HELD, holder="third"), "v", 105).since == 105
     assert seen.see(None, None, 105).see(HELD, "v", 106).since == 106
+
+
+def test_the_wait_begins_anew_in_another_generation() -> None:
+    """A restored backup may bring back the very record that a candidate saw long ago, and others may lead."""
+    seen = View().see(HELD, ("g1", 1), 100.0, "g1")
+    assert seen.see(HELD, ("g1", 1), 105, "g1").since == 100
+    back = seen.see(HELD, ("g2", 1), 105, "g2")
+    assert (back.since, back.generation) == (105, "g2")
+    assert back.after_trying((1, 106.0)).see(HELD, ("g2", 1), 107, "g2").since == 105
 
 
 HISTORY = [replace(record, seq=seq) for seq, record in enumerate((HELD, HELD, replace(HELD, fence=9), OPEN, VACANT))]

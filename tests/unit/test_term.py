@@ -112,6 +112,48 @@ def test_lost_record(world: World, loss: str) -> None:
     assert term.remaining() == pytest.approx(9.9)
 
 
+@pytest.mark.parametrize("together", [True, False])
+def test_a_record_that_the_store_has_brought_back(world: World, together: bool) -> None:
+    """A leader puts its own over it, with its fence and the present generation, alone or among other renewals."""
+    link = world.store.link()
+    backups = [{}, dict(world.store.cells)]
+    world.leader(link=link).resign()
+    backups.append(dict(world.store.cells))
+    term = world.leader(link=link)
+    backups.append(dict(world.store.cells))
+    for generation, backup in enumerate(backups, start=2):
+        world.store.restore(backup)
+        found = look(link, NAME)
+        assert found is None or found.foreign
+        if together:
+            refused = term.begin_renewal()
+            assert refused is not None
+            assert link.swap(*refused.swap) is None
+        term.renew(changed=together)
+        record = look(link, NAME)
+        assert record is not None
+        assert (record.fence, record.state, record.store) == (term.fence, State.HELD, str(generation))
+        if together:
+            renewal = term.begin_renewal()
+            assert renewal is not None
+            assert term.end_renewal(renewal, link.swap(*renewal.swap))
+            assert look(link, NAME).store == str(generation)  # type: ignore[union-attr]
+    assert term.remaining() == pytest.approx(9.9)
+
+
+def test_a_resignation_over_what_the_store_has_brought_back(world: World) -> None:
+    """It names the present generation, so that others may lead at once. After the deadline nothing is written."""
+    term, late = world.leader(), world.leader("late")
+    world.store.restore(world.store.cells)
+    term.resign()
+    assert world.candidate().attempt() is not None
+    world.clock.advance(20)
+    world.store.restore(world.store.cells)
+    cells = dict(world.store.cells)
+    late.resign()
+    assert world.store.cells == cells
+
+
 def test_lost_record_and_late_return(world: World) -> None:
     """Only a vacancy is ever created, so that a create which lands late looks like nobody's lease."""
     link = world.store.link()
