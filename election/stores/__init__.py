@@ -16,6 +16,8 @@ ADAPTERS = {
     "memory": "memory",
     "postgresql": "postgresql",
     "redis": "redis",
+    "rediss": "redis",
+    "redis+unix": "redis",
     "etcd": "etcd",
     "zookeeper": "zookeeper",
 }
@@ -62,4 +64,7 @@ def open_register(url: str) -> Register:
 
 def redacted(url: object) -> object:
     """Return `url` as it may be shown: without its password."""
-    return re.sub(r"(?<=:)[^:@/]*(?=@)", "***", url) if isinstance(url, str) else url
+    if not isinstance(url, str):
+        return url
+    # Up to the last @: a password may have any of the characters that end it in a well-formed URL.
+    return re.sub(r"(://[^/?@:]*:).*(?=@)|((?<=[?&])\w*password=)[^&]*", r"\1\2***", url)

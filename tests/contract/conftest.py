@@ -11,6 +11,7 @@ from election import Register, open_register
 from election.clock import SystemClock
 from election.testing import FaultyStore
 from tests.memcached import Memcached
+from tests.redis_server import RedisServer
 
 
 @dataclass
@@ -22,7 +23,10 @@ class Stores:
     url: str | None = None
 
 
-@pytest.fixture(params=["memory", "sqlite", "memcached", "sharded", "faulty"])
+REDIS = pytest.param("redis", marks=pytest.mark.xdist_group("redis"))
+
+
+@pytest.fixture(params=["memory", "sqlite", "memcached", "sharded", "faulty", REDIS])
 def stores(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Stores]:
     """Two separate stores of one kind, and clients of them that are closed after the test."""
     with contextlib.ExitStack() as stack:
@@ -45,6 +49,9 @@ def stores(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Stores]:
             case "sharded":
                 one, two = (request.getfixturevalue(name).address for name in ("memcached", "second_memcached"))
                 made = urls(f"memcached://{one},{two}", f"memcached://{two}")
+            case "redis":
+                redis: RedisServer = request.getfixturevalue("redis")
+                made = urls(redis.url, redis.other_url)
             case _:
                 one_store, other_store = FaultyStore(SystemClock()), FaultyStore(SystemClock())
                 made = Stores(opener(one_store.link), opener(other_store.link))
@@ -55,4 +62,11 @@ def stores(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Stores]:
 def second_memcached() -> Iterator[Memcached]:
     """Another memcached for the whole session."""
     with Memcached() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
+    """A Redis for the whole session: do not restart, flush or freeze this one."""
+    with RedisServer(folder=tmp_path_factory.mktemp("redis")) as server:
         yield server
