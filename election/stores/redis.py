@@ -58,7 +58,7 @@ OPTIONS = {
 
 _ERRORS = (exceptions.RedisError, OSError, ValueError)
 _DENIED = (exceptions.AuthenticationError, exceptions.AuthorizationError, exceptions.NoPermissionError)
-_LASTING = re.compile(r"unknown command|DB index|WRONGTYPE", re.I)
+_LASTING = re.compile(r"unknown command|DB index|WRONGTYPE|user executing the script|ACL failure in script", re.I)
 
 Version = tuple[str, bytes]
 """The generation of the store, and the random version in the value."""
@@ -153,7 +153,7 @@ class _Server:
         """Return for how many seconds it has said the same of itself, at least; less than any if it says too little."""
         before = self._clock.now()
         (said,) = self.ask([(b"INFO", b"all")])
-        state = _state(said, self._settings["db"])
+        state = _state(said if isinstance(said, bytes) else b"", self._settings["db"])
         if self.seen[0] != state:
             self.seen = state, self._clock.now()
         return before - self.seen[1] if state.losses is not None else -math.inf
@@ -337,12 +337,12 @@ class _Messages:
             asked = True
             while not self._closed:
                 if connection.can_read(IDLE):
-                    kind, *_, channel, _ = connection.read_response()
+                    said = connection.read_response()
                     asked = False
-                    if kind == b"psubscribe":
+                    if said[0] == b"psubscribe":
                         yield None
-                    elif kind == b"pmessage":
-                        yield [channel.removeprefix(PREFIX).decode(errors="replace")]
+                    elif said[0] == b"pmessage":
+                        yield [said[2].removeprefix(PREFIX).decode(errors="replace")]
                 elif asked:
                     raise TimeoutError("timed out")
                 else:
@@ -371,13 +371,13 @@ def connect(parts: SplitResult, options: dict[str, str]) -> RedisRegister:
     if not local:
         if not parts.hostname or "," in parts.netloc:
             raise ValueError("one host is wanted, as in redis://10.0.0.5:6379/0")
-        if not re.fullmatch(r"/?[0-9]{0,6}", parts.path):
-            raise ValueError(f"{parts.path.removeprefix('/')!r} is not the number of a database")
         try:
             _ = parts.port
         except ValueError:
             # The message of urllib would show a part of a password that is not escaped.
             raise ValueError("the port is not a number up to 65535") from None
+        if not re.fullmatch(r"/?[0-9]{0,6}", parts.path):
+            raise ValueError(f"{parts.path.removeprefix('/')!r} is not the number of a database")
     known = {name: options.pop(name) for name in OPTIONS & options.keys() if parts.scheme == "rediss" or name == "db"}
-    url = parts._replace(scheme="unix" if local else parts.scheme, query=urlencode(known), fragment="")
-    return RedisRegister(parse_url(url.geturl()), timeout)
+    url = f"{'unix' if local else parts.scheme}://{parts.netloc}{parts.path}?{urlencode(known)}"
+    return RedisRegister(parse_url(url), timeout)

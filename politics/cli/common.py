@@ -67,7 +67,7 @@ StoreOption = Annotated[
     typer.Option(
         "--store",
         metavar="URL",
-        help="The store of the leases: memcached://host:port[,…], sqlite:///path or memory://. "
+        help="The store of the leases: memcached://host:port[,…], sqlite:///path, redis://host or memory://. "
         "Default: $POLITICS_STORE, else a file of this user on this machine.",
         show_default=False,
     ),
