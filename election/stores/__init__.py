@@ -12,6 +12,7 @@ __all__ = ["open_register"]
 EXAMPLES = "memcached://10.0.0.5:11211, redis://10.0.0.5/0, sqlite:////var/lib/politics.db or memory://"
 ADAPTERS = {
     "memcached": "memcached",
+    "memcacheds": "memcached",
     "sqlite": "sqlite",
     "memory": "memory",
     "postgresql": "postgresql",
