@@ -35,7 +35,9 @@ def open_register(url: str) -> Register:
 
     URLs are `memcached://host[:port][,host[:port]…]`, `sqlite:///path` (relative, `sqlite:////absolute` or with `~`)
     and `memory://` (this process only). memcached has one option, after `?`: `timeout`, the seconds that one answer
-    may take (0.5). `redis://user:password@host:port/db`, `rediss://…` and `redis+unix:///path?db=0` have it too.
+    may take (0.5). It may have `user:password@` before the hosts, and a path in the place of them; `memcacheds://` is
+    the same with TLS, and has the options `ca`, `cert` and `key`. `redis://user:password@host:port/db`, `rediss://…`
+    and `redis+unix:///path?db=0` take `timeout` too.
 
     Raises:
         BadStoreURL: the URL is none of these, or its library is missing. The message names it, without its password.
