@@ -6,6 +6,7 @@ import os
 from collections.abc import Sequence
 
 from election import BadPolicy, BadStoreURL, Register, open_register
+from election.stores import redacted
 
 log = logging.getLogger("politics")
 
@@ -74,8 +75,10 @@ def choose_store(store: str | Register | None = None, servers: Sequence[str] | N
     Raises:
         BadStoreURL: both are given, or one of them is invalid.
     """
+    if servers is not None and any("@" in str(server) for server in servers):
+        raise BadStoreURL("servers are host:port; a password goes into a store's URL, memcached://user:password@host")
     if store is not None and servers is not None:
-        raise BadStoreURL(f"name one store, not both {store!r} and the servers {servers!r}")
+        raise BadStoreURL(f"name one store, not both {redacted(store)!r} and the servers {servers!r}")
     if servers is not None:
         if isinstance(servers, str) or not servers or not all(isinstance(server, str) for server in servers):
             raise BadStoreURL(f"servers must be a list such as ['10.0.0.5:11211'], not {servers!r}")

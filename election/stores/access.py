@@ -89,4 +89,5 @@ class Access:
         if answer.startswith(b"CLIENT_ERROR"):
             raise Refused("it does not accept this user with this password")
         if answer != b"STORED\r\n":
-            raise ValueError(f"an answer to a password that memcached would not give: {answer[:60]!r}")
+            # It is not shown: it may contain the password.
+            raise ValueError("it does not answer a password as memcached does")

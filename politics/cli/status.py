@@ -17,6 +17,7 @@ from discovery.signals import SignalQueue
 from election import BadPolicy, Register, StoreUnavailable, look
 from election.errors import BadRecord
 from election.record import Record, State, check_name
+from election.stores import redacted
 from politics.cli.common import ServersOption, StoreOption, aligned, complain, out, pause, register_of, styled
 from politics.group.directory import listening
 from politics.group.peers import Peer, stores
@@ -51,7 +52,7 @@ def status(
     """
     with register_of(store, servers) as register, network() as heard:
         where = store or (",".join(servers) if servers else default_store())
-        rows = Rows(register, where, groups or [], heard)
+        rows = Rows(register, str(redacted(where)), groups or [], heard)
 
         def show() -> Text | str:
             found = rows.look()

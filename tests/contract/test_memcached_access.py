@@ -2,6 +2,7 @@
 
 import contextlib
 import socket
+import sys
 import tempfile
 import threading
 from collections.abc import Iterator
@@ -15,6 +16,7 @@ from politics.doctor import probe
 from tests.certificates import make_certificates
 from tests.contract.test_register import in_fork
 from tests.memcached import Memcached
+from tests.processes import running
 from tests.waiting import SOON, until
 
 PASSWORD, QUOTED = "p@ss/w:örd", "p%40ss%2Fw%3A%C3%B6rd"
@@ -123,6 +125,38 @@ def test_a_server_without_passwords_does_not_keep_one(memcached: Memcached) -> N
     """A password that nobody asked for is accepted, and nobody can read it there."""
     assert works(memcached.url.replace("//", f"//app:{QUOTED}@"))
     assert memcached.ask("get politics") == "END"
+
+
+def test_an_echo_shows_no_password() -> None:
+    """What answers something else in memcached's place, be it what was sent, puts no password into an error."""
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+
+        def echo() -> None:
+            with contextlib.suppress(OSError):
+                connection, _ = listening.accept()
+                with connection:
+                    while data := connection.recv(1 << 16):
+                        connection.sendall(data)
+
+        thread = threading.Thread(target=echo, daemon=True)
+        thread.start()
+        url = f"memcached://app:{QUOTED}@127.0.0.1:{listening.getsockname()[1]}"
+        with client(url) as register, pytest.raises(StoreUnavailable) as caught:
+            register.read("a")
+        assert "ss/w" not in str(caught.value)
+        assert not caught.value.permanent
+        thread.join()
+
+
+def test_commands_show_no_password(memcached: Memcached) -> None:
+    """Where the store is named in what a command prints, its password is left out, whichever way it was given."""
+    url = memcached.url.replace("//", "//app:geheim@")
+    for name, says in (("--store", "store: memcached://app:***@127.0.0.1"), ("--servers", "a store's URL")):
+        given = url if name == "--store" else url.removeprefix("memcached://")
+        with running(sys.executable, "-m", "politics", "status", "group", name, given) as command:
+            _, printed = command.result()
+        assert says in " ".join(printed.split())
+        assert "geheim" not in printed
 
 
 def test_tls(tls: tuple[str, ...], folder: Path) -> None:

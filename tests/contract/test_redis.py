@@ -2,6 +2,7 @@
 
 import contextlib
 import shutil
+import signal
 import socket
 import threading
 from collections.abc import Callable, Iterator
@@ -266,6 +267,27 @@ def test_a_server_that_is_gone_or_silent(server: RedisServer) -> None:
         for call in calls:
             with pytest.raises(StoreUnavailable, match=f"127.0.0.1:{server.port}"):
                 call()
+
+
+def test_an_interrupted_call_leaves_no_answer_behind(server: RedisServer) -> None:
+    """What Ctrl-C has cut off is not taken for the answer of the next call."""
+
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with client(f"{server.url}?timeout=10") as register:
+        assert register.swap("a", b"1", None) is not None
+        server.freeze()
+        before = signal.signal(signal.SIGALRM, interrupt)
+        try:
+            signal.setitimer(signal.ITIMER_REAL, 0.05)
+            with pytest.raises(KeyboardInterrupt):
+                register.read("a")
+        finally:
+            signal.setitimer(signal.ITIMER_REAL, 0)
+            signal.signal(signal.SIGALRM, before)
+        server.thaw()
+        assert register.read("b") is None
 
 
 def test_scripts_that_were_flushed_are_loaded_again(server: RedisServer) -> None:
