@@ -75,6 +75,8 @@ def choose_store(store: str | Register | None = None, servers: Sequence[str] | N
     Raises:
         BadStoreURL: both are given, or one of them is invalid.
     """
+    if servers is not None and any("@" in str(server) for server in servers):
+        raise BadStoreURL("servers are host:port; a password goes into a store's URL, memcached://user:password@host")
     if store is not None and servers is not None:
         raise BadStoreURL(f"name one store, not both {redacted(store)!r} and the servers {servers!r}")
     if servers is not None:

@@ -1,28 +1,38 @@
-"""A Redis of the test's own, on a free port: the broker of task queues."""
+"""A Redis of the test's own, on a free port: a store, and the broker of task queues."""
 
 import contextlib
 import json
 import shutil
 import signal
 import subprocess
+from pathlib import Path
 from typing import Any
 
 from redis import Redis
 from redis.exceptions import RedisError
 
-from tests.processes import free_port
+from tests.processes import free_port, suspend
 from tests.waiting import DEADLINE, SOON, until
 
 
 class RedisServer:
-    """Start it, stop it, start it again on the same port. It keeps nothing on disk."""
+    """Start it, stop it, start it again on the same port.
 
-    def __init__(self) -> None:
+    It keeps nothing on disk, unless it is given a `folder`: then it writes everything into a log there. `options` go on
+    the command line.
+    """
+
+    def __init__(self, *options: str, folder: Path | None = None) -> None:
         program = shutil.which("redis-server")
         assert program, "the tests need redis-server: install it with your package manager (apt-get install redis)"
         self.port = free_port()
         self.url = f"redis://127.0.0.1:{self.port}/0"
-        self._command = [program, "--port", str(self.port), "--bind", "127.0.0.1", "--save", "", "--dir", "/"]
+        self.other_url = f"redis://127.0.0.1:{self.port}/1"
+        kept = ["--appendonly", "yes"] if folder else []
+        self._command = [
+            program, "--port", str(self.port), "--bind", "127.0.0.1", "--save", "", "--dir", str(folder or "/"), *kept,
+            *options,
+        ]  # fmt: skip
         self._process: subprocess.Popen[bytes] | None = None
         self.client: Any = Redis(port=self.port, socket_timeout=SOON, retry=None)
 
@@ -40,12 +50,28 @@ class RedisServer:
         return False
 
     def stop(self, how: signal.Signals = signal.SIGKILL) -> None:
-        """End it by its process id, if it runs, and wait until it is gone. What it held is lost."""
+        """End it by its process id, if it runs, and wait until it is gone."""
         self.client.close()
         if self._process is not None:
+            self._process.send_signal(signal.SIGCONT)
             self._process.send_signal(how)
             self._process.wait(DEADLINE)
             self._process = None
+
+    def restart(self) -> None:
+        """Kill it and start it again on the same port, with what it keeps in its folder."""
+        self.stop()
+        self.start()
+
+    def freeze(self) -> None:
+        """Let it be silent, with open connections, until `thaw`."""
+        assert self._process is not None
+        suspend(self._process)
+
+    def thaw(self) -> None:
+        """Let it go on."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGCONT)
 
     def tasks(self) -> list[dict[str, Any]]:
         """The headers of all of Celery's messages that wait in the queue, oldest first."""

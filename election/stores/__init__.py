@@ -9,16 +9,18 @@ from election.register import Register
 
 __all__ = ["open_register"]
 
-EXAMPLES = (
-    "memcached://10.0.0.5:11211, postgresql://user@10.0.0.5/database, sqlite:////var/lib/politics.db or memory://"
-)
+EXAMPLES = "memcached://10.0.0.5:11211, postgresql://user@10.0.0.5/database, redis://10.0.0.5/0, etcd://a,b,c, "
+EXAMPLES += "zookeeper://a,b,c, sqlite:////var/lib/politics.db or memory://"
 ADAPTERS = {
     "memcached": "memcached",
+    "memcacheds": "memcached",
     "sqlite": "sqlite",
     "memory": "memory",
     "postgresql": "postgresql",
     "postgres": "postgresql",
     "redis": "redis",
+    "rediss": "redis",
+    "redis+unix": "redis",
     "etcd": "etcd",
     "zookeeper": "zookeeper",
 }
@@ -33,9 +35,19 @@ EXTRAS = {each: each for each in ("postgresql", "redis", "etcd", "zookeeper")}
 def open_register(url: str) -> Register:
     """Return the register behind a URL; nothing is connected yet.
 
-    URLs are `memcached://host[:port][,host[:port]…]`, `sqlite:///path` (relative, `sqlite:////absolute` or with `~`)
-    and `memory://` (this process only). memcached has one option, after `?`: `timeout`, the seconds that one answer
-    may take (0.5). `postgresql://user:password@host:port/database` takes it too (1), beside all options of libpq.
+    | URL | |
+    |---|---|
+    | `memcached://host[:port][,…]` | several servers share the names; `user:password@` before them; `///path.sock` |
+    | `memcacheds://…` | the same with TLS; options `ca`, `cert`, `key` |
+    | `postgresql://user:password@host/database` | with all options of libpq |
+    | `redis://user:password@host:port/db` | `rediss://…` with TLS, `redis+unix:///path?db=0` |
+    | `etcd://a,b,c[/prefix]`, `etcds://…` | `user:password@` before them; options `ca`, `cert`, `key` |
+    | `zookeeper://a,b,c[/prefix]` | the same |
+    | `sqlite:///path` | relative; `sqlite:////absolute` or with `~` |
+    | `memory://` | this process only |
+
+    All but the last two have the option `timeout`, after `?`: the seconds that one answer may take (0.5 to 1 by default).
+    docs/stores.md has the rest.
 
     Raises:
         BadStoreURL: the URL is none of these, or its library is missing. The message names it, without its password.

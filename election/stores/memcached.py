@@ -4,13 +4,15 @@ import hashlib
 import re
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, TypeVar
-from urllib.parse import SplitResult
+from urllib.parse import SplitResult, unquote
 
 from election.errors import StoreUnavailable
 from election.register import Cell, Register, Swap, identity_of
 from election.stores import meta
+from election.stores.access import Access, Files, Refused
 
 DEFAULT_PORT = 11211
+LONGEST_LOGIN = 255
 # What `stats` counts, beside evictions, when a cell is dropped: memcached also deletes an item when it finds no memory
 # for the one that is to take its place (with -M, for instance), and one that is in use while its page is moved.
 LOSSES = {b"cmd_flush", b"evictions", b"store_no_memory", b"store_too_large", b"slab_reassign_busy_deletes"}
@@ -31,15 +33,20 @@ class MemcachedRegister(Register):
     earlier connection can no longer be compared.
     """
 
-    def __init__(self, host: str, port: int, timeout: float) -> None:
-        self.host, self.port, self.timeout = host, port, timeout
-        self._connection = meta.MemcachedConnection(host, port, timeout)
+    def __init__(self, host: str, port: int, timeout: float, access: Access | None = None) -> None:
+        self.host, self.port, self.timeout, self.access = host, port, timeout, access or Access()
+        self._connection = meta.MemcachedConnection(host, port, timeout, self.access)
+
+    @property
+    def address(self) -> str:
+        """`host:port`, or the path of the server's socket."""
+        return self.access.path or f"{self.host}:{self.port}"
 
     def _use(self, work: Callable[..., T], *args: Any) -> T:
         """Return `work(connection, *args)`, done by one thread at a time."""
         if self._connection.forked():
             # After a fork: the socket is our parent's, and its lock may have been held.
-            self._connection = meta.MemcachedConnection(self.host, self.port, self.timeout)
+            self._connection = meta.MemcachedConnection(self.host, self.port, self.timeout, self.access)
         connection = self._connection
         with connection.lock:
             try:
@@ -52,7 +59,11 @@ class MemcachedRegister(Register):
                 raise self._unavailable(exc) from exc
 
     def _unavailable(self, exc: Exception) -> StoreUnavailable:
-        return StoreUnavailable(f"memcached at {self.host}:{self.port} did not answer: {exc or type(exc).__name__}")
+        refused = isinstance(exc, Refused)
+        trouble = "cannot be used" if refused else "did not answer"
+        return StoreUnavailable(
+            f"memcached at {self.address} {trouble}: {exc or type(exc).__name__}", permanent=refused
+        )
 
     def identity(self) -> str:
         """Return a random name, kept in the server itself: two `localhost` differ, a restart makes a new one."""
@@ -127,8 +138,8 @@ class ShardedRegister(Register):
         return ",".join(sorted(server.identity() for server in self.servers))
 
     def shard(self, name: str) -> MemcachedRegister:
-        """Return the server that keeps `name`."""
-        return max(self.servers, key=lambda s: hashlib.sha256(f"{s.host}:{s.port} {name}".encode()).digest())
+        """Return the server that keeps `name`. Neither TLS nor a password moves it."""
+        return max(self.servers, key=lambda s: hashlib.sha256(f"{s.address} {name}".encode()).digest())
 
     def read(self, name: str) -> Cell | None:
         """Ask the server that keeps `name`."""
@@ -173,16 +184,46 @@ class ShardedRegister(Register):
 
 
 def connect(parts: SplitResult, options: dict[str, str]) -> Register:
-    """Return the register for `//host[:port][,host[:port]…]`; each answer may take `timeout` seconds.
+    """Return the register for `//[user:password@]host[:port][,host[:port]…]` or `//[user:password@]/path.sock`.
+
+    Each answer may take `timeout` seconds. `memcacheds` is TLS, with the files `ca`, `cert` and `key`.
 
     Raises:
-        ValueError: an address or the timeout makes no sense; the message names it.
+        ValueError: an address or an option makes no sense; the message names it, without the password.
     """
     timeout = float(options.pop("timeout", "0.5"))
     if not 0 < timeout <= 60:
         raise ValueError(f"timeout={timeout:g} is not a number of seconds between 0 and 60")
-    servers = [MemcachedRegister(*_address(part), timeout) for part in parts.netloc.split(",")]
+    login, hosts = _login(parts)
+    tls = None
+    if parts.scheme == "memcacheds":
+        tls = Files(*(options.pop(name, "") for name in ("ca", "cert", "key")))
+        if tls.key and not tls.cert:
+            raise ValueError("key= needs cert=, the certificate to which it belongs")
+    if not hosts and parts.path.strip("/"):
+        if tls:
+            raise ValueError("there is no TLS on a socket of this machine: write memcached://")
+        return MemcachedRegister("", 0, timeout, Access(unquote(parts.path), login))
+    access = Access("", login, tls)
+    servers = [MemcachedRegister(*_address(part), timeout, access) for part in hosts.split(",")]
     return servers[0] if len(servers) == 1 else ShardedRegister(servers)
+
+
+def _login(parts: SplitResult) -> tuple[bytes, str]:
+    """Return what is sent to log in, and the rest of the address."""
+    known, at, hosts = parts.netloc.rpartition("@")
+    if "@" in parts.path and not at:
+        raise ValueError("a / in a password is written %2F")
+    user, _, password = known.partition(":")
+    user, password = unquote(user), unquote(password)
+    if not at:
+        return b"", hosts
+    login = f"{user} {password}".encode()
+    if not all(each and each.isprintable() and " " not in each for each in (user, password)):
+        raise ValueError("a user and a password without spaces are wanted, as in memcached://user:password@host")
+    if len(login) > LONGEST_LOGIN:
+        raise ValueError(f"user and password have more than {LONGEST_LOGIN - 1} bytes")
+    return login, hosts
 
 
 def _address(text: str) -> tuple[str, int]:

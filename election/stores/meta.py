@@ -13,6 +13,7 @@ from urllib.parse import quote
 
 from election.forks import fork_detector
 from election.register import Cell, Swap
+from election.stores.access import Access, Refused
 
 # Only for tidiness: no rule relies on memcached's own expiry, whose ticks are a second long.
 EXPIRY = 30 * 24 * 3600
@@ -31,10 +32,8 @@ _connections = itertools.count(1)
 class MemcachedConnection:
     """One socket and a lock that keeps its users apart. `number` changes with each new socket."""
 
-    def __init__(self, host: str, port: int, timeout: float) -> None:
-        # /etc/hosts may say ::1 first, and memcached listens on the other.
-        self.address = "127.0.0.1" if host == "localhost" else host, port
-        self.timeout = timeout
+    def __init__(self, host: str, port: int, timeout: float, access: Access | None = None) -> None:
+        self.address, self.timeout, self.access = (host, port), timeout, access or Access()
         self.forked = fork_detector()
         self.lock = threading.Lock()
         self.number = 0
@@ -44,14 +43,15 @@ class MemcachedConnection:
     def open(self) -> socket.socket:
         """Return the socket, connected."""
         if self.socket is None:
-            made = socket.create_connection(self.address, self.timeout)
+            made = self.access.connect(*self.address, self.timeout)
             try:
-                made.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-                # The kernel's own time limits: Python's cost one more system call for each call.
-                limit = struct.pack("@ll", *divmod(max(1, round(self.timeout * 1e6)), 1_000_000))  # zero: no limit
-                made.settimeout(None)
-                made.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, limit)
-                made.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, limit)
+                # The kernel's own time limits: Python's cost one more system call for each call. OpenSSL would take
+                # them for a broken connection, or wait again.
+                if not self.access.tls:
+                    limit = struct.pack("@ll", *divmod(max(1, round(self.timeout * 1e6)), 1_000_000))  # zero: no limit
+                    made.settimeout(None)
+                    made.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, limit)
+                    made.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, limit)
             except BaseException:
                 made.close()
                 raise
@@ -116,6 +116,8 @@ _VALUE = re.compile(rb"VA (\d{1,9}) c(\d{1,20})\r\n(.*)\r\n", re.S).fullmatch
 
 
 def _unexpected(answer: bytes) -> ValueError:
+    if answer.startswith(b"CLIENT_ERROR unauthenticated"):
+        return Refused("it wants a password: memcached://user:password@host")
     return ValueError(f"an answer that memcached 1.6.10 or later would not give: {answer[:60]!r}")
 
 

@@ -67,7 +67,8 @@ StoreOption = Annotated[
     typer.Option(
         "--store",
         metavar="URL",
-        help="The store of the leases: memcached://host:port[,…], postgresql://…, sqlite:///path or memory://. "
+        help="The store of the leases: memcached://host:port[,…], quorum+memcached://a,b,c, postgresql://…, redis://…, "
+        "etcd://…, zookeeper://…, sqlite:///path or memory://. "
         "Default: $POLITICS_STORE, else a file of this user on this machine.",
         show_default=False,
     ),

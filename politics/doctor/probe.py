@@ -178,8 +178,7 @@ class _Link:
     """A connection to what may be memcached, or a proxy. It speaks the text protocol without a client library."""
 
     def __init__(self, register: MemcachedRegister) -> None:
-        self.socket = socket.create_connection((register.host, register.port), register.timeout)
-        self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self.socket = register.access.connect(register.host, register.port, register.timeout)
         self._received, self._until = bytearray(), 0.0
 
     def ask(self, command: bytes) -> bytes:
@@ -219,11 +218,11 @@ class _Link:
 
 def server(register: MemcachedRegister, seconds: float, stop: threading.Event) -> MemcachedServer:
     """Measure one memcached server, and watch its clock for `seconds`, or until `stop` is set."""
-    address = f"{register.host}:{register.port}"
+    address = register.address
     with contextlib.ExitStack() as stack:
         try:
             links = [_Link(register) for _ in range(CONNECTIONS)]
-        except OSError as exc:
+        except (OSError, ValueError) as exc:
             return MemcachedServer(address, error=str(exc), reached=False)
         for link in links:
             stack.enter_context(link.socket)

@@ -13,8 +13,9 @@ from election.clock import SystemClock
 from election.testing import FaultyStore
 from tests.memcached import Memcached
 from tests.postgresql_server import PostgreSQLServer
+from tests.redis_server import RedisServer
 
-SERVERS = [pytest.param(each, marks=pytest.mark.xdist_group(each)) for each in ("postgresql",)]
+SERVERS = [pytest.param(each, marks=pytest.mark.xdist_group(each)) for each in ("postgresql", "redis")]
 """Servers of which one process of tests starts one, for all its tests."""
 STORES: list[Any] = ["memory", "sqlite", "memcached", "sharded", "faulty", *SERVERS]
 """All kinds of stores."""
@@ -92,8 +93,8 @@ def stores(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Stores]:
             case "sharded":
                 one, two = (request.getfixturevalue(name).address for name in ("memcached", "second_memcached"))
                 made = urls(f"memcached://{one},{two}", f"memcached://{two}")
-            case "postgresql":
-                server: PostgreSQLServer = request.getfixturevalue("postgresql")
+            case "postgresql" | "redis":
+                server: PostgreSQLServer | RedisServer = request.getfixturevalue(request.param)
                 made = urls(server.url, server.other_url, server)
             case _:
                 one_store, other_store = (FaultyStore(SystemClock(), hints=True) for _ in range(2))
@@ -112,4 +113,11 @@ def second_memcached() -> Iterator[Memcached]:
 def postgresql() -> Iterator[PostgreSQLServer]:
     """A PostgreSQL for the whole session: a test that restarts or freezes it leaves it running."""
     with PostgreSQLServer() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
+    """A Redis for the whole session: do not restart, flush or freeze this one."""
+    with RedisServer(folder=tmp_path_factory.mktemp("redis")) as server:
         yield server

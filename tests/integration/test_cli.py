@@ -187,7 +187,7 @@ def test_run_ends_with_the_status_that_the_work_gives(command: Start, old_memcac
         (["workers.py:Beef"], "Beef in workers.py does not exist; workers there: Idle, Leaver, Pork"),
         (["workers.py:Other"], "Other in workers.py is not a subclass of politics.TokenWorker"),
         (["workers.py:Idle"], "Idle has no work: override perform(term)"),
-        (["workers.py:Pork", "--store", "redis://a"], "'redis://a' is no store URL"),
+        (["workers.py:Pork", "--store", "mysql://a"], "'mysql://a' is no store URL"),
         (["workers.py:Pork", "--store", ""], "'' is no store URL"),
         (["workers.py:Pork", "--store", "memory://", "--servers", "a:1"], "name one store, not both"),
         (["workers.py:Pork", "--servers", "a:b"], "'a:b' is not host:port"),

@@ -60,7 +60,7 @@ def test_a_group_that_cannot_be_is_refused(group: Any) -> None:
     ("options", "sentence"),
     [
         ({"store": "10.0.0.5:11211"}, "'10.0.0.5:11211' is no store URL"),
-        ({"store": "redis://10.0.0.5"}, "'redis://10.0.0.5' is no store URL: nothing is known of redis://"),
+        ({"store": "mysql://10.0.0.5"}, "'mysql://10.0.0.5' is no store URL: nothing is known of mysql://"),
         ({"store": "memcached://10.0.0.5:port"}, "'10.0.0.5:port' is not host:port"),
         ({"store": "memcached://"}, "'' is not host:port"),
         ({"store": "memcached://a:1,"}, "'' is not host:port"),

@@ -59,7 +59,7 @@ def test_memory() -> None:
 @pytest.mark.parametrize(
     "url",
     [
-        "", "localhost:11211", "redis://localhost", "memcached://", "memcached://:11211", "memcached://a:0",
+        "", "localhost:11211", "mysql://localhost", "memcached://", "memcached://:11211", "memcached://a:0",
         "memcached://a:65536", "memcached://a:b", "memcached://a,,b", "memcached://a?timeout=0", "memcached://a?timeout=x",
         "memcached://a?timeout=nan", "memcached://a?speed=1", "memcached://a?speed", "sqlite://", "sqlite:///",
         "sqlite:///folder/", "memcached://[::1", "memory://?x=1", None, 5,
