@@ -17,6 +17,7 @@ ADAPTERS = {
     "postgresql": "postgresql",
     "redis": "redis",
     "etcd": "etcd",
+    "etcds": "etcd",
     "zookeeper": "zookeeper",
 }
 """Each scheme, and the module whose `connect(parts, options)` makes the register.

@@ -10,6 +10,7 @@ import pytest
 from election import Register, open_register
 from election.clock import SystemClock
 from election.testing import FaultyStore
+from tests.etcd_server import Etcd
 from tests.memcached import Memcached
 
 
@@ -22,7 +23,16 @@ class Stores:
     url: str | None = None
 
 
-@pytest.fixture(params=["memory", "sqlite", "memcached", "sharded", "faulty"])
+@pytest.fixture(
+    params=[
+        "memory",
+        "sqlite",
+        "memcached",
+        "sharded",
+        "faulty",
+        pytest.param("etcd", marks=pytest.mark.xdist_group("etcd")),
+    ]
+)
 def stores(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Stores]:
     """Two separate stores of one kind, and clients of them that are closed after the test."""
     with contextlib.ExitStack() as stack:
@@ -45,6 +55,9 @@ def stores(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Stores]:
             case "sharded":
                 one, two = (request.getfixturevalue(name).address for name in ("memcached", "second_memcached"))
                 made = urls(f"memcached://{one},{two}", f"memcached://{two}")
+            case "etcd":
+                server = request.getfixturevalue("etcd")
+                made = urls(server.url, server.other_url)
             case _:
                 one_store, other_store = FaultyStore(SystemClock()), FaultyStore(SystemClock())
                 made = Stores(opener(one_store.link), opener(other_store.link))
@@ -55,4 +68,11 @@ def stores(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Stores]:
 def second_memcached() -> Iterator[Memcached]:
     """Another memcached for the whole session."""
     with Memcached() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def etcd() -> Iterator[Etcd]:
+    """An etcd for the whole session."""
+    with Etcd() as server:
         yield server

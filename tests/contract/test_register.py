@@ -255,7 +255,7 @@ def test_shard(stores: Stores, name: str) -> None:
     assert shard.shard(name) is shard
 
 
-@pytest.mark.parametrize("stores", ["sqlite", "memcached", "sharded"], indirect=True)
+@pytest.mark.parametrize("stores", ["sqlite", "memcached", "sharded", "etcd"], indirect=True)
 def test_remembers(stores: Stores) -> None:
     """No store claims to remember longer than it exists."""
     assert not stores.client().remembers(10**9)
@@ -327,13 +327,13 @@ def test_threads_lose_no_update(stores: Stores, name: str) -> None:
     assert total(shared.read(name)) == WORKERS * TIMES
 
 
-@pytest.mark.parametrize("kind", ["sqlite", "memcached"])
+@pytest.mark.parametrize("kind", ["sqlite", "memcached", "etcd"])
 def test_processes_lose_no_update(kind: str, request: pytest.FixtureRequest, name: str) -> None:
     """N processes that each add 1 M times end at N times M."""
     if kind == "sqlite":
         url = f"sqlite:///{request.getfixturevalue('tmp_path')}/raced.db"
     else:
-        url = request.getfixturevalue("memcached").url
+        url = request.getfixturevalue(kind).url
     spawn = multiprocessing.get_context("spawn")
     workers = [spawn.Process(target=increment_at, args=(url, name, TIMES)) for _ in range(WORKERS)]
     for worker in workers:

@@ -1,0 +1,28 @@
+"""What the addresses of several stores have in common."""
+
+
+def address(text: str, default_port: int) -> tuple[str, int]:
+    """Return host and port of `host[:port]`; an IPv6 address stands in brackets.
+
+    Raises:
+        ValueError: it is none.
+    """
+    host, colon, port = text.strip().rpartition(":") if not text.endswith("]") else (text, "", "")
+    if not colon:
+        host, port = text.strip(), str(default_port)
+    host = host.removeprefix("[").removesuffix("]")
+    if not host or not port.isdecimal() or not 0 < int(port) < 65536:
+        raise ValueError(f"{text!r} is not host:port")
+    return host, int(port)
+
+
+def pop_timeout(options: dict[str, str], default: float) -> float:
+    """Take the option `timeout` away, and return its seconds.
+
+    Raises:
+        ValueError: they make no sense.
+    """
+    timeout = float(options.pop("timeout", default))
+    if not 0 < timeout <= 60:
+        raise ValueError(f"timeout={timeout:g} is not a number of seconds between 0 and 60")
+    return timeout
