@@ -1,5 +1,6 @@
 """An etcd of the test's own, on a free port: one member, whose data are on a RAM disk where there is one."""
 
+import contextlib
 import os
 import shutil
 import signal
@@ -7,6 +8,7 @@ import subprocess
 import tempfile
 import urllib.error
 import urllib.request
+from collections.abc import Iterator
 from pathlib import Path
 
 from tests.processes import free_port, suspend
@@ -31,6 +33,8 @@ class Etcd:
             program, "--name", name, "--data-dir", str(self.data), "--log-level", "error",
             "--listen-client-urls", f"http://{self.address}", "--advertise-client-urls", f"http://{self.address}",
             "--listen-peer-urls", self.peer_url, "--initial-advertise-peer-urls", self.peer_url,
+            # It waits for one election timeout before it leads, also where it is alone.
+            "--heartbeat-interval", "50" if cluster else "10", "--election-timeout", "500" if cluster else "100",
             "--initial-cluster", cluster or f"{name}={self.peer_url}", *options,
         ]  # fmt: skip
         self._process: subprocess.Popen[bytes] | None = None
@@ -118,3 +122,20 @@ class Etcd:
     def __exit__(self, *_: object) -> None:
         self.stop()
         self._folder.cleanup()
+
+
+@contextlib.contextmanager
+def cluster(size: int) -> Iterator[list[Etcd]]:
+    """Start that many members of one cluster, and end them afterwards."""
+    peers = {f"member{number}": free_port() for number in range(size)}
+    names = ",".join(f"{name}=http://127.0.0.1:{port}" for name, port in peers.items())
+    members = [Etcd(name=name, peer=port, cluster=names) for name, port in peers.items()]
+    try:
+        for member in members:
+            member.start(wait=False)
+        for member in members:
+            until(member.healthy)
+        yield members
+    finally:
+        for member in members:
+            member.__exit__()

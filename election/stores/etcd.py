@@ -15,7 +15,7 @@ from urllib.parse import SplitResult, unquote
 
 from etcd3gw.client import Etcd3Client
 from etcd3gw.exceptions import Etcd3Exception
-from requests import Response, Session
+from requests import Session
 from requests.adapters import HTTPAdapter
 
 from election.clock import SystemClock
@@ -29,10 +29,14 @@ from election.stores.urls import address, pop_timeout
 DEFAULT_PORT = 2379
 MANY = 100
 """Operations in one transaction at most; etcd refuses more than 128."""
+NEVER = -1
+"""A revision that no key has."""
 SILENCE = 60.0
 """Seconds without a change after which a watch connects again: its connection may have died unnoticed."""
-PERMANENT = {3, 7}
-"""Codes of gRPC for what no waiting mends: a bad argument, which a wrong password is too, and what is not permitted."""
+PERMANENT = re.compile("authentication failed|permission denied|user name is empty")
+"""What etcd says where no waiting mends anything."""
+UNAUTHENTICATED = 16
+"""The code for a token that the server does not know: it has expired, or the server was started again."""
 
 Json = dict[str, Any]
 Version = tuple[str, int]
@@ -88,8 +92,8 @@ def bound(first: Look, second: Look) -> int:
     return -(1 << 62) if first.applied is None else first.applied - second.revision
 
 
-class Dropped(StoreUnavailable):
-    """The connection was found closed before anything was sent on it."""
+class NotDone(StoreUnavailable):
+    """The request was not sent, since the connection was found closed, or the server did not know its token."""
 
 
 @dataclass(frozen=True)
@@ -151,9 +155,9 @@ class Line:
         """Send one request; return its answer.
 
         Raises:
-            StoreUnavailable: there was none in time, or it was a refusal. A `Dropped` one was not sent.
+            StoreUnavailable: there was none in time, or it was a refusal; `NotDone` if nothing was done for certain.
         """
-        with self._errors():
+        with self.errors():
             url = self._client.get_url(path)
             answer = self._client.post(url, data=json.dumps(body), headers=self._headers, allow_redirects=False)
             if not isinstance(answer, dict):
@@ -161,13 +165,14 @@ class Line:
             return answer
 
     @contextlib.contextmanager
-    def _errors(self) -> Iterator[None]:
+    def errors(self) -> Iterator[None]:
+        """Make `StoreUnavailable` of what goes wrong with a request, and in reading its answer."""
         try:
             yield
         except (Etcd3Exception, OSError, LookupError, ValueError, TypeError, AttributeError) as exc:
             said, code = _refusal(exc)
-            kind = Dropped if self.dropped else StoreUnavailable
-            raise kind(f"etcd at {self.address}: {said}", permanent=code in PERMANENT) from exc
+            kind = NotDone if self.dropped or code == UNAUTHENTICATED else StoreUnavailable
+            raise kind(f"etcd at {self.address}: {said}", permanent=bool(code and PERMANENT.search(said))) from exc
 
     def transact(self, compare: Sequence[Json], success: Sequence[Json], failure: Sequence[Json] = ()) -> Json:
         """Do one transaction."""
@@ -192,21 +197,20 @@ class Line:
                 raise
             # Versions of etcd differ in whether this needs the role root.
             said = self.transact([], [])
-        with self._errors():
+        with self.errors():
             applied = int(said["raftAppliedIndex"]) if "raftAppliedIndex" in said else None
             return Look(said["header"]["cluster_id"], int(said["header"]["revision"]), applied)
 
     def stream(self, path: str, body: Json) -> Iterator[Json]:
         """Send one request; return an iterator over the lines of its answer, which may never end."""
-        with self._errors():
+        with self.errors():
             timeouts = (self._settings.timeout, SILENCE)
             url, session = self._client.get_url(path), self._session
-            response: Response = session.post(
+            with session.post(
                 url, data=json.dumps(body), headers=self._headers, timeout=timeouts, stream=True, allow_redirects=False
-            )
-            response.raise_for_status()
-            for line in response.iter_lines():
-                if line:
+            ) as response:
+                response.raise_for_status()
+                for line in filter(None, response.iter_lines()):
                     yield json.loads(line)
 
     def cut(self) -> None:
@@ -243,15 +247,14 @@ class EtcdRegister(Register):
         self._line: Line | None = None
 
     def _do(
-        self, operations: Sequence[Json], parse: Callable[[Line, Json], T], *, version: str = "", repeat: bool = False
-    ) -> T | None:
-        """Return what `parse` makes of a transaction's answer; None if it was for another generation, and not done.
+        self, operations: Callable[[str], Sequence[Json]], parse: Callable[[Line, Json], T], *, repeat: bool = True
+    ) -> T:
+        """Do a transaction in the generation that the store is in; return what `parse` makes of the answer.
 
         Args:
-            operations: what the transaction does, each an operation of etcd's.
-            parse: gets the answer, and the connection that it came from.
-            version: the generation that it is for; empty for any.
-            repeat: whether it may be sent again, to another member.
+            operations: gets the generation's name, and returns what to do: operations of etcd's.
+            parse: gets the connection, and the answer that came from it.
+            repeat: whether it may be sent again, to another member, when it is not known whether it was done.
         """
         if self._forked():
             # The connection is our parent's, and its lock may have been held.
@@ -259,29 +262,25 @@ class EtcdRegister(Register):
         with self._lock:
             for left in reversed(range(len(self.endpoints) + 1)):
                 line = self._line or self._connect()
-                if version not in ("", line.generation.name):
-                    return None
+                name, value = line.generation.name, line.generation.dump()
                 try:
-                    answer = line.transact([_compare(self._kept, value=line.generation.dump())], operations)
-                    with line._errors():
+                    answer = line.transact([_compare(self._kept, value=value)], operations(name))
+                    with line.errors():
                         if answer.get("succeeded"):
-                            self._seen[line.generation.name] = _revision(answer)
+                            self._seen[name] = max(self._seen[name], _revision(answer))
                             return parse(line, answer)
-                    # Somebody has begun another generation.
-                    self._drop()
-                    if not repeat:
-                        return None
+                    self._drop()  # somebody has begun another generation, and nothing was done
                 except StoreUnavailable as exc:
                     self._drop()
-                    if not isinstance(exc, Dropped):
+                    if not isinstance(exc, NotDone):
                         self._turn += 1
-                    if not left or not (repeat or isinstance(exc, Dropped)):
+                    if not left or exc.permanent or not (repeat or isinstance(exc, NotDone)):
                         raise
                 except BaseException:
                     # Ctrl-C included: an answer that is still on its way must never be taken for the next one's.
                     self._drop()
                     raise
-        raise StoreUnavailable(f"etcd at {self.endpoints}: one generation follows the other")
+        raise StoreUnavailable("etcd cannot be used: one generation follows the other")
 
     def _connect(self) -> Line:
         """Return a connection to the first member that answers, which has been looked at."""
@@ -303,7 +302,7 @@ class EtcdRegister(Register):
         line.sign_in()
         while True:
             answer = line.transact([], [_range(self._kept)])
-            with line._errors():
+            with line.errors():
                 value, mod = _found(answer["responses"][0]["response_range"]) or (None, 0)
             kept, first, second = parse_generation(value), line.look(), line.look()
             if kept and not restored(kept, first, second, self._seen.get(kept.name, 0)):
@@ -328,9 +327,10 @@ class EtcdRegister(Register):
 
         def parse(_: Line, answer: Json) -> bytes:
             done = answer["responses"][0]["response_txn"]
-            return name if done.get("succeeded") else _found(done["responses"][0]["response_range"])[0]  # type: ignore[index]
+            found = None if done.get("succeeded") else _found(done["responses"][0]["response_range"])
+            return found[0] if found else name
 
-        return identity_of("etcd", self._do([make], parse, repeat=True) or b"")
+        return identity_of("etcd", self._do(lambda _: [make], parse))
 
     def shard(self, name: str) -> "EtcdRegister":
         """Return itself."""
@@ -357,9 +357,7 @@ class EtcdRegister(Register):
         def parse(line: Line, answer: Json) -> tuple[list[tuple[bytes, int] | None], str]:
             return [_found(each["response_range"]) for each in answer["responses"]], line.generation.name
 
-        done = self._do([_range(self._cells + name, keys_only=keys_only) for name in names], parse, repeat=True)
-        assert done is not None
-        return done
+        return self._do(lambda _: [_range(self._cells + name, keys_only=keys_only) for name in names], parse)
 
     def swap(self, name: str, data: bytes, expected: Version | None) -> Version | None:
         """Do one transaction, and never send it twice."""
@@ -372,32 +370,29 @@ class EtcdRegister(Register):
         """Do up to `MANY` swaps in one transaction, each as one within it: they are all sent, and answered, at once."""
         answers: list[Version | StoreUnavailable | None] = []
         while len(answers) < len(swaps):
-            # A transaction may write a key only once, and is for one generation.
             some: dict[str, Swap] = {}
-            generation = ""
             for swap in swaps[len(answers) : len(answers) + MANY]:
-                of = swap.expected[0] if swap.expected else generation
-                if swap.name in some or (generation and of != generation):
-                    break
-                some[swap.name], generation = swap, of
+                if swap.name in some:
+                    break  # a transaction may write a key only once
+                some[swap.name] = swap
             try:
-                answers += self._swap(list(some.values()), generation)
+                answers += self._swap(list(some.values()))
             except StoreUnavailable as exc:
                 return answers + [exc] * (len(swaps) - len(answers))
         return answers
 
-    def _swap(self, swaps: Sequence[Swap], generation: str) -> list[Version | None]:
+    def _swap(self, swaps: Sequence[Swap]) -> list[Version | None]:
+        def operation(generation: str, swap: Swap) -> Json:
+            of, revision = swap.expected or (generation, 0)
+            key = self._cells + swap.name
+            return _transaction([_compare(key, mod=revision if of == generation else NEVER)], [_put(key, swap.data)])
+
         def parse(line: Line, answer: Json) -> list[Version | None]:
             version = line.generation.name, _revision(answer)
             done = [each["response_txn"].get("succeeded") for each in answer["responses"]]
             return [version if each else None for each in done]
 
-        operations = [
-            _transaction([_compare(key, mod=swap.expected[1] if swap.expected else 0)], [_put(key, swap.data)])
-            for swap in swaps
-            for key in [self._cells + swap.name]
-        ]
-        return self._do(operations, parse, version=generation) or [None] * len(swaps)
+        return self._do(lambda generation: [operation(generation, swap) for swap in swaps], parse, repeat=False)
 
     def generation(self, version: Version) -> str:
         """Return the generation's random name."""
@@ -406,8 +401,7 @@ class EtcdRegister(Register):
     def remembers(self, seconds: float) -> bool:
         """Return whether this process has been connected for so long to a cluster that has not gone back."""
         now = SystemClock().now()
-        since = self._do([_range(self._kept)], lambda line, _: line.since, repeat=True)
-        return since is not None and now - since >= seconds
+        return now - self._do(lambda _: [_range(self._kept)], lambda line, _: line.since) >= seconds
 
     def names(self) -> Iterable[str]:
         """Return all names, sorted. What cannot name a lease was not written here, and is left out."""
@@ -415,7 +409,7 @@ class EtcdRegister(Register):
         def parse(_: Line, answer: Json) -> list[bytes]:
             return [b64decode(each["key"]) for each in answer["responses"][0]["response_range"].get("kvs", ())]
 
-        keys = self._do([_range(self._cells, keys_only=True, all_below=True)], parse, repeat=True) or []
+        keys = self._do(lambda _: [_range(self._cells, keys_only=True, all_below=True)], parse)
         return [name for key in keys if (name := self._name(key))]
 
     def _name(self, key: bytes) -> str | None:
@@ -453,7 +447,7 @@ class Changes:
     def __iter__(self) -> Iterator[set[str] | None]:
         request = {"create_request": _all_below(self._prefix)}
         for said in self._line.stream("/watch", request):
-            with self._line._errors():
+            with self._line.errors():
                 result = said["result"]
                 if result.get("canceled"):
                     return
