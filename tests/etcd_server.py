@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from tests.processes import free_port, suspend
-from tests.waiting import DEADLINE, SOON, until
+from tests.waiting import DEADLINE, until
 
 
 class Etcd:
@@ -66,7 +66,7 @@ class Etcd:
         """Whether it answers, and its cluster has a leader."""
         assert self._process is None or self._process.poll() is None, f"it ended at once: {' '.join(self._command)}"
         try:
-            with urllib.request.urlopen(f"http://{self.address}/health", timeout=SOON) as answer:
+            with urllib.request.urlopen(f"http://{self.address}/health", timeout=0.5) as answer:
                 return b"true" in answer.read()
         except (OSError, urllib.error.URLError):
             return False

@@ -454,6 +454,9 @@ class Changes:
                 keys = [b64decode(event["kv"]["key"]) for event in result.get("events", ())]
             yield {key.decode(errors="replace").removeprefix(self._prefix) for key in keys} if keys else None
 
+    def want(self, name: str) -> None:
+        """Do nothing: all names are brought."""
+
     def close(self) -> None:
         """End it."""
         self._line.cut()

@@ -23,6 +23,10 @@ class Stream(Protocol):
 
     def __iter__(self) -> Iterator[Collection[str] | None]: ...
 
+    def want(self, name: str) -> None:
+        """Bring this name too, from now on; from any thread, at once."""
+        ...
+
     def close(self) -> None:
         """End the iteration, from any thread."""
         ...
@@ -93,6 +97,8 @@ class _Run:
     def add(self, watching: Watching) -> None:
         with self._lock:
             self._watching.add(watching)
+            if self._stream:
+                self._stream.want(watching.name)
 
     def remove(self, watching: Watching) -> None:
         with self._lock:
@@ -117,6 +123,8 @@ class _Run:
                 with contextlib.closing(stream):
                     with self._lock:
                         self._stream = None if self.stop.is_set() else stream
+                        for name in {each.name for each in self._watching}:
+                            stream.want(name)
                     for names in stream if self._stream else ():
                         self.live, failures = not self.stop.is_set(), 0
                         self._tell(names)

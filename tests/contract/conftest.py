@@ -12,6 +12,7 @@ from election.clock import SystemClock
 from election.testing import FaultyStore
 from tests.etcd_server import Etcd
 from tests.memcached import Memcached
+from tests.zookeeper_server import ZooKeeper
 
 
 @dataclass
@@ -31,6 +32,7 @@ class Stores:
         "sharded",
         "faulty",
         pytest.param("etcd", marks=pytest.mark.xdist_group("etcd")),
+        pytest.param("zookeeper", marks=pytest.mark.xdist_group("zookeeper")),
     ]
 )
 def stores(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Stores]:
@@ -55,8 +57,8 @@ def stores(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Stores]:
             case "sharded":
                 one, two = (request.getfixturevalue(name).address for name in ("memcached", "second_memcached"))
                 made = urls(f"memcached://{one},{two}", f"memcached://{two}")
-            case "etcd":
-                server = request.getfixturevalue("etcd")
+            case "etcd" | "zookeeper":
+                server = request.getfixturevalue(request.param)
                 made = urls(server.url, server.other_url)
             case _:
                 one_store, other_store = FaultyStore(SystemClock()), FaultyStore(SystemClock())
@@ -75,4 +77,11 @@ def second_memcached() -> Iterator[Memcached]:
 def etcd() -> Iterator[Etcd]:
     """An etcd for the whole session."""
     with Etcd() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def zookeeper() -> Iterator[ZooKeeper]:
+    """A ZooKeeper for the whole session."""
+    with ZooKeeper() as server:
         yield server

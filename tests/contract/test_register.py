@@ -255,7 +255,7 @@ def test_shard(stores: Stores, name: str) -> None:
     assert shard.shard(name) is shard
 
 
-@pytest.mark.parametrize("stores", ["sqlite", "memcached", "sharded", "etcd"], indirect=True)
+@pytest.mark.parametrize("stores", ["sqlite", "memcached", "sharded", "etcd", "zookeeper"], indirect=True)
 def test_remembers(stores: Stores) -> None:
     """No store claims to remember longer than it exists."""
     assert not stores.client().remembers(10**9)
@@ -327,7 +327,7 @@ def test_threads_lose_no_update(stores: Stores, name: str) -> None:
     assert total(shared.read(name)) == WORKERS * TIMES
 
 
-@pytest.mark.parametrize("kind", ["sqlite", "memcached", "etcd"])
+@pytest.mark.parametrize("kind", ["sqlite", "memcached", "etcd", "zookeeper"])
 def test_processes_lose_no_update(kind: str, request: pytest.FixtureRequest, name: str) -> None:
     """N processes that each add 1 M times end at N times M."""
     if kind == "sqlite":
