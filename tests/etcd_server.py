@@ -1,6 +1,7 @@
 """An etcd of the test's own, on a free port: one member, whose data are on a RAM disk where there is one."""
 
 import contextlib
+import json
 import os
 import shutil
 import signal
@@ -102,6 +103,11 @@ class Etcd:
         done = subprocess.run([program, *command], env=environment, capture_output=True, text=True, timeout=DEADLINE)
         assert done.returncode == 0, done.stderr
         return done.stdout
+
+    def leads(self) -> bool:
+        """Whether it is its cluster's leader."""
+        (said,) = json.loads(self.control("endpoint", "status", "-w", "json"))
+        return bool(said["Status"]["leader"] == said["Status"]["header"]["member_id"])
 
     def save(self, path: Path) -> None:
         """Save a snapshot in a file."""

@@ -9,7 +9,7 @@ from election.register import Register
 
 __all__ = ["open_register"]
 
-EXAMPLES = "memcached://10.0.0.5:11211, sqlite:////var/lib/politics.db or memory://"
+EXAMPLES = "memcached://10.0.0.5:11211, etcd://10.0.0.5,10.0.0.6,10.0.0.7, sqlite:////var/lib/politics.db or memory://"
 ADAPTERS = {
     "memcached": "memcached",
     "sqlite": "sqlite",
@@ -33,7 +33,8 @@ def open_register(url: str) -> Register:
 
     URLs are `memcached://host[:port][,host[:port]…]`, `sqlite:///path` (relative, `sqlite:////absolute` or with `~`)
     and `memory://` (this process only). memcached has one option, after `?`: `timeout`, the seconds that one answer
-    may take (0.5).
+    may take (0.5). So have `etcd://[user:password@]host[:port][,host[:port]…][/prefix]`, `etcds://` with TLS, and
+    `zookeeper://` in the same shape (1); they take `ca`, `cert` and `key`, too.
 
     Raises:
         BadStoreURL: the URL is none of these, or its library is missing. The message names it, without its password.

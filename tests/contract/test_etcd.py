@@ -11,7 +11,8 @@ import pytest
 
 from election import Register, StoreUnavailable, open_register
 from election.register import Swap
-from election.stores.etcd import EtcdRegister, Generation, Look, restored
+from election.stores.etcd import EtcdRegister
+from election.stores.etcd.generation import Generation, Look, restored
 from tests.etcd_server import Etcd, cluster
 from tests.proxy import Proxy
 from tests.waiting import until

@@ -1,33 +1,14 @@
-"""Cells in ZooKeeper 3.5 or later: persistent nodes, compared by their versions. No session counts for anything."""
+"""Cells in ZooKeeper: persistent nodes, each with a child that names its last write. No session counts for anything."""
 
 import contextlib
-import logging
 import math
 import queue
 import re
-import socket
 import threading
-import time
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
 from typing import Any, NamedTuple, TypeVar
-from urllib.parse import SplitResult, quote, unquote
-
-from kazoo.client import KazooClient
-from kazoo.exceptions import (
-    AuthFailedError,
-    BadVersionError,
-    KazooException,
-    NoAuthError,
-    NodeExistsError,
-    NoNodeError,
-    RolledBackError,
-    RuntimeInconsistency,
-)
-from kazoo.handlers.threading import KazooTimeoutError, SequentialThreadingHandler
-from kazoo.retry import KazooRetry
-from kazoo.security import CREATOR_ALL_ACL, OPEN_ACL_UNSAFE
+from urllib.parse import quote, unquote
 
 from election.clock import SystemClock
 from election.errors import BadPolicy, StoreUnavailable
@@ -35,18 +16,11 @@ from election.forks import fork_detector
 from election.record import check_name
 from election.register import Cell, Register, Swap, identity_of
 from election.stores.hints import Listener, Watching
-from election.stores.urls import address, pop_timeout
+from election.stores.zookeeper.line import Line, Settings, is_missing, succeeded
 
-DEFAULT_PORT = 2181
 MANY = 100
 """Requests that are under way at once."""
-SESSION = 10.0
-"""Seconds of silence after which a server forgets us. Nothing depends on it."""
 RANDOM = re.compile(r"[0-9a-f]{32}")
-QUIET = logging.Logger("kazoo", logging.CRITICAL + 1)
-
-TLS = {"ca": "ca", "cert": "certfile", "key": "keyfile"}
-"""Our options for TLS, and kazoo's names of them."""
 
 T = TypeVar("T")
 
@@ -61,94 +35,6 @@ class Version(NamedTuple):
 
     generation: str
     write: str
-
-
-@dataclass(frozen=True)
-class Settings:
-    """The seconds for each answer, who we are, and what `KazooClient` is told for TLS."""
-
-    timeout: float = 1.0
-    user: str = ""
-    password: str = field(default="", repr=False)
-    tls: dict[str, Any] = field(default_factory=dict)
-
-
-class _Once(SequentialThreadingHandler):  # type: ignore[misc]
-    """Connects once. A client of kazoo's would connect again by itself, and send what it has in its queue."""
-
-    made: socket.socket | None = None
-
-    def create_connection(self, *args: Any, **kwargs: Any) -> socket.socket:
-        if self.made is not None:
-            raise ConnectionError("the connection was closed")
-        made: socket.socket = super().create_connection(*args, **kwargs)
-        self.made = made
-        return made
-
-
-class Line:
-    """One connection to one server, with a session of its own. Once it is lost, it is never made again."""
-
-    def __init__(self, host: str, port: int, settings: Settings) -> None:
-        self.address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-        self.generation, self.since = "", math.inf
-        self._timeout = settings.timeout
-        self._handler = _Once()
-        login = [("digest", f"{settings.user}:{settings.password}")] if settings.user else None
-        never = {"max_tries": 0, "sleep_func": self._handler.sleep_func}
-        self.client = KazooClient(
-            hosts=self.address,
-            timeout=SESSION,
-            handler=self._handler,
-            default_acl=CREATOR_ALL_ACL if settings.user else OPEN_ACL_UNSAFE,
-            auth_data=login,
-            connection_retry=KazooRetry(**never),
-            command_retry=KazooRetry(**never),
-            logger=QUIET,
-            **settings.tls,
-        )
-
-    def open(self) -> None:
-        """Connect."""
-        if not self.client.start_async().wait(self._timeout):
-            raise StoreUnavailable(f"ZooKeeper at {self.address} cannot be reached")
-
-    @contextlib.contextmanager
-    def errors(self) -> Iterator[None]:
-        """Make `StoreUnavailable` of what goes wrong with a request, and in reading its answer."""
-        try:
-            yield
-        except (KazooException, KazooTimeoutError, OSError, LookupError, ValueError, TypeError, AttributeError) as exc:
-            lasts = isinstance(exc, NoAuthError | AuthFailedError)
-            said = f"ZooKeeper at {self.address}: {exc or type(exc).__name__}"
-            raise StoreUnavailable(f"{said} ({type(exc).__name__})" if str(exc) else said, permanent=lasts) from exc
-
-    def wait(self, requests: Iterable[Any]) -> Iterator[Any]:
-        """Wait for the answers of requests that were sent together, all within one timeout."""
-        until = time.monotonic() + self._timeout
-        for each in requests:
-            yield each.get(timeout=max(0.001, until - time.monotonic()))
-
-    def cut(self) -> None:
-        """End the connection, from any thread."""
-        if self._handler.made is not None:
-            with contextlib.suppress(OSError):
-                self._handler.made.shutdown(socket.SHUT_RDWR)
-
-    def close(self) -> None:
-        """End the connection, and the threads of kazoo's."""
-        self.cut()
-        # Its threads end by themselves within milliseconds; what they still wait for must not hold us up.
-        closer = threading.Thread(target=self._close, name="store closer", daemon=True)
-        closer.start()
-        closer.join(self._timeout)
-
-    def _close(self) -> None:
-        with contextlib.suppress(Exception):
-            try:
-                self.client.stop()
-            finally:
-                self.client.close()
 
 
 class ZooKeeperRegister(Register):
@@ -215,13 +101,13 @@ class ZooKeeperRegister(Register):
         """Find the generation, and begin another one where the servers may have gone back."""
         client = line.client
         while True:
-            sent = [client.sync_async(self.prefix), client.get_children_async(self._kept, include_data=True)]
-            try:
-                _, (children, stat) = line.wait(sent)
-            except NoNodeError:
-                for path in _ancestors(self._kept), [self._kept, self._cells]:
-                    self._make(line, path)
+            client.sync_async(self.prefix)
+            kept = line.found(client.get_children_async(self._kept, include_data=True))
+            if kept is None:
+                for path in [*_ancestors(self._kept), self._kept, self._cells]:
+                    line.make(path)
                 continue
+            children, stat = kept
             name = children[0] if len(children) == 1 else ""
             if RANDOM.fullmatch(name) and not self._gone_back(line, name):
                 break
@@ -232,7 +118,7 @@ class ZooKeeperRegister(Register):
             for each in children:
                 change.delete(f"{self._kept}/{each}")
             change.create(f"{self._kept}/{name}")
-            if _succeeded(*line.wait([change.commit_async()])):
+            if succeeded(*line.wait([change.commit_async()])):
                 break
         if name not in self._seen:
             self._written.clear()
@@ -252,11 +138,6 @@ class ZooKeeperRegister(Register):
         older = (stat is None or stat.mzxid < self._written[name] for name, stat in zip(names, stats, strict=True))
         return line.client.last_zxid < self._seen[generation] or any(older)
 
-    def _make(self, line: Line, paths: Iterable[str]) -> None:
-        for path in paths:
-            with contextlib.suppress(NodeExistsError):
-                list(line.wait([line.client.create_async(path)]))
-
     def _drop(self) -> None:
         line, self._line = self._line, None
         if line is not None:
@@ -270,8 +151,7 @@ class ZooKeeperRegister(Register):
         """Return a random name, kept in the ensemble under the prefix."""
 
         def work(line: Line) -> bytes:
-            with contextlib.suppress(NodeExistsError):
-                list(line.wait([line.client.create_async(self._identity, uuid.uuid4().hex.encode())]))
+            line.make(self._identity, uuid.uuid4().hex.encode())
             ((data, _),) = line.wait([line.client.get_async(self._identity)])
             return bytes(data)
 
@@ -295,10 +175,10 @@ class ZooKeeperRegister(Register):
 
     def _read(self, names: Sequence[str]) -> list[Cell | None]:
         def cell(line: Line, name: str, asked: Any) -> Cell | None:
-            try:
-                ((data, stat),) = line.wait([asked])
-            except NoNodeError:
+            there = line.found(asked)
+            if there is None:
                 return None
+            data, stat = there
             self._written[name] = max(self._written.pop(name, 0), stat.mzxid)
             write = data[:32].decode("latin-1")
             if RANDOM.fullmatch(write):
@@ -343,13 +223,13 @@ class ZooKeeperRegister(Register):
             sent = [self._send(line, swap, write) for swap, write in zip(swaps, writes, strict=True)]
             others = False
             for swap, write, results in zip(swaps, writes, line.wait(sent), strict=True):
-                done = _succeeded(results)
+                done = succeeded(results)
                 known.append(Version(line.generation, write) if done else None)
                 if done and swap.expected:
                     self._written.pop(swap.name, 0)
                     self._written[swap.name] = results[1].mzxid
                 # The first of its operations checks the generation.
-                others = others or isinstance(results[0], NoNodeError)
+                others = others or is_missing(results[0])
             if others:
                 self._drop()  # somebody has begun another generation, or the version is of an earlier one
 
@@ -441,17 +321,6 @@ class Changes:
         self._line.close()
 
 
-def _succeeded(results: Sequence[Any]) -> bool:
-    """Return whether a transaction was done; raise what is neither that nor a lost race."""
-    refused = [each for each in results if isinstance(each, Exception)]
-    for each in refused:
-        if not isinstance(
-            each, NoNodeError | NodeExistsError | BadVersionError | RolledBackError | RuntimeInconsistency
-        ):
-            raise each
-    return not refused
-
-
 def _ancestors(path: str) -> list[str]:
     """Return the nodes above a path, the topmost first."""
     parts = path.split("/")[1:-1]
@@ -462,19 +331,3 @@ def _is_name(name: str) -> bool:
     with contextlib.suppress(BadPolicy):
         return bool(check_name(name))
     return False
-
-
-def connect(parts: SplitResult, options: dict[str, str]) -> ZooKeeperRegister:
-    """Return the register for `//[user:password@]host[:port][,host[:port]…][/prefix]`.
-
-    Raises:
-        ValueError: an address or an option makes no sense; the message names it.
-    """
-    timeout = pop_timeout(options, 1)
-    who, _, hosts = parts.netloc.rpartition("@")
-    user, _, password = who.partition(":")
-    files = {kazoos: options.pop(ours) for ours, kazoos in TLS.items() if ours in options}
-    tls = files | {"use_ssl": True, "check_hostname": True} if files else {}
-    prefix = "/" + (unquote(parts.path).strip("/") or "politics")
-    settings = Settings(timeout, unquote(user), unquote(password), tls)
-    return ZooKeeperRegister([address(part, DEFAULT_PORT) for part in hosts.split(",")], prefix, settings)
