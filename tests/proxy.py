@@ -2,20 +2,23 @@
 
 import contextlib
 import socket
+import ssl
+import subprocess
 import threading
+from pathlib import Path
 
-from tests.waiting import SOON
+from tests.waiting import DEADLINE, SOON
 
 
 class Proxy:
     """Forward what comes to `port` of this machine.
 
     `silent` forwards nothing more in either direction. `answerless` forwards requests, and closes the connection in
-    place of an answer.
+    place of an answer. With `tls` it speaks TLS to whoever connects.
     """
 
-    def __init__(self, port: int) -> None:
-        self._target = port
+    def __init__(self, port: int, tls: ssl.SSLContext | None = None) -> None:
+        self._target, self._tls = port, tls
         self.silent = self.answerless = False
         self._connections: list[tuple[socket.socket, socket.socket, list[threading.Thread]]] = []
 
@@ -39,6 +42,12 @@ class Proxy:
         with contextlib.suppress(OSError):
             while True:
                 near, _ = self._server.accept()
+                if self._tls:
+                    try:
+                        near = self._tls.wrap_socket(near, server_side=True)
+                    except OSError:  # who does not believe our certificate goes away
+                        near.close()
+                        continue
                 far = socket.create_connection(("127.0.0.1", self._target))
                 ways = (near, far, False), (far, near, True)
                 threads = [threading.Thread(target=self._forward, args=way, daemon=True) for way in ways]
@@ -72,3 +81,16 @@ def _end(*sockets: socket.socket) -> None:
     for each in sockets:
         with contextlib.suppress(OSError):
             each.shutdown(socket.SHUT_RDWR)
+
+
+def certificate(folder: Path) -> tuple[Path, ssl.SSLContext]:
+    """Make a certificate for 127.0.0.1; return its file, and the context of a server that has it and wants it shown."""
+    ours, key = folder / "cert.pem", folder / "key.pem"
+    command = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
+    command += ["-subj", "/CN=test", "-addext", "subjectAltName=IP:127.0.0.1", "-out", str(ours), "-keyout", str(key)]
+    subprocess.run(command, check=True, capture_output=True, timeout=DEADLINE)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(ours, key)
+    context.load_verify_locations(ours)
+    context.verify_mode = ssl.CERT_REQUIRED
+    return ours, context

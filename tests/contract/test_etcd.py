@@ -13,8 +13,10 @@ from election import Register, StoreUnavailable, open_register
 from election.register import Swap
 from election.stores.etcd import EtcdRegister
 from election.stores.etcd.generation import Generation, Look, restored
+from tests.contract.test_register import increment, total
 from tests.etcd_server import Etcd, cluster
-from tests.proxy import Proxy
+from tests.processes import python
+from tests.proxy import Proxy, certificate
 from tests.waiting import until
 
 pytestmark = pytest.mark.xdist_group("etcd")
@@ -310,3 +312,50 @@ def test_what_is_no_etcd_is_unavailable() -> None:
                 register.read("a")
             server.shutdown(socket.SHUT_RDWR)
             thread.join()
+
+
+def test_tls(own_etcd: Etcd, tmp_path: Path) -> None:
+    """The server's certificate is checked, and ours is shown; a server that is not believed is no store."""
+    ours, context = certificate(tmp_path)
+    with Proxy(own_etcd.port, context) as proxy:
+        url = f"etcds://127.0.0.1:{proxy.port}?cert={ours}&key={tmp_path}/key.pem"
+        with client(f"{url}&ca={ours}") as register:
+            assert register.swap("a", b"1", None) is not None
+            hints = register.watch("a", lambda: None)
+            assert hints is not None
+            until(lambda: hints.live)
+        for wrong in (url, f"etcds://127.0.0.1:{proxy.port}?ca={ours}"):
+            with client(wrong) as register, pytest.raises(StoreUnavailable):
+                register.read("a")
+
+
+def test_no_update_is_lost_while_the_server_is_killed(own_etcd: Etcd) -> None:
+    """Several count in one cell while the server is killed and started again; all that was confirmed is there."""
+    registers = [open_register(own_etcd.url) for _ in range(3)]
+    threads = [threading.Thread(target=increment, args=(register, "count", 100)) for register in registers]
+    for thread in threads:
+        thread.start()
+    for _ in range(3):
+        own_etcd.restart()
+    for thread in threads:
+        thread.join()
+    assert total(registers[0].read("count")) == 300
+    for register in registers:
+        register.close()
+
+
+def test_leaving_by_fork_or_at_the_end(own_etcd: Etcd) -> None:
+    """A process that ends with its register open ends at once, as does a child of it that used it too."""
+    code = """
+import os, sys
+from election import open_register
+register = open_register(sys.argv[1])
+register.swap("a", b"", None)
+register.watch("a", lambda: None)
+pid = os.fork()
+register.read("a")
+if pid:
+    sys.exit(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
+"""
+    with python(code, own_etcd.url) as process:
+        assert process.result() == (0, "")

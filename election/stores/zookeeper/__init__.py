@@ -9,8 +9,6 @@ from election.stores.zookeeper.register import ZooKeeperRegister
 __all__ = ["ZooKeeperRegister", "connect"]
 
 DEFAULT_PORT = 2181
-TLS = {"ca": "ca", "cert": "certfile", "key": "keyfile"}
-"""Our options for TLS, and kazoo's names of them."""
 
 
 def connect(parts: SplitResult, options: dict[str, str]) -> ZooKeeperRegister:
@@ -22,8 +20,7 @@ def connect(parts: SplitResult, options: dict[str, str]) -> ZooKeeperRegister:
     timeout = pop_timeout(options, 1)
     who, _, hosts = parts.netloc.rpartition("@")
     user, _, password = who.partition(":")
-    files = {kazoos: options.pop(ours) for ours, kazoos in TLS.items() if ours in options}
-    tls = files | {"use_ssl": True, "check_hostname": True} if files else {}
+    files = {name: options.pop(name, None) for name in ("ca", "cert", "key")}
     prefix = "/" + (unquote(parts.path).strip("/") or "politics")
-    settings = Settings(timeout, unquote(user), unquote(password), tls)
+    settings = Settings(timeout, unquote(user), unquote(password), any(files.values()), **files)
     return ZooKeeperRegister([address(part, DEFAULT_PORT) for part in hosts.split(",")], prefix, settings)

@@ -1,9 +1,11 @@
 """One connection to one server of ZooKeeper, by kazoo."""
 
+import atexit
 import contextlib
 import logging
 import math
 import socket
+import ssl
 import threading
 import time
 from collections.abc import Iterable, Iterator, Sequence
@@ -34,24 +36,52 @@ QUIET = logging.Logger("kazoo", logging.CRITICAL + 1)
 
 @dataclass(frozen=True)
 class Settings:
-    """The seconds for each answer, who we are, and what `KazooClient` is told for TLS."""
+    """The seconds for each answer, who we are, and for TLS the files that it needs."""
 
     timeout: float = 1.0
     user: str = ""
     password: str = field(default="", repr=False)
-    tls: dict[str, Any] = field(default_factory=dict)
+    tls: bool = False
+    ca: str | None = None
+    cert: str | None = None
+    key: str | None = None
 
 
 class _Once(SequentialThreadingHandler):  # type: ignore[misc]
     """Connects once. A client of kazoo's would connect again by itself, and send what it has in its queue."""
 
-    made: socket.socket | None = None
+    def __init__(self, settings: Settings) -> None:
+        super().__init__()
+        self.made: socket.socket | None = None
+        self.failure = ""
+        self._settings = settings
 
-    def create_connection(self, *args: Any, **kwargs: Any) -> socket.socket:
+    def start(self) -> None:
+        super().start()
+        # It would wait for its threads when the process ends, also in a fork, where there are none.
+        atexit.unregister(self.stop)
+
+    def create_connection(self, address: tuple[str, int], hostname: str | None = None, **_: Any) -> socket.socket:
         if self.made is not None:
             raise ConnectionError("the connection was closed")
-        made: socket.socket = super().create_connection(*args, **kwargs)
-        self.made = made
+        try:
+            self.made = self._secured(socket.create_connection(address, self._settings.timeout), hostname)
+        except OSError as exc:
+            self.failure = f": {exc}"
+            raise
+        return self.made
+
+    def _secured(self, made: socket.socket, hostname: str | None) -> socket.socket:
+        settings = self._settings
+        try:
+            if settings.tls:
+                context = ssl.create_default_context(cafile=settings.ca)
+                if settings.cert:
+                    context.load_cert_chain(settings.cert, settings.key)
+                return context.wrap_socket(made, server_hostname=hostname)
+        except BaseException:
+            made.close()
+            raise
         return made
 
 
@@ -62,7 +92,7 @@ class Line:
         self.address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
         self.generation, self.since = "", math.inf
         self._timeout = settings.timeout
-        self._handler = _Once()
+        self._handler = _Once(settings)
         login = [("digest", f"{settings.user}:{settings.password}")] if settings.user else None
         never = {"max_tries": 0, "sleep_func": self._handler.sleep_func}
         self.client = KazooClient(
@@ -74,13 +104,12 @@ class Line:
             connection_retry=KazooRetry(**never),
             command_retry=KazooRetry(**never),
             logger=QUIET,
-            **settings.tls,
         )
 
     def open(self) -> None:
         """Connect."""
         if not self.client.start_async().wait(self._timeout):
-            raise StoreUnavailable(f"ZooKeeper at {self.address} cannot be reached")
+            raise StoreUnavailable(f"ZooKeeper at {self.address} cannot be reached{self._handler.failure}")
 
     @contextlib.contextmanager
     def errors(self) -> Iterator[None]:
