@@ -158,10 +158,16 @@ class Line:
         self._session.close()
 
 
-def _refusal(exc: Exception) -> tuple[str, int | None]:
+def _refusal(exc: BaseException) -> tuple[str, int | None]:
     """Return what an error says, and gRPC's code if it is etcd's own."""
     text = (exc.detail_text if isinstance(exc, Etcd3Exception) else None) or str(exc) or type(exc).__name__
     with contextlib.suppress(ValueError, TypeError, AttributeError):
         said = json.loads(text)
         return str(said.get("error") or said.get("message")), said.get("code")
+    # Of an error of the network the libraries make several, each with more words.
+    cause = exc.__context__
+    while cause is not None:
+        if isinstance(cause, OSError) and str(cause):
+            text = str(cause)
+        cause = cause.__context__
     return text[:300], None

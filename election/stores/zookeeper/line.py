@@ -53,7 +53,7 @@ class _Once(SequentialThreadingHandler):  # type: ignore[misc]
     def __init__(self, settings: Settings) -> None:
         super().__init__()
         self.made: socket.socket | None = None
-        self.failure = ""
+        self.failure = ": it is silent, or its name is not known"
         self._settings = settings
 
     def start(self) -> None:
