@@ -115,6 +115,12 @@ class _Run:
             stream.close()
 
     def listen(self) -> None:
+        try:
+            self._listen()
+        finally:
+            self.end()  # whoever watches next starts another thread
+
+    def _listen(self) -> None:
         clock, failures = SystemClock(), 0
         while not self.stop.is_set():
             failures += 1

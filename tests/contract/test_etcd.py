@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from election import Register, StoreUnavailable, open_register
+from election import BadStoreURL, Register, StoreUnavailable, open_register
 from election.register import Swap
 from election.stores.etcd import EtcdRegister
 from election.stores.etcd.generation import Generation, Look, restored
@@ -18,8 +18,6 @@ from tests.etcd_server import Etcd, cluster
 from tests.processes import python
 from tests.proxy import Proxy, certificate
 from tests.waiting import until
-
-pytestmark = pytest.mark.xdist_group("etcd")
 
 
 @contextlib.contextmanager
@@ -359,3 +357,21 @@ if pid:
 """
     with python(code, own_etcd.url) as process:
         assert process.result() == (0, "")
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "etcd://",
+        "etcd://host:0",
+        "etcd://a,,b",
+        "etcd://h?timeout=0",
+        "etcd://h?ca=/x",
+        "etcds://h?ca=/x",
+        "etcd://h?prefix=x",
+    ],
+)
+def test_a_url_that_makes_no_sense(url: str) -> None:
+    """Hosts, ports, time limits, files and options that cannot be are named before anything is connected."""
+    with pytest.raises(BadStoreURL):
+        open_register(url)

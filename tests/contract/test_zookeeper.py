@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from kazoo.client import KazooClient
 
-from election import Register, StoreUnavailable, open_register
+from election import BadStoreURL, Register, StoreUnavailable, open_register
 from election.register import Swap
 from tests.contract.test_register import increment, total
 from tests.processes import python
@@ -281,3 +281,43 @@ if pid:
 """
     with python(code, own_zookeeper.url) as process:
         assert process.result() == (0, "")
+
+
+def test_watching_again_and_again_costs_one_watch(zookeeper: ZooKeeper) -> None:
+    """A cell that is watched many times by one register has one watch in the server."""
+    with client(f"{zookeeper.url}/often") as register:
+        first, last = threading.Event(), threading.Event()
+        kept = register.watch("a", first.set)
+        until(lambda: kept is not None and kept.live)
+        for _ in range(50):
+            hints = register.watch("a", lambda: None)
+            assert hints is not None
+            hints.close()
+        register.watch("b", last.set)  # the thread that listens has done all that came before
+        until(lambda: watched(register).keys() >= {"/often/cells/a", "/often/cells/b"})
+        assert {path: len(watches) for path, watches in watched(register).items() if watches} == {
+            "/often/cells/a": 1,
+            "/often/cells/b": 1,
+        }
+
+
+def watched(register: Any) -> Any:
+    """The watches that kazoo keeps for the register's stream."""
+    return register._listener._run._stream._line.client._data_watchers
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "zookeeper://",
+        "zookeeper://host:x",
+        "zookeeper://a,,b",
+        "zookeeper://h?timeout=nan",
+        "zookeeper://h?ca=/x",
+        "zookeeper://h?x=1",
+    ],
+)
+def test_a_url_that_makes_no_sense(url: str) -> None:
+    """Hosts, ports, time limits, files and options that cannot be are named before anything is connected."""
+    with pytest.raises(BadStoreURL):
+        open_register(url)

@@ -14,9 +14,7 @@ from tests.zookeeper_server import ZooKeeper
 TTL = 2.0
 
 
-@pytest.fixture(
-    params=[pytest.param(kind, marks=pytest.mark.xdist_group(kind.__name__.lower())) for kind in (Etcd, ZooKeeper)]
-)
+@pytest.fixture(params=[Etcd, ZooKeeper])
 def server(request: pytest.FixtureRequest) -> Iterator[Etcd | ZooKeeper]:
     """A server for this test alone."""
     kind: type[Etcd] | type[ZooKeeper] = request.param
@@ -49,7 +47,6 @@ def test_leaders_and_the_server_are_killed(server: Etcd | ZooKeeper, make_stage:
     assert stage.elected(after=refused["t"])[1]["fence"] > second["fence"]
 
 
-@pytest.mark.xdist_group("etcd")
 def test_an_election_goes_on_without_any_one_member(make_stage: MakeStage) -> None:
     """With three members of etcd, killing the one that leads them, and later the leading worker, ends no election."""
     with cluster(3) as members:

@@ -4,7 +4,7 @@ from urllib.parse import SplitResult, unquote
 
 from election.stores.etcd.line import Settings
 from election.stores.etcd.register import EtcdRegister
-from election.stores.urls import address, pop_timeout
+from election.stores.urls import address, pop_files, pop_timeout
 
 __all__ = ["EtcdRegister", "connect"]
 
@@ -20,7 +20,7 @@ def connect(parts: SplitResult, options: dict[str, str]) -> EtcdRegister:
     timeout = pop_timeout(options, 1)
     who, _, hosts = parts.netloc.rpartition("@")
     user, _, password = who.partition(":")
-    files = {name: options.pop(name, None) for name in ("ca", "cert", "key")}
+    files = pop_files(options)
     secure = parts.scheme == "etcds"
     if not secure and any(files.values()):
         raise ValueError("ca, cert and key are for TLS: write etcds://")

@@ -141,8 +141,8 @@ class EtcdRegister(Register):
 
     def read(self, name: str) -> Cell | None:
         """Return the key's value, linearizably."""
-        found, generation = self._ranges([name], keys_only=False)
-        return Cell(found[0][0], (generation, found[0][1])) if found[0] else None
+        (there,), generation = self._ranges([name], keys_only=False)
+        return Cell(there[0], (generation, there[1])) if there else None
 
     def version(self, name: str) -> Version | None:
         """Return the generation and the key's `mod_revision`."""
@@ -152,8 +152,8 @@ class EtcdRegister(Register):
         """Ask for `MANY` keys in one transaction."""
         versions: list[Version | None] = []
         for begin in range(0, len(names), MANY):
-            found, generation = self._ranges(names[begin : begin + MANY], keys_only=True)
-            versions += [(generation, each[1]) if each else None for each in found]
+            cells, generation = self._ranges(names[begin : begin + MANY], keys_only=True)
+            versions += [(generation, each[1]) if each else None for each in cells]
         return versions
 
     def _ranges(self, names: Sequence[str], *, keys_only: bool) -> tuple[list[tuple[bytes, int] | None], str]:
@@ -186,9 +186,9 @@ class EtcdRegister(Register):
 
     def _swap(self, swaps: Sequence[Swap]) -> list[Version | None]:
         def operation(generation: str, swap: Swap) -> Json:
-            of, revision = swap.expected or (generation, 0)
+            of, mod = swap.expected or (generation, 0)
             key = self._cells + swap.name
-            return transaction([compare(key, mod=revision if of == generation else NEVER)], [put(key, swap.data)])
+            return transaction([compare(key, mod=mod if of == generation else NEVER)], [put(key, swap.data)])
 
         def parse(line: Line, answer: Json) -> list[Version | None]:
             version = line.generation.name, revision(answer)

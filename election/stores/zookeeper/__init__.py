@@ -2,7 +2,7 @@
 
 from urllib.parse import SplitResult, unquote
 
-from election.stores.urls import address, pop_timeout
+from election.stores.urls import address, pop_files, pop_timeout
 from election.stores.zookeeper.line import Settings
 from election.stores.zookeeper.register import ZooKeeperRegister
 
@@ -20,7 +20,7 @@ def connect(parts: SplitResult, options: dict[str, str]) -> ZooKeeperRegister:
     timeout = pop_timeout(options, 1)
     who, _, hosts = parts.netloc.rpartition("@")
     user, _, password = who.partition(":")
-    files = {name: options.pop(name, None) for name in ("ca", "cert", "key")}
+    files = pop_files(options)
     prefix = "/" + (unquote(parts.path).strip("/") or "politics")
     settings = Settings(timeout, unquote(user), unquote(password), any(files.values()), **files)
     return ZooKeeperRegister([address(part, DEFAULT_PORT) for part in hosts.split(",")], prefix, settings)

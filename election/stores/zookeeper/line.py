@@ -136,8 +136,10 @@ class Line:
 
     def make(self, path: str, data: bytes = b"") -> None:
         """Create a node if it is not there."""
-        with contextlib.suppress(NodeExistsError):
-            next(self.wait([self.client.create_async(path, data)]))
+        # Who may not create nodes beside one that is there may use it.
+        if self.found(self.client.exists_async(path)) is None:
+            with contextlib.suppress(NodeExistsError):
+                next(self.wait([self.client.create_async(path, data)]))
 
     def cut(self) -> None:
         """End the connection, from any thread."""

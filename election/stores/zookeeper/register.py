@@ -101,7 +101,7 @@ class ZooKeeperRegister(Register):
         """Find the generation, and begin another one where the servers may have gone back."""
         client = line.client
         while True:
-            client.sync_async(self.prefix)
+            list(line.wait([client.sync_async(self.prefix)]))
             kept = line.found(client.get_children_async(self._kept, include_data=True))
             if kept is None:
                 for path in [*_ancestors(self._kept), self._kept, self._cells]:
@@ -298,22 +298,26 @@ class Changes:
 
     def __init__(self, line: Line, path: Callable[[str], str]) -> None:
         self._line, self._path = line, path
-        self._told: queue.SimpleQueue[str | None] = queue.SimpleQueue()
+        self._told: queue.SimpleQueue[tuple[str, bool] | None] = queue.SimpleQueue()
         line.client.add_listener(lambda state: self._told.put(None))
 
     def want(self, name: str) -> None:
-        """Set the watch of a cell; it is told of at once, so that it is set again when it was heard."""
-        self._told.put(name)
+        """Have the watch of a cell set, by the thread that listens."""
+        self._told.put((name, False))
 
     def __iter__(self) -> Iterator[set[str] | None]:
         yield None
-        while self._line.client.connected and (name := self._told.get()) is not None:
-            with self._line.errors():
-                asked = self._line.client.exists_async(
-                    self._path(name), watch=lambda _, name=name: self._told.put(name)
-                )
-                list(self._line.wait([asked]))
-            yield {name}
+        known = set[str]()
+        while self._line.client.connected and (told := self._told.get()) is not None:
+            name, changed = told
+            if changed or name not in known:
+                known.add(name)
+                with self._line.errors():
+                    list(self._line.wait([self._line.client.exists_async(self._path(name), self._teller(name))]))
+                yield {name}
+
+    def _teller(self, name: str) -> Callable[[object], None]:
+        return lambda _: self._told.put((name, True))
 
     def close(self) -> None:
         """End it."""
