@@ -48,10 +48,10 @@ def test_a_swap_whose_answer_is_lost_is_sent_once(own_etcd: Etcd) -> None:
         client(f"etcd://127.0.0.1:{one.port},127.0.0.1:{two.port}") as register,
     ):
         version = register.swap("a", b"1", None)
-        one.answerless = two.answerless = True
+        one.answerless = True  # the other one would answer that the swap lost
         with pytest.raises(StoreUnavailable):
             register.swap("a", b"2", version)
-        one.answerless = two.answerless = False
+        one.answerless = False
         cell = register.read("a")
         assert cell is not None
         assert cell.data == b"2"

@@ -62,10 +62,10 @@ def test_a_swap_whose_answer_is_lost_is_sent_once(zookeeper: ZooKeeper) -> None:
         client(f"zookeeper://127.0.0.1:{one.port},127.0.0.1:{two.port}/once") as register,
     ):
         version = register.swap("a", b"1", None)
-        one.answerless = two.answerless = True
+        one.answerless = True  # the other one would answer that the swap lost
         with pytest.raises(StoreUnavailable):
             register.swap("a", b"2", version)
-        one.answerless = two.answerless = False
+        one.answerless = False
         cell = register.read("a")
         assert cell is not None
         assert cell.data == b"2"
