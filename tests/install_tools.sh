@@ -3,9 +3,9 @@
 # hosts of one (ip, unshare, mount) and another browser of services (Avahi's). Says what to do where it cannot.
 PATH=$PATH:/usr/sbin:$(ls -d /usr/lib/postgresql/*/bin 2>/dev/null | tail -1)
 [ -d /usr/share/zookeeper/bin ] && PATH=$PATH:/usr/share/zookeeper/bin
-needed="memcached openssl redis-server initdb etcd zkServer.sh"
+needed="memcached openssl redis-server initdb etcd etcdctl zkServer.sh"
 [ "$(uname)" = Linux ] && needed="$needed ip unshare mount avahi-daemon avahi-browse dbus-daemon"
-packages="memcached openssl redis-server postgresql etcd-server zookeeper"
+packages="memcached openssl redis-server postgresql etcd-server etcd-client zookeeper"
 packages="$packages iproute2 util-linux mount avahi-daemon avahi-utils dbus"
 missing() { for program in $needed; do command -v "$program" >/dev/null || echo "$program"; done; }
 [ -z "$(missing)" ] && exit 0

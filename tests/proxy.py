@@ -4,19 +4,27 @@ import base64
 import contextlib
 import random
 import socket
+import ssl
+import subprocess
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 
 from tests.processes import free_port
+from tests.waiting import DEADLINE, SOON
 
 CHUNK = 1 << 16
 
 
 class Proxy:
-    """Forwards connections to `127.0.0.1:port` until it is left. What it does wrong may be changed at any time."""
+    """Forwards connections to `127.0.0.1:port` until it is left. What it does wrong may be changed at any time.
 
-    def __init__(self, target: int, seed: int = 0) -> None:
+    With a `context` its clients have to use TLS.
+    """
+
+    def __init__(self, target: int, context: ssl.SSLContext | None = None, seed: int = 0) -> None:
         self.target, self.port = target, free_port()
+        self._context = context
         self.loss = 0.0
         """The chance that an answer is lost: the server gave it, and the connection is cut in its place."""
         self.requests, self.answers = threading.Event(), threading.Event()
@@ -91,6 +99,10 @@ class Proxy:
             except OSError:
                 return
             try:
+                if self._context:
+                    client.settimeout(SOON)
+                    client = self._context.wrap_socket(client, server_side=True)
+                    client.settimeout(None)
                 server = socket.create_connection(("127.0.0.1", self.target))
             except OSError:
                 client.close()
@@ -140,3 +152,16 @@ def forms(data: bytes) -> list[bytes]:
         encoded = base64.b64encode(b"." * offset + data)
         found.append(encoded[-(-offset * 4 // 3) : (offset + len(data)) * 4 // 3])
     return found
+
+
+def certificate(folder: Path) -> tuple[Path, ssl.SSLContext]:
+    """Make a certificate for 127.0.0.1; return its file, and the context of a server that has it and wants it shown."""
+    ours, key = folder / "cert.pem", folder / "key.pem"
+    command = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
+    command += ["-subj", "/CN=test", "-addext", "subjectAltName=IP:127.0.0.1", "-out", str(ours), "-keyout", str(key)]
+    subprocess.run(command, check=True, capture_output=True, timeout=DEADLINE)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(ours, key)
+    context.load_verify_locations(ours)
+    context.verify_mode = ssl.CERT_REQUIRED
+    return ours, context

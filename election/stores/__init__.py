@@ -22,6 +22,7 @@ ADAPTERS = {
     "rediss": "redis",
     "redis+unix": "redis",
     "etcd": "etcd",
+    "etcds": "etcd",
     "zookeeper": "zookeeper",
 }
 """Each scheme, and the module whose `connect(parts, options)` makes the register.
@@ -46,8 +47,8 @@ def open_register(url: str) -> Register:
     | `sqlite:///path` | relative; `sqlite:////absolute` or with `~` |
     | `memory://` | this process only |
 
-    All but the last two have the option `timeout`, after `?`: the seconds that one answer may take (0.5 to 1 by default).
-    docs/stores.md has the rest.
+    All but the last two have the option `timeout`, after `?`: the seconds that one answer may take (by default 0.5 or
+    1). docs/stores.md has the rest.
 
     Raises:
         BadStoreURL: the URL is none of these, or its library is missing. The message names it, without its password.

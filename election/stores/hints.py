@@ -23,6 +23,10 @@ class Stream(Protocol):
 
     def __iter__(self) -> Iterator[Collection[str] | None]: ...
 
+    def want(self, name: str) -> None:
+        """Bring this name too, from now on; from any thread, at once."""
+        ...
+
     def close(self) -> None:
         """End the iteration, from any thread."""
         ...
@@ -93,6 +97,8 @@ class _Run:
     def add(self, watching: Watching) -> None:
         with self._lock:
             self._watching.add(watching)
+            if self._stream:
+                self._stream.want(watching.name)
 
     def remove(self, watching: Watching) -> None:
         with self._lock:
@@ -109,6 +115,12 @@ class _Run:
             stream.close()
 
     def listen(self) -> None:
+        try:
+            self._listen()
+        finally:
+            self.end()  # whoever watches next starts another thread
+
+    def _listen(self) -> None:
         clock, failures = SystemClock(), 0
         while not self.stop.is_set():
             failures += 1
@@ -117,6 +129,8 @@ class _Run:
                 with contextlib.closing(stream):
                     with self._lock:
                         self._stream = None if self.stop.is_set() else stream
+                        for name in {each.name for each in self._watching}:
+                            stream.want(name)
                     for names in stream if self._stream else ():
                         self.live, failures = not self.stop.is_set(), 0
                         self._tell(names)

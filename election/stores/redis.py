@@ -353,6 +353,9 @@ class _Messages:
         finally:
             connection.disconnect()
 
+    def want(self, name: str) -> None:
+        """Do nothing: all names are heard."""
+
     def close(self) -> None:
         """End the iteration within `IDLE` seconds."""
         self._closed = True

@@ -1,5 +1,7 @@
 """What the addresses of several stores have in common."""
 
+import os
+
 
 def address(text: str, default_port: int) -> tuple[str, int]:
     """Return host and port of `host[:port]`; an IPv6 address stands in brackets.
@@ -14,6 +16,19 @@ def address(text: str, default_port: int) -> tuple[str, int]:
     if not host or not port.isdecimal() or not 0 < int(port) < 65536:
         raise ValueError(f"{text!r} is not host:port")
     return host, int(port)
+
+
+def pop_files(options: dict[str, str]) -> dict[str, str | None]:
+    """Take away the options for TLS: `ca`, `cert` and `key`, each None if it is not given.
+
+    Raises:
+        ValueError: one of them is no file.
+    """
+    files = {name: options.pop(name, None) for name in ("ca", "cert", "key")}
+    for name, path in files.items():
+        if path and not os.path.isfile(path):
+            raise ValueError(f"{name}={path} is no file")
+    return files
 
 
 def pop_timeout(options: dict[str, str], default: float) -> float:

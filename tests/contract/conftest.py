@@ -11,11 +11,15 @@ import pytest
 from election import Register, open_register
 from election.clock import SystemClock
 from election.testing import FaultyStore
+from tests.etcd_server import Etcd
 from tests.memcached import Memcached
 from tests.postgresql_server import PostgreSQLServer
 from tests.redis_server import RedisServer
+from tests.zookeeper_server import ZooKeeper
 
-SERVERS = [pytest.param(each, marks=pytest.mark.xdist_group(each)) for each in ("postgresql", "redis")]
+SERVERS = [
+    pytest.param(each, marks=pytest.mark.xdist_group(each)) for each in ("postgresql", "redis", "etcd", "zookeeper")
+]
 """Servers of which one process of tests starts one, for all its tests."""
 STORES: list[Any] = ["memory", "sqlite", "memcached", "sharded", "faulty", *SERVERS]
 """All kinds of stores."""
@@ -93,8 +97,8 @@ def stores(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Stores]:
             case "sharded":
                 one, two = (request.getfixturevalue(name).address for name in ("memcached", "second_memcached"))
                 made = urls(f"memcached://{one},{two}", f"memcached://{two}")
-            case "postgresql" | "redis":
-                server: PostgreSQLServer | RedisServer = request.getfixturevalue(request.param)
+            case "postgresql" | "redis" | "etcd" | "zookeeper":
+                server: PostgreSQLServer | RedisServer | Etcd | ZooKeeper = request.getfixturevalue(request.param)
                 made = urls(server.url, server.other_url, server)
             case _:
                 one_store, other_store = (FaultyStore(SystemClock(), hints=True) for _ in range(2))
@@ -117,7 +121,21 @@ def postgresql() -> Iterator[PostgreSQLServer]:
 
 
 @pytest.fixture(scope="session")
+def etcd() -> Iterator[Etcd]:
+    """An etcd for the whole session."""
+    with Etcd() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
 def redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
     """A Redis for the whole session: do not restart, flush or freeze this one."""
     with RedisServer(folder=tmp_path_factory.mktemp("redis")) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def zookeeper() -> Iterator[ZooKeeper]:
+    """A ZooKeeper for the whole session."""
+    with ZooKeeper() as server:
         yield server

@@ -49,7 +49,8 @@ ROOMS = {  # each room, a folder or a file, and the rooms of its own package tha
 }
 PURE = {
     Path(name)
-    for name in ("election/lease.py", "election/record.py", "election/rules.py", "politics/worker/slots.py",
+    for name in ("election/lease.py", "election/record.py", "election/rules.py", "election/stores/etcd/generation.py",
+                 "election/stores/etcd/operations.py", "politics/worker/slots.py",
                  "politics/worker/schedule.py", "politics/worker/ticks.py",
                  "politics/doctor/findings.py", "politics/doctor/clocks.py", "politics/doctor/servers.py",
                  "politics/group/peers.py",
@@ -70,8 +71,8 @@ DOORS = {
     "celery": "politics/integrations/celery.py",
     "psycopg": "election/stores/libpq.py",
     "redis": "election/stores/redis.py",
-    "etcd3gw": "election/stores/etcd.py",
-    "kazoo": "election/stores/zookeeper.py",
+    "etcd3gw": "election/stores/etcd/line.py",
+    "kazoo": "election/stores/zookeeper/line.py",
 }
 FORBIDDEN = {"election": {"discovery", "politics"}, "discovery": {"election", "politics"}, "politics": set[str]()}
 
