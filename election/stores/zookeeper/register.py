@@ -88,13 +88,14 @@ class ZooKeeperRegister(Register):
                 line.open()
                 with line.errors():
                     self._look(line)
-                self._line = line
-                return line
             except BaseException as exc:
                 line.close()
                 self._turn += 1
                 if not isinstance(exc, StoreUnavailable) or exc.permanent or not left:
                     raise
+            else:  # not before: Ctrl-C must not leave one here that was closed
+                self._line = line
+                return line
         raise AssertionError("there is no endpoint")
 
     def _look(self, line: Line) -> None:
