@@ -1,0 +1,429 @@
+"""One compare-and-swap register made of an odd number of them, of which a minority may forget or fall silent. Pure.
+
+Each server keeps one cell for a name. `read`, `swap`, `create`, `settle` and `repair` are generators: they yield a
+`Round` of requests to all servers, are sent what each server has answered, and return the outcome. So they know
+neither sockets nor clocks. docs/design.md has the argument.
+"""
+
+import contextlib
+import enum
+import itertools
+import re
+from collections.abc import Callable, Generator, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, NamedTuple
+
+
+class Ballot(NamedTuple):
+    """The number of a proposal; the proposer makes it unique."""
+
+    round: int
+    proposer: str
+
+
+NEVER = Ballot(0, "")
+
+
+@dataclass(frozen=True, slots=True)
+class Acceptor:
+    """What one server's cell holds.
+
+    `incarnation` is random. It is made when the cell is created, and made anew when the cell changes its lineage: so it
+    names a span in which this server has forgotten nothing. `seen` are the incarnations of all servers as the proposer
+    of the accepted value knew them; "" is none. A promise changes `promised` alone.
+    """
+
+    configuration: str
+    lineage: str
+    incarnation: str
+    promised: Ballot
+    accepted: Ballot
+    seen: tuple[str, ...]
+    value: bytes
+
+    def encode(self) -> bytes:
+        """Return the bytes for the server's cell."""
+        promised, accepted = (f"{ballot.round}.{ballot.proposer}" for ballot in (self.promised, self.accepted))
+        head = f"q1 {self.configuration} {self.lineage} {self.incarnation} {promised} {accepted} {','.join(self.seen)}"
+        return head.encode() + b"\n" + self.value
+
+
+_WORD = rb"([0-9a-z]{1,32})"
+_CELL = re.compile(
+    rb"q1 %b %b %b (\d{1,18})\.%b (\d{1,18})\.%b ([0-9a-z,]{1,300})\n" % (_WORD, _WORD, _WORD, _WORD, _WORD)
+)
+
+
+def decode(data: bytes) -> Acceptor | None:
+    """Return what the cell holds; None if it is nothing of ours."""
+    found = _CELL.match(data)
+    if found is None:
+        return None
+    words = [word.decode() for word in found.groups()]
+    promised, accepted = Ballot(int(words[3]), words[4]), Ballot(int(words[5]), words[6])
+    return Acceptor(words[0], words[1], words[2], promised, accepted, tuple(words[7].split(",")), data[found.end() :])
+
+
+class Sight(NamedTuple):
+    """What one server says of its cell: None as version if there is none; None as cell if that is nothing of ours."""
+
+    version: Any | None
+    cell: Acceptor | None
+
+
+class Write(NamedTuple):
+    """Write `cell` over the version `expected`; None: if there is no cell."""
+
+    cell: Acceptor
+    expected: Any | None
+
+
+class Read(NamedTuple):
+    """Read the cell."""
+
+
+Request = Read | Write | None
+Answer = Sight | Any | None
+"""To `Read` a `Sight`; to `Write` the new version, or `REFUSED`; `SILENT` if there was no answer or no request."""
+
+
+class _Mark:
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    def __repr__(self) -> str:
+        return self._name
+
+
+REFUSED = _Mark("REFUSED")
+SILENT = _Mark("SILENT")
+
+
+class Round(NamedTuple):
+    """Requests, one for each server (None: nothing is asked of it), that are sent together.
+
+    The round may end as soon as `enough(answers)` is true: those who have not answered yet count as silent. Their
+    requests may still land, and their answers are then still written into the list that was returned. If `patient`,
+    it is worth waiting a moment for the others.
+    """
+
+    requests: tuple[Request, ...]
+    enough: Callable[[Sequence[Answer]], bool]
+    patient: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """A value of the register, as a look found it.
+
+    `cells` are the members of the consistent set: the server's number, and what it has. It is `settled` if a majority
+    has accepted this very ballot.
+    """
+
+    lineage: str
+    ballot: Ballot
+    value: bytes
+    settled: bool
+    cells: dict[int, Sight]
+
+
+class Lost(NamedTuple):
+    """A majority has answered, and no consistent set is left: the register is empty."""
+
+
+class Unknown(NamedTuple):
+    """Fewer than a majority have answered."""
+
+
+class Moved(NamedTuple):
+    """A cell belongs to another list of servers."""
+
+    server: int
+
+
+State = Choice | Lost | Unknown | Moved
+
+
+def majority(servers: int) -> int:
+    """Return how many of so many servers are more than half of them."""
+    return servers // 2 + 1
+
+
+def judge(sights: Sequence[Answer], configuration: str) -> State:
+    """Return the state of the register that these sights show."""
+    answered = {number: sight for number, sight in enumerate(sights) if isinstance(sight, Sight)}
+    ours = {number: sight for number, sight in answered.items() if sight.cell is not None}
+    for number, sight in ours.items():
+        if sight.cell and sight.cell.configuration != configuration:
+            return Moved(number)
+    needed = majority(len(sights))
+    if len(answered) < needed:
+        return Unknown()
+    best: Choice | None = None
+    for size in range(len(ours), needed - 1, -1):
+        for members in itertools.combinations(ours, size):
+            if is_consistent(ours, members):
+                found = _choice({number: ours[number] for number in members}, needed)
+                best = found if best is None or found.ballot > best.ballot else best
+        if best:
+            return best
+    return Lost()
+
+
+def is_consistent(sights: dict[int, Sight], members: Sequence[int]) -> bool:
+    """Return whether these cells are of one lineage, and each was written knowing all others as they are now."""
+    cells = {number: cell for number in members if (cell := sights[number].cell)}
+    return len({cell.lineage for cell in cells.values()}) == 1 and all(
+        number < len(cell.seen) and cell.seen[number] == other.incarnation
+        for cell in cells.values()
+        for number, other in cells.items()
+    )
+
+
+def _choice(cells: dict[int, Sight], needed: int) -> Choice:
+    held = [cell for _, cell in cells.values() if cell]
+    top = max(held, key=lambda cell: cell.accepted)
+    settled = sum(cell.accepted == top.accepted for cell in held) >= needed
+    return Choice(top.lineage, top.accepted, top.value, settled, cells)
+
+
+@dataclass(frozen=True, slots=True)
+class Version:
+    """Names one accepted proposal; two are equal if they name the same one.
+
+    `requests` and `answers` are the round that showed it. Answers that come late are found in there when the version is
+    used, so that the slowest server costs no time and is not left behind. `promised` is the ballot that the accepts of
+    this round promised to their own proposer, which may use it once: with one ballot only one value is ever proposed.
+    """
+
+    lineage: str
+    ballot: Ballot
+    requests: tuple[Request, ...] = field(compare=False)
+    answers: Sequence[Answer] = field(compare=False)
+    promised: list[Ballot] = field(compare=False, default_factory=list)
+
+    def sights(self) -> list[Answer]:
+        """Return what is known of each server's cell: what it had, or what it has accepted."""
+        return [_sight(*pair) for pair in zip(self.requests, self.answers, strict=True)]
+
+
+def _sight(request: Request, answer: Answer) -> Answer:
+    if isinstance(request, Write):
+        return SILENT if answer in (REFUSED, SILENT) else Sight(answer, request.cell)
+    return answer if isinstance(request, Read) else SILENT
+
+
+@dataclass(frozen=True, slots=True)
+class Setup:
+    """What all rounds of one register have in common. `fresh` returns a random word, never the same again."""
+
+    servers: int
+    configuration: str
+    proposer: str
+    fresh: Callable[[], str]
+
+    @property
+    def needed(self) -> int:
+        """How many servers are a majority."""
+        return majority(self.servers)
+
+
+class Outcome(enum.Enum):
+    """What became of a write that did not succeed."""
+
+    REFUSED = "refused"
+    """Nothing was written, and nothing will be."""
+    UNKNOWN = "unknown"
+    """It may have been written, or may still be."""
+
+
+Proposal = Generator[Round, Sequence[Answer], Version | Outcome]
+
+
+def look(setup: Setup) -> Generator[Round, Sequence[Answer], tuple[State, Version | None]]:
+    """Return the state of the register, and the version if it is settled."""
+
+    def enough(answers: Sequence[Answer]) -> bool:
+        state = judge(answers, setup.configuration)
+        return isinstance(state, Choice) and state.settled
+
+    requests = (Read(),) * setup.servers
+    answers = yield Round(requests, enough)
+    state = judge(answers, setup.configuration)
+    if isinstance(state, Choice) and state.settled:
+        return state, Version(state.lineage, state.ballot, requests, answers)
+    return state, None
+
+
+def swap(setup: Setup, value: bytes, expected: Version) -> Proposal:
+    """Write `value` over exactly the version `expected`; return the new version.
+
+    One round if this proposer wrote `expected` itself, since its accepts have promised it its next ballot; else two.
+    """
+    sights = expected.sights()
+    state = judge(sights, setup.configuration)
+    if not isinstance(state, Choice) or (state.lineage, state.ballot) != (expected.lineage, expected.ballot):
+        return Outcome.REFUSED
+    if not state.settled:
+        return Outcome.REFUSED
+    with contextlib.suppress(IndexError):  # `pop`, since two threads may use one version at the same time
+        promised = expected.promised.pop()
+        prepared = {n: sight for n, sight in state.cells.items() if sight.cell and sight.cell.promised == promised}
+        if len(prepared) >= setup.needed:
+            return (yield from _accept(setup, promised, value, prepared, _seen(sights, state)))
+    return (yield from _propose(setup, value, sights, state))
+
+
+def settle(setup: Setup, sights: Sequence[Answer]) -> Proposal:
+    """Propose the value again that a look found unsettled, so that it is known whether it was chosen."""
+    state = judge(sights, setup.configuration)
+    if not isinstance(state, Choice):
+        return Outcome.REFUSED
+    return (yield from _propose(setup, state.value, sights, state))
+
+
+def _propose(setup: Setup, value: bytes, sights: Sequence[Answer], state: Choice) -> Proposal:
+    """Prepare by a swap on exactly the versions that were seen, then accept on those that this has made."""
+    top = max(max(cell.promised, cell.accepted) for _, cell in state.cells.values() if cell)
+    ballot = Ballot(top.round + 1, setup.proposer)
+    # A promise changes nothing else: not what was accepted, nor what its proposer knew of the others.
+    requests = tuple(
+        Write(replace(sight.cell, promised=ballot), sight.version) if sight and sight.cell else None
+        for sight in map(state.cells.get, range(setup.servers))
+    )
+    answers = yield Round(requests, lambda answers: _is_decided(requests, answers, setup.needed))
+    # Only what is prepared by now: an answer that comes later must not change what is sent.
+    prepared = {
+        number: Sight(answer, request.cell)
+        for number, (request, answer) in enumerate(zip(requests, list(answers), strict=True))
+        if request and answer not in (REFUSED, SILENT)
+    }
+    if len(prepared) < setup.needed:
+        return Outcome.REFUSED  # promises alone write nothing
+    return (yield from _accept(setup, ballot, value, prepared, _seen(sights, state)))
+
+
+def _accept(setup: Setup, ballot: Ballot, value: bytes, prepared: dict[int, Sight], seen: tuple[str, ...]) -> Proposal:
+    following = Ballot(ballot.round + 1, setup.proposer)
+    requests = tuple(
+        Write(replace(sight.cell, promised=following, accepted=ballot, seen=seen, value=value), sight.version)
+        if sight and sight.cell
+        else None
+        for sight in map(prepared.get, range(setup.servers))
+    )
+    answers = yield Round(requests, lambda answers: _is_decided(requests, answers, setup.needed), patient=False)
+    lineage = next(sight.cell.lineage for sight in prepared.values() if sight.cell)
+    return _outcome(setup, requests, answers, Version(lineage, ballot, requests, answers, [following]))
+
+
+def create(setup: Setup, value: bytes) -> Proposal:
+    """Write `value` into the register if it is empty: a new lineage, in which no cell of an earlier one counts.
+
+    What a server still has of an earlier lineage is overwritten, if it is exactly what was seen.
+    """
+    requests: tuple[Request, ...] = (Read(),) * setup.servers
+    sights = list((yield Round(requests, lambda answers: SILENT not in answers)))
+    if not isinstance(judge(sights, setup.configuration), Lost):
+        return Outcome.REFUSED
+    lineage, first = setup.fresh(), Ballot(1, setup.proposer)
+    seen = tuple(setup.fresh() if isinstance(sight, Sight) else "" for sight in sights)
+    following = Ballot(2, setup.proposer)
+    requests = tuple(
+        Write(
+            Acceptor(setup.configuration, lineage, seen[number], following, first, seen, value),
+            sight.version,
+        )
+        if isinstance(sight, Sight)
+        else None
+        for number, sight in enumerate(sights)
+    )
+    answers = yield Round(requests, lambda answers: _is_decided(requests, answers, setup.needed))
+    return _outcome(setup, requests, answers, Version(lineage, first, requests, answers, [following]))
+
+
+def repair(setup: Setup, chosen: Version) -> Generator[Round, Sequence[Answer], Version]:
+    """Give the chosen value to the servers that have forgotten it, or were left behind; return what is then known.
+
+    Such a cell does not count for what is chosen already. A server that forgot counts again once a later proposal has
+    been accepted by a majority that knows its new incarnation.
+    """
+    sights = chosen.sights()
+    state = judge(sights, setup.configuration)
+    if not isinstance(state, Choice) or not state.settled or state.ballot != chosen.ballot:
+        return chosen
+    missing = [number for number in range(setup.servers) if not _has(sights[number], state)]
+    answers = yield Round(
+        tuple(Read() if number in missing else None for number in range(setup.servers)),
+        lambda answers: all(answers[number] is not SILENT for number in missing),
+    )
+    known = _seen(sights, state)
+    writes = tuple(
+        _repaired(setup, state, known, number, answers[number]) if number in missing else None
+        for number in range(setup.servers)
+    )
+    written = yield Round(
+        writes, lambda answers: all(a is not SILENT for w, a in zip(writes, answers, strict=True) if w)
+    )
+    kept = [sight if number not in missing else SILENT for number, sight in enumerate(sights)]
+    after = [
+        _sight(write, answer) if write else sight for write, answer, sight in zip(writes, written, kept, strict=True)
+    ]
+    return Version(chosen.lineage, chosen.ballot, (Read(),) * setup.servers, after, chosen.promised)
+
+
+def _has(sight: Answer, state: Choice) -> bool:
+    return (
+        isinstance(sight, Sight)
+        and sight.cell is not None
+        and sight.cell.lineage == state.lineage
+        and (sight.cell.accepted == state.ballot)
+    )
+
+
+def _repaired(setup: Setup, state: Choice, known: tuple[str, ...], number: int, sight: Answer) -> Write | None:
+    """Return the write that gives the chosen value to this server; None if it did not answer, or has it or a later."""
+    if not isinstance(sight, Sight):
+        return None
+    cell = sight.cell
+    following = Ballot(state.ballot.round + 1, setup.proposer)
+    same = cell is not None and cell.lineage == state.lineage
+    if cell is not None and same and cell.accepted >= state.ballot:
+        return None
+    # What has changed its lineage has forgotten, as much as what was lost.
+    incarnation = cell.incarnation if cell is not None and same else setup.fresh()
+    promised = max(cell.promised, following) if cell is not None and same else following
+    seen = (*known[:number], incarnation, *known[number + 1 :])
+    return Write(
+        Acceptor(setup.configuration, state.lineage, incarnation, promised, state.ballot, seen, state.value),
+        sight.version,
+    )
+
+
+def _seen(sights: Sequence[Answer], state: Choice) -> tuple[str, ...]:
+    """Return the incarnations of all servers: of those that did not answer, what was known before."""
+    top = max((cell for _, cell in state.cells.values() if cell), key=lambda cell: cell.accepted)
+    return tuple(
+        (sight.cell.incarnation if sight.cell and sight.cell.lineage == state.lineage else "")
+        if isinstance(sight, Sight)
+        else known
+        for sight, known in zip(sights, top.seen, strict=True)
+    )
+
+
+def _is_decided(requests: Sequence[Request], answers: Sequence[Answer], needed: int) -> bool:
+    """Return whether a majority has written, or can no longer."""
+    asked = [answer for request, answer in zip(requests, answers, strict=True) if request is not None]
+    refused = sum(answer is REFUSED for answer in asked)
+    done = len(asked) - refused - sum(answer is SILENT for answer in asked)
+    return done >= needed or len(asked) - refused < needed
+
+
+def _outcome(
+    setup: Setup, requests: Sequence[Request], answers: Sequence[Answer], version: Version
+) -> Version | Outcome:
+    asked = [answer for request, answer in zip(requests, answers, strict=True) if request is not None]
+    written = sum(answer not in (REFUSED, SILENT) for answer in asked)
+    if written >= setup.needed:
+        return version
+    # A single accept may be found by others, who then finish it.
+    return Outcome.UNKNOWN if written or SILENT in asked else Outcome.REFUSED
