@@ -5,10 +5,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from election.stores.quorum_cells import Write
 from election.stores.quorum_rules import Choice, Lost, majority
 from tests.quorum.world import Broken, Memory, World
 
 ACTS = ("look", "look", "look", "swap", "swap", "swap", "old", "create", "settle", "settle", "repair", "repair")
+LENGTH = 2_000
+"""How many steps a random world lasts."""
 LIMIT = 60
 """How many messages are under way at most in a random world. Of more, one is lost."""
 
@@ -29,6 +32,22 @@ class Small:
     forgetful: tuple[int, ...] = (0, 1, 2)
     kept: bool = False
     """Whether so little goes wrong that the register must never be lost."""
+    unlost: bool = False
+    """The same, from the moment on when somebody knows that it was created."""
+
+    @property
+    def budget(self) -> dict[str, Any]:
+        """What `World.moves` must know."""
+        return {
+            "timeouts": self.timeouts,
+            "hushes": self.hushes,
+            "forgets": self.forgets,
+            "servers": self.forgetful,
+        }
+
+    def may_not_be_lost(self, world: World) -> bool:
+        """Return whether the register must be there now."""
+        return self.kept or (self.unlost and bool(world.ended))
 
     def build(self) -> World:
         world = World(3, list(self.scripts))
@@ -47,9 +66,7 @@ def explore(small: Small, limit: int = 10**9, each: Callable[[World], None] | No
     Raises:
         Broken: with the moves that led there.
     """
-    budget: dict[str, Any] = {
-        "timeouts": small.timeouts, "hushes": small.hushes, "forgets": small.forgets, "servers": small.forgetful,
-    }  # fmt: skip
+    budget = small.budget
     world = small.build()
     seen = {hash(world.key())}
     stack = [(world, iter(list(world.moves(**budget))))]
@@ -65,7 +82,7 @@ def explore(small: Small, limit: int = 10**9, each: Callable[[World], None] | No
         following = world.copy()
         try:
             following.do(move)
-            if small.kept and not isinstance(following.state(), Choice):
+            if small.may_not_be_lost(following) and not isinstance(following.state(), Choice):
                 raise Broken(f"the register is {following.state()}")
         except Broken as exc:
             raise Broken(f"{small.name}: {exc}\n" + "\n".join(map(repr, [*path, move]))) from exc
@@ -82,6 +99,26 @@ def explore(small: Small, limit: int = 10**9, each: Callable[[World], None] | No
     return len(seen), True
 
 
+def wander(small: Small, seed: int, steps: int, each: Callable[[World], None] | None = None) -> int:
+    """Go through a small world at random, from its beginning to an end, again and again; return how many times.
+
+    Raises:
+        Broken: the promise was.
+    """
+    rng, walks = random.Random(seed), 0
+    while steps > 0:
+        world = small.build()
+        walks += 1
+        while moves := list(world.moves(**small.budget)):
+            world.do(rng.choice(moves))
+            steps -= 1
+            if each:
+                each(world)
+            if small.may_not_be_lost(world) and not isinstance(world.state(), Choice):
+                raise Broken(f"{small.name}: the register is {world.state()}")
+    return walks
+
+
 class Large:
     """A large world, in which one move after the other is chosen at random, with its own mood."""
 
@@ -91,7 +128,7 @@ class Large:
         servers = rng.choice([3, 3, 3, 5])
         processes = rng.choice([2, 3, 4])
         acts = [act for act in ACTS if act != "create" or not self.kept]
-        for act in set(acts):
+        for act in dict.fromkeys(acts):
             acts += [act] * rng.choice([0, 0, 2])
         scripts = [
             (process, tuple(rng.choices(acts, k=400)))
@@ -99,8 +136,9 @@ class Large:
             for _ in range(rng.choice([1, 1, 2]))
         ]
         self.world = World(servers, scripts, eager=False)
-        self.forget = rng.choice([0.003, 0.01, 0.03])
-        self.slow = rng.choice([0.05, 0.3, 0.6])
+        self.forget = rng.choice([0.003, 0.01, 0.03, 0.06])
+        self.slow = rng.choice([0.02, 0.1, 0.3])
+        self.fresh = rng.choice([0.7, 0.9, 0.98])
         self.patience = rng.choice([0.02, 0.1, 0.3])
         self.steps = 0
         if self.kept:
@@ -108,8 +146,10 @@ class Large:
         self.choose_fragile()
 
     def choose_fragile(self) -> None:
+        """Choose which servers forget from now on: some of them, more often, or all."""
         count = len(self.world.servers)
-        self.forgetful = self.rng.sample(range(count), count - majority(count)) if self.kept else list(range(count))
+        many = count - majority(count) if self.kept else self.rng.choice([1, 2, count])
+        self.forgetful = self.rng.sample(range(count), many)
 
     def run(self, steps: int) -> "Large":
         """Do so many moves.
@@ -122,7 +162,7 @@ class Large:
             self.steps += 1
             chance = rng.random()
             if chance < self.forget:
-                world.forget(rng.choice(self.forgetful), restart=rng.random() < 0.4)
+                self.forget_one()
             elif chance < self.forget + 0.001:
                 self.quieten()
             else:
@@ -131,6 +171,16 @@ class Large:
                 raise Broken(f"the register is {world.state()}")
         self.quieten()
         return self
+
+    def forget_one(self) -> None:
+        """A server forgets, and what was sent to create its cell long ago may come just now."""
+        rng, world = self.rng, self.world
+        number = rng.choice(self.forgetful)
+        restart = rng.random() < 0.3
+        world.forget(number, restart=restart)
+        creating = [m for m in world.messages if m.server == number and getattr(m.request, "expected", 0) is None]
+        if creating and not restart and rng.random() < 0.6:
+            world.land(rng.choice(creating), silently=rng.random() < 0.5)
 
     def move(self) -> None:
         rng, world = self.rng, self.world
@@ -149,11 +199,13 @@ class Large:
         elif world.messages:
             messages = list(world.messages)
             # Mostly the latest ones. The others stay under way, and come when nobody expects them.
-            message = rng.choice(messages[-6:] if rng.random() < 0.9 else messages)
+            message = rng.choice(messages[-6:] if rng.random() < self.fresh else messages)
             if len(messages) > LIMIT:
-                del world.messages[rng.choice(messages)]
-            elif message in messages[-3:] and rng.random() < self.slow * 0.5:
-                return
+                del world.messages[rng.choice(messages[:-6])]
+            elif isinstance(message.request, Write) and message in messages[-6:] and rng.random() < self.slow:
+                # It falls behind the others.
+                del world.messages[message]
+                world.messages = {message: None, **world.messages}
             else:
                 world.land(message, silently=rng.random() < self.slow * 0.3)
 
@@ -174,7 +226,7 @@ class Large:
         self.choose_fragile()
 
 
-def run_large(steps: int, seed: int = 0, length: int = 5_000) -> dict[str, int]:
+def run_large(steps: int, seed: int = 0, length: int = LENGTH) -> dict[str, int]:
     """Run random worlds for so many steps; return how often which outcome was met."""
     totals = dict[str, int]()
     done = 0

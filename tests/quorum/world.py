@@ -140,7 +140,9 @@ def play(servers: int, process: int, place: tuple[int, int], kind: str, arg: Any
                 known[rest[0]] = rest[1]
         return Step(step, None, None, tuple(version.promised) if version else ())
     except StopIteration as end:
-        found = next((x for x in (end.value if isinstance(end.value, tuple) else [end.value]) if isinstance(x, Version)), 0)
+        found = next(
+            (x for x in (end.value if isinstance(end.value, tuple) else [end.value]) if isinstance(x, Version)), 0
+        )
         source = next(((*place, n) for n, each in enumerate(lists) if found and each is found.answers), None)
         if found and known is not None and found.answers is known:
             source = arg.source
@@ -156,6 +158,9 @@ def keep(version: Version, source: Place | None) -> Kept:
 class World:
     """The state of everything, and the moves that change it."""
 
+    comparable = False
+    """Whether a version means anything after a restart."""
+
     def __init__(self, servers: int, scripts: list[tuple[int, tuple[str, ...]]], *, eager: bool = True) -> None:
         self.servers = [Server()] * servers
         self.needed = quorum_rules.majority(servers)
@@ -165,14 +170,14 @@ class World:
         self.replies = dict[Reply, None]()
         self.eager = eager
         """Whether operations begin as soon as they can, and what comes too late to be awaited is not answered."""
-        self.comparable = False
-        """Whether a version means anything after a restart."""
         self.forgets = self.hushes = self.timeouts = 0
         # What is true.
         self.proposals = dict[tuple[str, Ballot], Proposal]()
         self.votes = dict[tuple[str, Ballot], frozenset[int]]()
         self.chosen = dict[str, tuple[Ballot, ...]]()
         self.tops = frozenset[tuple[str, Ballot]]()
+        self.touched = frozenset[tuple[str, Ballot]]()
+        """Of whose votes a server has forgotten one since."""
         self.ended = frozenset[str]()
         self.later = frozenset[tuple[str, str]]()
         self.refused = frozenset[tuple[int, int]]()
@@ -198,7 +203,7 @@ class World:
             (self.forgets, self.hushes, self.timeouts),
             frozenset(self.votes.items()),
             frozenset(self.proposals),
-            (self.ended, self.later, self.refused),
+            (self.ended, self.later, self.refused, self.touched),
         )
 
     # Operations.
@@ -324,7 +329,9 @@ class World:
         number, op, turn = message.place
         thread = self.threads[number]
         if turn == 0 and thread.done == op and thread.job and thread.job.begun is None:
-            self.threads[number] = thread._replace(job=thread.job._replace(begun=(self.ended, self.tops)))
+            self.threads[number] = thread._replace(
+                job=thread.job._replace(begun=(self.ended, self.tops, self.tops - self.touched))
+            )
         answer = self._serve(message)
         if silently:
             if not self.eager:
@@ -390,6 +397,7 @@ class World:
     def forget(self, number: int, *, restart: bool = False) -> None:
         """A server drops its cell; or restarts, so that it counts its versions from the beginning."""
         server = self.servers[number]
+        self.touched |= {key for key, votes in self.votes.items() if number in votes}
         self.servers[number] = Server(server.start + 1) if restart else server._replace(sight=Sight(None, None))
 
     # The truth.
@@ -459,6 +467,9 @@ class World:
                 raise Broken(f"{place} {job.kind}: {lineage} was lost to {other}, and is back")
             self.later |= {(other, lineage)}
         self.ended |= {lineage}
+        whole = [key for key in job.begun[2] - self.touched if key[0] != lineage]
+        if whole and quorum_rules.is_first(lineage):
+            raise Broken(f"{place} {job.kind}: {lineage} follows {whole}, though no server has forgotten anything")
 
     # In quiet.
 
