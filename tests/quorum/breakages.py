@@ -296,6 +296,15 @@ def _has(sight: Any, state: Choice) -> bool:
     return cell is not None and (cell.lineage, cell.accepted) == (state.lineage, state.ballot)
 
 
+def repair_promised(setup: Setup, chosen: Version) -> Any:
+    """What a repair returns may still be renewed in one round."""
+    found = yield from _repair(setup, chosen)
+    return replace(found, promised=chosen.promised)
+
+
+_repair = rules.repair
+
+
 def repair_without_a_look(setup: Setup, chosen: Version) -> Any:
     """A repair of what was chosen once, without looking whether the register has gone on."""
     sights = chosen.sights()
@@ -413,6 +422,9 @@ CAUGHT = (
 )
 
 BY_HAND = (
+    Breakage(
+        "a renewal in one round tells of what was read after its promise", 0, ((rules, "repair", repair_promised),)
+    ),
     Breakage(
         "a cell keeps its incarnation when it changes its lineage",
         0,
