@@ -408,13 +408,13 @@ CAUGHT = (
     Breakage("the lowest ballot is the state", 5_000, ((rules, "_choice", lowest),)),
     Breakage("a repair copies what is not chosen yet", 5_000, ((rules, "repair", repair_unsettled),)),
     Breakage("a server that forgot is never known again", 20_000, ((rules, "_seen", seen_in_retrospect),)),
-    Breakage("versions are compared over a restart", 20_000, ((World, "comparable", True),)),
+    Breakage("versions are compared over a restart", 20_000, ((World, "comparable", True),), 29),
     Breakage("what may have been written counts as refused", 5_000, ((rules, "_outcome", unknown_is_refused),)),
     Breakage(
         "every lineage counts as one that began on blank servers",
-        40_000,
+        20_000,
         ((rules, "_find_room", always_first),),
-        10,
+        15,
     ),
 )
 

@@ -120,6 +120,7 @@ class World:
     """Runs a list of faults against a number of workers, and verifies."""
 
     worker = Worker
+    link: type[Any] = Link
 
     def __init__(self, seed: int, faults: list[Fault], seconds: float, *, workers: int = 4, clock_skew: float = DRIFT):
         self.rng = random.Random(f"world {seed}")
@@ -127,7 +128,7 @@ class World:
         self.now, self.steps, self.hub, self.thread = 0.0, 0, getcurrent(), None
         self.seconds, self.skew = seconds, clock_skew
         self.stores = [Store(), Store()]
-        self.store = self.stores[0]
+        self.store: Any = self.stores[0]
         self.slow_until = self.loss_until = self.twice_until = 0.0
         self.agenda: list[tuple[float, int, Callable[..., None], tuple[Any, ...]]] = []
         self.order = itertools.count()
@@ -251,7 +252,7 @@ class World:
         """Start one more worker."""
         process = Process(self, next(self.pids), self.rng.uniform(0, 1e6), 1 + self.rng.uniform(-1, 1) * self.skew)
         self.processes.append(process)
-        clock, link = SimClock(process), Link(process)
+        clock, link = SimClock(process), self.link(process)
         with self.acting_for(process):
             worker = self.worker(store=link, sticky=self.rng.random() < 0.3)
             worker.on_error = "retry" if process.pid % 2 else "done"
@@ -351,11 +352,15 @@ class World:
     def lose(self, fault: Fault) -> None:
         """The store loses all cells. If no other fault was near, that must cost no leader its term (rule 6)."""
         calm = self.now > self.quiet_since + TTL
-        self.store.lose(fault.kind, self.now, self.rng)
+        self.lose_cells(fault)
         strikes = self.strikes
         for process, term in self.claims:
             if calm and self.valid(process, term):
                 self.after(TTL, self.verify_kept, process, term, strikes)
+
+    def lose_cells(self, fault: Fault) -> None:
+        """The store loses them."""
+        self.store.lose(fault.kind, self.now, self.rng)
 
     def verify_kept(self, process: Process, term: LeaseTerm, strikes: int) -> None:
         """A lease after its record was lost, the term goes on or was ended by its holder."""
