@@ -200,21 +200,40 @@ def look(setup: Setup) -> Generator[Round, Sequence[Answer], tuple[State, Versio
 def swap(setup: Setup, value: bytes, expected: Version) -> Proposal:
     """Write `value` over exactly the version `expected`; return the new version.
 
+    What `expected` knows of the cells may be old, since promises change them and leave the version as it is. So if it
+    is refused, it looks once again, and tries again if the register still has that very version.
+
     One round if this proposer wrote `expected` itself, since its accepts have promised it its next ballot; else two,
     so also after a repair.
     """
     sights = expected.sights()
     state = judge(sights, setup.configuration)
-    if not isinstance(state, Choice) or (state.lineage, state.ballot) != (expected.lineage, expected.ballot):
-        return Outcome.REFUSED
-    if not state.settled:
-        return Outcome.REFUSED
     with contextlib.suppress(IndexError):  # `pop`, since two threads may use one version at the same time
         promised = expected.promised.pop()
-        prepared = {n: sight for n, sight in state.cells.items() if sight.cell and sight.cell.promised == promised}
-        if len(prepared) >= setup.needed:
-            return (yield from _accept(setup, promised, value, prepared, _seen(sights, state)))
+        if isinstance(state, Choice) and _shows(state, expected):
+            prepared = {n: sight for n, sight in state.cells.items() if sight.cell and sight.cell.promised == promised}
+            if len(prepared) >= setup.needed:
+                outcome = yield from _accept(setup, promised, value, prepared, _seen(sights, state))
+                if outcome is not Outcome.REFUSED:
+                    return outcome
+                sights = []
+    if sights and isinstance(state, Choice) and _shows(state, expected):
+        outcome = yield from _propose(setup, value, sights, state)
+        if outcome is not Outcome.REFUSED:
+            return outcome
+    # Nothing was written, and nothing will be. The cells may have changed by promises alone.
+    _, found = yield from look(setup)
+    if found != expected:
+        return Outcome.REFUSED
+    sights = found.sights()
+    state = judge(sights, setup.configuration)
+    if not isinstance(state, Choice) or not _shows(state, expected):
+        return Outcome.REFUSED
     return (yield from _propose(setup, value, sights, state))
+
+
+def _shows(state: Choice, version: Version) -> bool:
+    return state.settled and (state.lineage, state.ballot) == (version.lineage, version.ballot)
 
 
 def settle(setup: Setup, sights: Sequence[Answer]) -> Proposal:

@@ -10,7 +10,7 @@ from election.register import Cell, Register
 from election.stores import quorum_rules
 from election.stores.quorum_cells import Read, Sight, decode
 from election.stores.quorum_rules import REFUSED, SILENT, Answer, Choice, Lost, Outcome, Round, Setup, Version
-from tests.simulation.store import TIMEOUT, Store
+from tests.simulation.store import DRIFT, TIMEOUT, Store
 from tests.simulation.threads import Process
 from tests.simulation.world import KINDS, Fault, World
 
@@ -76,10 +76,14 @@ def _words(who: str) -> Any:
 class QuorumLink(Register):
     """A Register: one process's connections to all servers, as the adapter makes them."""
 
+    remembering = SERVERS
+    """How many servers must remember."""
+
     def __init__(self, process: Process) -> None:
         self.world, self.process = process.world, process
         self.setup = Setup(SERVERS, "c", f"p{process.pid}", _words(f"p{process.pid}"))
         self.connections = [(0, -1)] * SERVERS
+        self.lineages = dict[str, str]()
 
     def shard(self, name: str) -> "QuorumLink":
         return self
@@ -94,7 +98,11 @@ class QuorumLink(Register):
         return None
 
     def remembers(self, seconds: float) -> bool:
-        return False
+        """All servers do, and every lineage that was read last began on blank ones."""
+        kept = [not s.lossy and self.world.now - s.started > seconds * (1 + DRIFT) + 0.1 for s in self.world.stores]
+        yes = sum(kept) >= self.remembering and all(map(quorum_rules.is_first, self.lineages.values()))
+        self.world.remembered += yes
+        return yes
 
     def read(self, name: str) -> Cell | None:
         for attempt in range(LOOKS + 3):
@@ -102,6 +110,7 @@ class QuorumLink(Register):
             if isinstance(state, Lost):
                 return None
             if version:
+                self.lineages[name] = version.lineage
                 return Cell(state.value, version)
             if not isinstance(state, Choice):
                 break
@@ -113,6 +122,7 @@ class QuorumLink(Register):
         work = quorum_rules.swap(self.setup, data, expected) if expected else quorum_rules.create(self.setup, data)
         found, answers = self._run(name, work)
         if isinstance(found, Version):
+            self.lineages[name] = found.lineage
             behind = [s for s in found.sights() if not isinstance(s, Sight)]
             return self._run(name, quorum_rules.repair(self.setup, found))[0] if behind else found
         silent = answers and len(answers) - answers.count(SILENT) < self.setup.needed
@@ -193,7 +203,7 @@ class QuorumWorld(World):
         self.apart = dict[tuple[Process, int], float]()
         self.numbers = itertools.count(1)
         self.dice = random.Random(f"quorum {seed}")
-        self.spared = 0
+        self.spared = self.remembered = 0
 
     def strike(self, fault: Fault) -> None:
         end = self.now + fault.seconds
