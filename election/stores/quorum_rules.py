@@ -5,12 +5,11 @@ Each server keeps one cell for a name. `look`, `swap`, `create`, `settle` and `r
 neither sockets nor clocks. docs/design.md has the argument.
 """
 
-import contextlib
 import enum
 import itertools
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeGuard
 
 from election.stores.quorum_cells import NEVER, Acceptor, Ballot, Read, Sight, Write
 
@@ -203,22 +202,16 @@ def swap(setup: Setup, value: bytes, expected: Version) -> Proposal:
     What `expected` knows of the cells may be old, since promises change them and leave the version as it is. So if it
     is refused, it looks once again, and tries again if the register still has that very version.
 
-    One round if this proposer wrote `expected` itself, since its accepts have promised it its next ballot; else two,
-    so also after a repair.
+    One round if this proposer wrote `expected` itself, since its accepts have promised it its next ballot; else two.
     """
     sights = expected.sights()
     state = judge(sights, setup.configuration)
-    with contextlib.suppress(IndexError):  # `pop`, since two threads may use one version at the same time
-        promised = expected.promised.pop()
-        if isinstance(state, Choice) and _shows(state, expected):
-            prepared = {n: sight for n, sight in state.cells.items() if sight.cell and sight.cell.promised == promised}
-            if len(prepared) >= setup.needed:
-                outcome = yield from _accept(setup, promised, value, prepared, _seen(sights, state))
-                if outcome is not Outcome.REFUSED:
-                    return outcome
-                sights = []
-    if sights and isinstance(state, Choice) and _shows(state, expected):
-        outcome = yield from _propose(setup, value, sights, state)
+    if _shows(state, expected):
+        if len(prepared := _take_promise(state, expected)) >= setup.needed:
+            ballot = next(sight.cell.promised for sight in prepared.values() if sight.cell)
+            outcome = yield from _accept(setup, ballot, value, prepared, _seen(sights, state))
+        else:
+            outcome = yield from _propose(setup, value, sights, state)
         if outcome is not Outcome.REFUSED:
             return outcome
     # Nothing was written, and nothing will be. The cells may have changed by promises alone.
@@ -227,13 +220,24 @@ def swap(setup: Setup, value: bytes, expected: Version) -> Proposal:
         return Outcome.REFUSED
     sights = found.sights()
     state = judge(sights, setup.configuration)
-    if not isinstance(state, Choice) or not _shows(state, expected):
+    if not _shows(state, expected):
         return Outcome.REFUSED
     return (yield from _propose(setup, value, sights, state))
 
 
-def _shows(state: Choice, version: Version) -> bool:
-    return state.settled and (state.lineage, state.ballot) == (version.lineage, version.ballot)
+def _shows(state: State, version: Version) -> TypeGuard[Choice]:
+    if not isinstance(state, Choice) or not state.settled:
+        return False
+    return (state.lineage, state.ballot) == (version.lineage, version.ballot)
+
+
+def _take_promise(state: Choice, version: Version) -> dict[int, Sight]:
+    """Return the cells that have promised their author the next ballot; none if that was taken before."""
+    try:
+        ballot = version.promised.pop()  # two threads may use one version at the same time
+    except IndexError:
+        return {}
+    return {number: sight for number, sight in state.cells.items() if sight.cell and sight.cell.promised == ballot}
 
 
 def settle(setup: Setup, sights: Sequence[Answer]) -> Proposal:
@@ -299,7 +303,8 @@ def create(setup: Setup, value: bytes) -> Proposal:
     taken = _written(takes, answers)
     if len(taken) < setup.needed:
         return Outcome.REFUSED
-    seen = tuple(cell.incarnation if (cell := _cell(taken, number)) else "" for number in range(setup.servers))
+    words = {number: sight.cell.incarnation for number, sight in taken.items() if sight.cell}
+    seen = tuple(words.get(number, "") for number in range(setup.servers))
     return (yield from _accept(setup, ballot, value, taken, seen))
 
 
@@ -326,9 +331,7 @@ def repair(setup: Setup, chosen: Version) -> Generator[Round, Sequence[Answer], 
     """
     sights = list((yield Round((Read(),) * setup.servers, lambda answers: SILENT not in answers)))
     state = judge(sights, setup.configuration)
-    if not isinstance(state, Choice) or not state.settled:
-        return chosen
-    if (state.lineage, state.ballot) != (chosen.lineage, chosen.ballot):
+    if not _shows(state, chosen):
         return chosen
     known = _seen(sights, state)
     writes = tuple(_repaired(setup, state, known, *numbered) for numbered in enumerate(sights))
@@ -376,10 +379,6 @@ def _written(requests: Sequence[Write | None], answers: Sequence[Answer]) -> dic
         for number, (request, answer) in enumerate(zip(requests, list(answers), strict=True))
         if request and answer is not REFUSED and answer is not SILENT
     }
-
-
-def _cell(sights: dict[int, Sight], number: int) -> Acceptor | None:
-    return sights[number].cell if number in sights else None
 
 
 def _is_decided(requests: Sequence[Request], answers: Sequence[Answer], needed: int) -> bool:

@@ -380,7 +380,7 @@ def always_first(sights: Sequence[Any], needed: int) -> Any:
 
 CAUGHT = (
     Breakage("incarnations are not compared", 20_000, ((rules, "is_consistent", without_incarnations),)),
-    Breakage("only the highest cell is asked whom it knows", 20_000, ((rules, "is_consistent", one_way),), 31),
+    Breakage("only the highest cell is asked whom it knows", 20_000, ((rules, "is_consistent", one_way),), 152),
     Breakage("a create writes over a register that is there", 5_000, ((rules, "create", create_anyway),), ALONE),
     Breakage("a minority decides that a register is lost", 30_000, ((rules, "judge", lost_by_few),), ALONE),
     Breakage(
@@ -389,7 +389,7 @@ CAUGHT = (
         ((rules, "_find_room", take_all),),
         CREATORS,
     ),
-    Breakage("a promise also says whom its proposer knows", 20_000, ((rules, "_propose", prepare_updates_seen),), 150),
+    Breakage("a promise also says whom its proposer knows", 20_000, ((rules, "_propose", prepare_updates_seen),), 130),
     Breakage(
         "values are accepted on what was read, without a promise", 5_000, ((rules, "_propose", take_what_was_read),)
     ),
@@ -414,7 +414,7 @@ CAUGHT = (
         "every lineage counts as one that began on blank servers",
         20_000,
         ((rules, "_find_room", always_first),),
-        15,
+        3,
     ),
 )
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from tests.simulation import breakages, broken_ticks
 from tests.simulation.attack import steps_until_caught, worlds
+from tests.simulation.quorum import QUORUM, QuorumWorld
 from tests.simulation.ticks import TICKS, TickWorld
 from tests.simulation.world import EDITS, KINDS, World
 
@@ -40,6 +41,7 @@ def attack(what: str, kinds: Sequence[str], make: type[World] = World) -> None:
 attack("the promise", KINDS)
 attack("the promise, with records that nobody can read", EDITS)
 attack("the promise, with schedules", TICKS, TickWorld)
+attack("the promise, above a quorum", QUORUM, QuorumWorld)
 failed = False
 for breakage in breakages.CAUGHT + broken_ticks.CAUGHT:
     caught = steps_until_caught(breakage, breakage.within)
