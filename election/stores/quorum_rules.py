@@ -18,16 +18,12 @@ Answer = Sight | Any | None
 """To `Read` a `Sight`; to `Write` the new version, or `REFUSED`; `SILENT` if there was no answer or no request."""
 
 
-class _Mark:
-    def __init__(self, name: str) -> None:
-        self._name = name
-
-    def __repr__(self) -> str:
-        return self._name
+class _Mark(enum.Enum):
+    REFUSED = "refused"
+    SILENT = "silent"
 
 
-REFUSED = _Mark("REFUSED")
-SILENT = _Mark("SILENT")
+REFUSED, SILENT = _Mark.REFUSED, _Mark.SILENT
 
 
 class Round(NamedTuple):
