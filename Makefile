@@ -30,6 +30,7 @@ bench: .venv/bench tools  ## every figure as a ratio against a peer or a limit o
 
 simulate: .venv/dev  ## attack the protocol in a simulated world: STEPS=1000000 SEED=0
 	@$(BIN)/python -m tests.simulation $(or $(STEPS),1000000) $(or $(SEED),0)
+	@$(BIN)/python -m tests.quorum $(or $(STEPS),1000000) $(or $(STEPS),1000000) $(or $(SEED),0)
 
 chaos: .venv/dev tools  ## random faults on several hosts, and a report: MINUTES=5 SEED=7 STORE=memcached (sqlite, redis, postgresql, etcd, zookeeper, quorum)
 	@$(BIN)/python -m tests.hosts.chaos --minutes $(or $(MINUTES),5) --store $(or $(STORE),memcached) $(if $(SEED),--seed $(SEED))

@@ -10,6 +10,7 @@ from tests.simulation import backups, breakages, broken_ticks
 from tests.simulation.attack import steps_until_caught, worlds
 from tests.simulation.backups import RESTORES, BackupWorld
 from tests.simulation.hints import HINTS, HintWorld
+from tests.simulation.quorum import QUORUM, QuorumWorld
 from tests.simulation.ticks import TICKS, TickWorld
 from tests.simulation.world import EDITS, KINDS, World
 
@@ -19,6 +20,7 @@ ATTACKS: list[tuple[str, Sequence[str], type[World]]] = [
     ("the promise, with backups that are restored", RESTORES, BackupWorld),
     ("the promise, with hints", HINTS, HintWorld),
     ("the promise, with schedules", TICKS, TickWorld),
+    ("the promise, above a quorum", QUORUM, QuorumWorld),
 ]
 CAUGHT = breakages.CAUGHT + backups.CAUGHT + broken_ticks.CAUGHT
 NEVER_CAUGHT = breakages.NEVER_CAUGHT + backups.NEVER_CAUGHT

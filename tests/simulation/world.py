@@ -120,7 +120,7 @@ class World:
     """Runs a list of faults against a number of workers, and verifies."""
 
     worker = Worker
-    link = Link
+    link: type[Any] = Link
     poll = TTL / 5
     lost_hint = 0.0
     """Seconds that a hint which is lost may cost."""
@@ -131,7 +131,7 @@ class World:
         self.now, self.steps, self.hub, self.thread = 0.0, 0, getcurrent(), None
         self.seconds, self.skew = seconds, clock_skew
         self.stores = [Store(), Store()]
-        self.store = self.stores[0]
+        self.store: Any = self.stores[0]
         self.slow_until = self.loss_until = self.twice_until = 0.0
         self.agenda: list[tuple[float, int, Callable[..., None], tuple[Any, ...]]] = []
         self.order = itertools.count()
@@ -355,7 +355,7 @@ class World:
     def lose(self, fault: Fault) -> None:
         """The store loses all cells."""
         self.expect_no_loss()
-        self.store.lose(fault.kind, self.now, self.rng)
+        self.lose_cells(fault)
 
     def expect_no_loss(self) -> None:
         """What happens to the store now must cost no leader its term, if no other fault was near (rules 6, 12)."""
@@ -364,6 +364,10 @@ class World:
         for process, term in self.claims:
             if calm and self.valid(process, term):
                 self.after(TTL, self.verify_kept, process, term, strikes)
+
+    def lose_cells(self, fault: Fault) -> None:
+        """The store loses them."""
+        self.store.lose(fault.kind, self.now, self.rng)
 
     def verify_kept(self, process: Process, term: LeaseTerm, strikes: int) -> None:
         """A lease after its record was lost, the term goes on or was ended by its holder."""

@@ -50,7 +50,8 @@ ROOMS = {  # each room, a folder or a file, and the rooms of its own package tha
 PURE = {
     Path(name)
     for name in ("election/lease.py", "election/record.py", "election/rules.py", "election/stores/etcd/generation.py",
-                 "election/stores/etcd/operations.py", "politics/worker/slots.py",
+                 "election/stores/etcd/operations.py",
+                 "election/stores/quorum_rules.py", "election/stores/quorum_cells.py", "politics/worker/slots.py",
                  "politics/worker/schedule.py", "politics/worker/ticks.py",
                  "politics/doctor/findings.py", "politics/doctor/clocks.py", "politics/doctor/servers.py",
                  "politics/group/peers.py",

@@ -1,0 +1,1 @@
+"""The rules of a quorum of servers that forget: explored exhaustively in small worlds, at random in large ones."""
