@@ -12,6 +12,7 @@ __all__ = ["open_register"]
 EXAMPLES = "memcached://10.0.0.5:11211, sqlite:////var/lib/politics.db or memory://"
 ADAPTERS = {
     "memcached": "memcached",
+    "quorum+memcached": "quorum",
     "sqlite": "sqlite",
     "memory": "memory",
     "postgresql": "postgresql",

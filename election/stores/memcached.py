@@ -178,11 +178,30 @@ def connect(parts: SplitResult, options: dict[str, str]) -> Register:
     Raises:
         ValueError: an address or the timeout makes no sense; the message names it.
     """
+    timeout = timeout_of(options)
+    servers = [MemcachedRegister(*address, timeout) for address in addresses_of(parts)]
+    return servers[0] if len(servers) == 1 else ShardedRegister(servers)
+
+
+def timeout_of(options: dict[str, str]) -> float:
+    """Take the option `timeout` and return it, or its default.
+
+    Raises:
+        ValueError: it makes no sense.
+    """
     timeout = float(options.pop("timeout", "0.5"))
     if not 0 < timeout <= 60:
         raise ValueError(f"timeout={timeout:g} is not a number of seconds between 0 and 60")
-    servers = [MemcachedRegister(*_address(part), timeout) for part in parts.netloc.split(",")]
-    return servers[0] if len(servers) == 1 else ShardedRegister(servers)
+    return timeout
+
+
+def addresses_of(parts: SplitResult) -> list[tuple[str, int]]:
+    """Return the servers that a URL names.
+
+    Raises:
+        ValueError: one of them makes no sense; the message names it.
+    """
+    return [_address(part) for part in parts.netloc.split(",")]
 
 
 def _address(text: str) -> tuple[str, int]:
