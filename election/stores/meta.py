@@ -175,7 +175,7 @@ def version(connection: MemcachedConnection, name: str) -> Version | None:
 
 def versions(connection: MemcachedConnection, names: Sequence[str]) -> list[Version | None]:
     """Ask for the versions of at most `MANY` items in one write."""
-    asked = b"".join([b"mg %b c\r\n" % _key(name) for name in names])
+    asked = b"".join([b"mg %b c\r\n" % key(name) for name in names])
     answer = connection.ask(asked, lambda answer: is_line(answer) and answer.count(b"\n") >= len(names))
     return [
         version_in(line, connection.number) for _, line in zip(names, answer.splitlines(keepends=True), strict=True)

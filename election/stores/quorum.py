@@ -8,7 +8,7 @@ import random
 import secrets
 import time
 from collections.abc import Generator, Sequence
-from typing import Any, TypeVar
+from typing import TypeVar
 from urllib.parse import SplitResult
 
 from election.errors import StoreUnavailable
@@ -193,9 +193,9 @@ class QuorumRegister(Register):
         return StoreUnavailable(f"{here.setup.needed} of {len(links)} memcacheds must answer; {why or 'too few did'}")
 
     def _moved(self, here: _Process, server: int) -> StoreUnavailable:
+        ours = ", ".join(link.address for link in here.links.each)
         return StoreUnavailable(
-            f"{here.links.each[server].address} keeps this lease for another list of memcacheds than "
-            f"{', '.join(link.address for link in here.links.each)}. To replace a server, keep the list and put another "
+            f"{here.links.each[server].address} keeps this lease for another list of memcacheds than {ours}. To replace a server, keep the list and put another "
             "host behind the same address. To change the list, stop every worker, wait for a lease, restart the "
             "memcacheds, and start the workers with the new list",
             permanent=True,

@@ -22,7 +22,16 @@ class Stores:
     url: str | None = None
 
 
-@pytest.fixture(params=["memory", "sqlite", "memcached", "sharded", "faulty"])
+@pytest.fixture(
+    params=[
+        "memory",
+        "sqlite",
+        "memcached",
+        "sharded",
+        "faulty",
+        pytest.param("quorum", marks=pytest.mark.xdist_group("quorum")),
+    ]
+)
 def stores(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Stores]:
     """Two separate stores of one kind, and clients of them that are closed after the test."""
     with contextlib.ExitStack() as stack:
@@ -45,6 +54,8 @@ def stores(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Stores]:
             case "sharded":
                 one, two = (request.getfixturevalue(name).address for name in ("memcached", "second_memcached"))
                 made = urls(f"memcached://{one},{two}", f"memcached://{two}")
+            case "quorum":
+                made = urls(*request.getfixturevalue("quorum"))
             case _:
                 one_store, other_store = FaultyStore(SystemClock()), FaultyStore(SystemClock())
                 made = Stores(opener(one_store.link), opener(other_store.link))
@@ -56,3 +67,11 @@ def second_memcached() -> Iterator[Memcached]:
     """Another memcached for the whole session."""
     with Memcached() as server:
         yield server
+
+
+@pytest.fixture(scope="session")
+def quorum() -> Iterator[tuple[str, str]]:
+    """The URLs of two quorums of three memcacheds each, for the whole session."""
+    with contextlib.ExitStack() as stack:
+        each = [stack.enter_context(Memcached("-m", "32")).address for _ in range(6)]
+        yield tuple(f"quorum+memcached://{','.join(addresses)}" for addresses in (each[:3], each[3:]))  # type: ignore[misc]
