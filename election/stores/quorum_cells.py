@@ -12,7 +12,8 @@ class Ballot(NamedTuple):
     proposer: str
 
 
-NEVER = Ballot(0, "")
+NEVER = Ballot(0, "0")
+"""Below all others: what a cell has accepted in which nothing is accepted yet."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,9 +40,9 @@ class Acceptor:
         return head.encode() + b"\n" + self.value
 
 
-_WORD = rb"([0-9a-z]{1,32})"
+_WORD = rb"([0-9a-z]{1,40})"
 _CELL = re.compile(
-    rb"q1 %b %b %b (\d{1,18})\.%b (\d{1,18})\.%b ([0-9a-z,]{1,300})\n" % (_WORD, _WORD, _WORD, _WORD, _WORD)
+    rb"q1 %b %b %b (\d{1,18})\.%b (\d{1,18})\.%b ([0-9a-z,]{1,400})\n" % (_WORD, _WORD, _WORD, _WORD, _WORD)
 )
 
 

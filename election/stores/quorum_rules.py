@@ -12,7 +12,7 @@ from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
-from election.stores.quorum_cells import Acceptor, Ballot, Read, Sight, Write
+from election.stores.quorum_cells import NEVER, Acceptor, Ballot, Read, Sight, Write
 
 Request = Read | Write | None
 Answer = Sight | Any | None
@@ -73,6 +73,15 @@ class Moved(NamedTuple):
     server: int
 
 
+FIRST, LATER = "f", "l"
+"""How the name of a lineage begins: one that took cells of which none existed, and one that did not."""
+
+
+def is_first(lineage: str) -> bool:
+    """Return whether this lineage began on a majority of servers that had no cell, so that nothing was overwritten."""
+    return lineage.startswith(FIRST)
+
+
 State = Choice | Lost | Unknown | Moved
 
 
@@ -84,10 +93,12 @@ def majority(servers: int) -> int:
 def judge(sights: Sequence[Answer], configuration: str) -> State:
     """Return the state of the register that these sights show."""
     answered = {number: sight for number, sight in enumerate(sights) if isinstance(sight, Sight)}
-    ours = {number: sight for number, sight in answered.items() if sight.cell is not None}
-    for number, sight in ours.items():
+    ours = dict[int, Sight]()
+    for number, sight in answered.items():
         if sight.cell and sight.cell.configuration != configuration:
             return Moved(number)
+        if sight.cell and len(sight.cell.seen) == len(sights):
+            ours[number] = sight
     needed = majority(len(sights))
     if len(answered) < needed:
         return Unknown()
@@ -96,7 +107,8 @@ def judge(sights: Sequence[Answer], configuration: str) -> State:
         for members in itertools.combinations(ours, size):
             if is_consistent(ours, members):
                 found = _choice({number: ours[number] for number in members}, needed)
-                best = found if best is None or found.ballot > best.ballot else best
+                if best is None or (found.ballot, found.settled) > (best.ballot, best.settled):
+                    best = found
         if best:
             return best
     return Lost()
@@ -106,9 +118,7 @@ def is_consistent(sights: dict[int, Sight], members: Sequence[int]) -> bool:
     """Return whether these cells are of one lineage, and each was written knowing all others as they are now."""
     cells = {number: cell for number in members if (cell := sights[number].cell)}
     return len({cell.lineage for cell in cells.values()}) == 1 and all(
-        number < len(cell.seen) and cell.seen[number] == other.incarnation
-        for cell in cells.values()
-        for number, other in cells.items()
+        cell.seen[number] == other.incarnation for cell in cells.values() for number, other in cells.items()
     )
 
 
@@ -141,7 +151,7 @@ class Version:
 
 def _sight(request: Request, answer: Answer) -> Answer:
     if isinstance(request, Write):
-        return SILENT if answer in (REFUSED, SILENT) else Sight(answer, request.cell)
+        return SILENT if answer is REFUSED or answer is SILENT else Sight(answer, request.cell)
     return answer if isinstance(request, Read) else SILENT
 
 
@@ -208,6 +218,7 @@ def swap(setup: Setup, value: bytes, expected: Version) -> Proposal:
 
 def settle(setup: Setup, sights: Sequence[Answer]) -> Proposal:
     """Propose the value again that a look found unsettled, so that it is known whether it was chosen."""
+    sights = list(sights)  # what comes late into there must not change what is proposed
     state = judge(sights, setup.configuration)
     if not isinstance(state, Choice):
         return Outcome.REFUSED
@@ -225,11 +236,7 @@ def _propose(setup: Setup, value: bytes, sights: Sequence[Answer], state: Choice
     )
     answers = yield Round(requests, lambda answers: _is_decided(requests, answers, setup.needed))
     # Only what is prepared by now: an answer that comes later must not change what is sent.
-    prepared = {
-        number: Sight(answer, request.cell)
-        for number, (request, answer) in enumerate(zip(requests, list(answers), strict=True))
-        if request and answer not in (REFUSED, SILENT)
-    }
+    prepared = _written(requests, answers)
     if len(prepared) < setup.needed:
         return Outcome.REFUSED  # promises alone write nothing
     return (yield from _accept(setup, ballot, value, prepared, _seen(sights, state)))
@@ -251,79 +258,79 @@ def _accept(setup: Setup, ballot: Ballot, value: bytes, prepared: dict[int, Sigh
 def create(setup: Setup, value: bytes) -> Proposal:
     """Write `value` into the register if it is empty: a new lineage, in which no cell of an earlier one counts.
 
-    What a server still has of an earlier lineage is overwritten, if it is exactly what was seen.
+    First it takes cells in which nothing is accepted, each with its new incarnation, by swaps on exactly what was seen.
+    Then it accepts, knowing the incarnations of those it has taken. It never names one that a server has not had yet:
+    a request that is late by long could bring that one after a later one was forgotten.
     """
     requests: tuple[Request, ...] = (Read(),) * setup.servers
     sights = list((yield Round(requests, lambda answers: SILENT not in answers)))
     if not isinstance(judge(sights, setup.configuration), Lost):
         return Outcome.REFUSED
-    lineage, first = setup.fresh(), Ballot(1, setup.proposer)
-    seen = tuple(setup.fresh() if isinstance(sight, Sight) else "" for sight in sights)
-    following = Ballot(2, setup.proposer)
-    requests = tuple(
-        Write(
-            Acceptor(setup.configuration, lineage, seen[number], following, first, seen, value),
-            sight.version,
-        )
-        if isinstance(sight, Sight)
+    room, is_blank = _find_room(sights, setup.needed)
+    lineage, ballot = (FIRST if is_blank else LATER) + setup.fresh(), Ballot(1, setup.proposer)
+    unknown = ("",) * setup.servers
+    takes = tuple(
+        Write(Acceptor(setup.configuration, lineage, setup.fresh(), ballot, NEVER, unknown, b""), room[number].version)
+        if number in room
         else None
-        for number, sight in enumerate(sights)
+        for number in range(setup.servers)
     )
-    answers = yield Round(requests, lambda answers: _is_decided(requests, answers, setup.needed))
-    return _outcome(setup, requests, answers, Version(lineage, first, requests, answers, [following]))
+    answers = yield Round(takes, lambda answers: _is_decided(takes, answers, setup.needed))
+    taken = _written(takes, answers)
+    if len(taken) < setup.needed:
+        return Outcome.REFUSED
+    seen = tuple(cell.incarnation if (cell := _cell(taken, number)) else "" for number in range(setup.servers))
+    return (yield from _accept(setup, ballot, value, taken, seen))
+
+
+def _find_room(sights: Sequence[Answer], needed: int) -> tuple[dict[int, Sight], bool]:
+    """Return the cells that a new lineage takes, and whether none of them exists yet.
+
+    Where something was accepted is taken only if there is no majority without: so of two that create at the same time,
+    neither destroys what the other one has just made.
+    """
+    answered = {number: sight for number, sight in enumerate(sights) if isinstance(sight, Sight)}
+    blank = {number: sight for number, sight in answered.items() if sight.version is None}
+    if len(blank) >= needed:
+        return blank, True
+    unused = {n: sight for n, sight in answered.items() if sight.cell is None or sight.cell.accepted == NEVER}
+    return (unused if len(unused) >= needed else answered), False
 
 
 def repair(setup: Setup, chosen: Version) -> Generator[Round, Sequence[Answer], Version]:
     """Give the chosen value to the servers that have forgotten it, or were left behind; return what is then known.
 
-    Such a cell does not count for what is chosen already. A server that forgot counts again once a later proposal has
-    been accepted by a majority that knows its new incarnation.
+    It looks again first: if the register has gone on since, nothing is repaired. A repaired cell does not count for
+    what is chosen already. A server that forgot counts again once a later proposal has been accepted by a majority that
+    knows its new incarnation.
     """
-    sights = chosen.sights()
+    sights = list((yield Round((Read(),) * setup.servers, lambda answers: SILENT not in answers)))
     state = judge(sights, setup.configuration)
-    if not isinstance(state, Choice) or not state.settled or state.ballot != chosen.ballot:
+    if not isinstance(state, Choice) or not state.settled:
         return chosen
-    missing = [number for number in range(setup.servers) if not _has(sights[number], state)]
-    answers = yield Round(
-        tuple(Read() if number in missing else None for number in range(setup.servers)),
-        lambda answers: all(answers[number] is not SILENT for number in missing),
-    )
+    if (state.lineage, state.ballot) != (chosen.lineage, chosen.ballot):
+        return chosen
     known = _seen(sights, state)
-    writes = tuple(
-        _repaired(setup, state, known, number, answers[number]) if number in missing else None
-        for number in range(setup.servers)
-    )
-    written = yield Round(
-        writes, lambda answers: all(a is not SILENT for w, a in zip(writes, answers, strict=True) if w)
-    )
-    kept = [sight if number not in missing else SILENT for number, sight in enumerate(sights)]
-    after = [
-        _sight(write, answer) if write else sight for write, answer, sight in zip(writes, written, kept, strict=True)
-    ]
-    return Version(chosen.lineage, chosen.ballot, (Read(),) * setup.servers, after, chosen.promised)
-
-
-def _has(sight: Answer, state: Choice) -> bool:
-    return (
-        isinstance(sight, Sight)
-        and sight.cell is not None
-        and sight.cell.lineage == state.lineage
-        and (sight.cell.accepted == state.ballot)
-    )
+    writes = tuple(_repaired(setup, state, known, *numbered) for numbered in enumerate(sights))
+    if any(writes):
+        written = yield Round(
+            writes, lambda answers: all(a is not SILENT for w, a in zip(writes, answers, strict=True) if w)
+        )
+        sights = [_sight(w, a) if w else sight for w, a, sight in zip(writes, written, sights, strict=True)]
+    return Version(chosen.lineage, chosen.ballot, (Read(),) * setup.servers, sights, chosen.promised)
 
 
 def _repaired(setup: Setup, state: Choice, known: tuple[str, ...], number: int, sight: Answer) -> Write | None:
     """Return the write that gives the chosen value to this server; None if it did not answer, or has it or a later."""
     if not isinstance(sight, Sight):
         return None
-    cell = sight.cell
-    following = Ballot(state.ballot.round + 1, setup.proposer)
-    same = cell is not None and cell.lineage == state.lineage
-    if cell is not None and same and cell.accepted >= state.ballot:
+    cell = sight.cell if sight.cell and sight.cell.lineage == state.lineage else None
+    if cell and cell.accepted >= state.ballot:
         return None
     # What has changed its lineage has forgotten, as much as what was lost.
-    incarnation = cell.incarnation if cell is not None and same else setup.fresh()
-    promised = max(cell.promised, following) if cell is not None and same else following
+    incarnation = cell.incarnation if cell else setup.fresh()
+    following = Ballot(state.ballot.round + 1, setup.proposer)
+    promised = max(cell.promised, following) if cell else following
     seen = (*known[:number], incarnation, *known[number + 1 :])
     return Write(
         Acceptor(setup.configuration, state.lineage, incarnation, promised, state.ballot, seen, state.value),
@@ -340,6 +347,19 @@ def _seen(sights: Sequence[Answer], state: Choice) -> tuple[str, ...]:
         else known
         for sight, known in zip(sights, top.seen, strict=True)
     )
+
+
+def _written(requests: Sequence[Write | None], answers: Sequence[Answer]) -> dict[int, Sight]:
+    """Return the cells that are known to be written, as they are now."""
+    return {
+        number: Sight(answer, request.cell)
+        for number, (request, answer) in enumerate(zip(requests, list(answers), strict=True))
+        if request and answer is not REFUSED and answer is not SILENT
+    }
+
+
+def _cell(sights: dict[int, Sight], number: int) -> Acceptor | None:
+    return sights[number].cell if number in sights else None
 
 
 def _is_decided(requests: Sequence[Request], answers: Sequence[Answer], needed: int) -> bool:
