@@ -17,6 +17,8 @@ from election.stores import meta
 from election.stores.quorum_cells import Read, Sight, Write, decode
 from election.stores.quorum_rules import REFUSED, SILENT, Answer, Request, Round
 
+PATIENCE = 0.005
+"""Seconds that the others have at least, after enough have answered, in a round that is worth some patience."""
 UNDER_WAY = (errno.EINPROGRESS, errno.EWOULDBLOCK, errno.EINTR)
 
 
@@ -39,7 +41,7 @@ class Link:
 
     def __init__(self, number: int, host: str, port: int, timeout: float) -> None:
         self.place, self.address, self.timeout = number, f"{host}:{port}", timeout
-        self.prefix = b"politics/%b:" % hashlib.sha256(self.address.encode()).hexdigest()[:8].encode()
+        self.prefix = prefix_of(self.address)
         self.number = 0
         """Names the connection: versions of an earlier one cannot be compared any more."""
         self.socket: socket.socket | None = None
@@ -60,6 +62,11 @@ class Link:
     def idle(self) -> bool:
         """Whether it is connected and owes nothing."""
         return self.connected and not self.owed
+
+    @property
+    def connecting(self) -> bool:
+        """Whether it is about to be connected."""
+        return self.socket is not None and not self.connected
 
     @property
     def waits_to_send(self) -> bool:
@@ -113,7 +120,9 @@ class Link:
         self.close()
         self.trouble = getattr(exc, "strerror", None) or str(exc) or type(exc).__name__
         self._failures += 1
-        self._again = time.monotonic() + backoff(self._failures, random.random(), first=0.05, longest=5.0)
+        # Once at once: a server that was restarted is back already.
+        wait = backoff(self._failures, random.random(), first=0.05, longest=5.0) if self._failures > 1 else 0.0
+        self._again = time.monotonic() + wait
 
     def close(self) -> None:
         """Close the connection, if there is one."""
@@ -128,10 +137,11 @@ class Link:
         commands, owed = [], []
         for asked in rounds:
             request = asked.round.requests[self.place]
-            if request is None or self.socket is None:
+            if request is None:
                 continue
-            if (command := self._command(asked.name, request)) is None:
-                asked.answers[self.place] = REFUSED  # no write on this version will ever land
+            command = self._command(asked.name, request) if self.socket is not None else None
+            if command is None:  # it is not sent, so a write will never land
+                asked.answers[self.place] = REFUSED if isinstance(request, Write) else SILENT
             else:
                 commands.append(command)
                 owed.append((asked, isinstance(request, Read), until))
@@ -266,13 +276,12 @@ class Links:
                 link.fail(TimeoutError("timed out"))
             if link.socket is None:
                 link.begin(begun, urgent)
-            if link.send(rounds, begun + self.timeout):
+            if link.send(rounds, begun + self.timeout) or (urgent and link.connecting):
                 waiting.append(link)
         self._register()
         missing = {asked for asked in rounds if not asked.round.enough(asked.answers)}
-        end = begun + limit
-        if not missing:
-            end = begun
+        # Without a majority of connections it is worth a moment to make them.
+        end = begun + (limit if missing else PATIENCE if urgent else 0.0)
         while waiting:
             now = time.monotonic()
             if now >= end:
@@ -290,10 +299,11 @@ class Links:
                     if told and not missing:
                         now = time.monotonic()
                         # The others may have as long again.
-                        end = now + now - begun if any(asked.round.patient for asked in rounds) else now
+                        patient = any(asked.round.patient for asked in rounds)
+                        end = now + max(now - begun, PATIENCE) if patient else now
                 if link.socket is None or link.waits_to_send or descriptor != link.socket.fileno():
                     self._register()
-            waiting = [link for link in waiting if link.owed]
+            waiting = [link for link in waiting if link.owed or link.connecting]
         now = time.monotonic()
         for link in waiting:
             if link.owed and link.owed[0][2] <= now:
@@ -314,6 +324,14 @@ class Links:
                 if self._polled.get(descriptor) != entry:
                     self._poll.register(descriptor, entry[2])
             self._polled = wanted
+
+
+def prefix_of(address: str) -> bytes:
+    """Return how the keys of a server begin: so one server under two names never counts one cell twice.
+
+    They go by the address, not by its place in the list, so that a cell of another list is found, and known as such.
+    """
+    return b"politics/%b:" % hashlib.sha256(address.encode()).hexdigest()[:8].encode()
 
 
 def _is_number(host: str) -> bool:

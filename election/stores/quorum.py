@@ -17,7 +17,8 @@ from election.register import Cell, Register, Swap, identity_of
 from election.retries import backoff
 from election.stores import meta, quorum_rules
 from election.stores.memcached import addresses_of, timeout_of
-from election.stores.parallel import Asked, Links
+from election.stores.parallel import Asked, Link, Links
+from election.stores.quorum_cells import Read
 from election.stores.quorum_rules import REFUSED, SILENT, Answer, Choice, Moved, Outcome, Round, Setup, Unknown, Version
 
 SIZES = (3, 5, 7, 9)
@@ -117,7 +118,7 @@ class QuorumRegister(Register):
         if isinstance(outcome, Version):
             return outcome
         # If too few have answered, it is not known either whether somebody else was first.
-        silent = last and len(last) - last.count(SILENT) < here.setup.needed
+        silent = len(last) - len(_silent(here.links, last)) < here.setup.needed if last else False
         return self._unavailable(here, last) if silent or outcome is Outcome.UNKNOWN else None
 
     def _look(self, names: Sequence[str]) -> list[tuple[bytes, Version] | None]:
@@ -166,13 +167,33 @@ class QuorumRegister(Register):
         if not due:
             return written
         jobs = [(names[place], quorum_rules.repair(here.setup, version)) for place, version in due.items()]
-        for place, (version, _) in zip(due, _run(here.links, jobs, REPAIR_LIMIT), strict=True):
-            if _is_behind(here.links, version):
-                here.tried[names[place]] = now
-            else:
+        for (place, before), (after, _) in zip(due.items(), _run(here.links, jobs, REPAIR_LIMIT), strict=True):
+            if after.sights().count(SILENT) < before.sights().count(SILENT):
                 here.tried.pop(names[place], None)
-            written[place] = version
+                written[place] = after
+            else:
+                here.tried[names[place]] = now
+        self._keep_identity(here)
         return written
+
+    def _keep_identity(self, here: _Process) -> None:
+        """Write the register's name again where it is missing: nobody else writes into that cell."""
+        (((state, version), _),) = _run(here.links, [(IDENTITY, quorum_rules.look(here.setup))], REPAIR_LIMIT)
+        if version is None or not isinstance(state, Choice):
+            return
+        if not any(link.idle and link.place not in state.cells for link in here.links.each):
+            return
+        ((version, _),) = _run(here.links, [(IDENTITY, quorum_rules.repair(here.setup, version))], REPAIR_LIMIT)
+        ((done, _),) = _run(here.links, [(IDENTITY, quorum_rules.swap(here.setup, state.value, version))], REPAIR_LIMIT)
+        if isinstance(done, Version):
+            _run(here.links, [(IDENTITY, quorum_rules.repair(here.setup, done))], REPAIR_LIMIT)
+
+    def sights(self, name: str) -> list[Answer]:
+        """Return what each server says of the cell, in the order of `addresses`: `SILENT` if it does not answer."""
+        here = self._here()
+        asked = Asked(name, Round((Read(),) * here.setup.servers, lambda answers: SILENT not in answers))
+        here.links.ask([asked])
+        return list(asked.answers)
 
     def remembers(self, seconds: float) -> bool:
         """Return False: a majority that remembers does not show that no other majority has forgotten meanwhile."""
@@ -188,18 +209,24 @@ class QuorumRegister(Register):
 
     def _unavailable(self, here: _Process, answers: Sequence[Answer]) -> StoreUnavailable:
         links = here.links.each
-        silent = [link for link, answer in zip(links, answers, strict=False) if answer is SILENT]
+        silent = [link for link, answer in zip(links, answers, strict=False) if answer is SILENT or not link.connected]
         why = "; ".join(f"{link.address} did not: {link.trouble or 'timed out'}" for link in silent)
         return StoreUnavailable(f"{here.setup.needed} of {len(links)} memcacheds must answer; {why or 'too few did'}")
 
     def _moved(self, here: _Process, server: int) -> StoreUnavailable:
         ours = ", ".join(link.address for link in here.links.each)
         return StoreUnavailable(
-            f"{here.links.each[server].address} keeps this lease for another list of memcacheds than {ours}. To replace a server, keep the list and put another "
-            "host behind the same address. To change the list, stop every worker, wait for a lease, restart the "
-            "memcacheds, and start the workers with the new list",
+            f"{here.links.each[server].address} keeps this lease for another list of memcacheds than {ours}. "
+            "To replace a server, keep the list and put another host behind the same address. "
+            "To change the list, stop every worker, wait for a lease, restart the memcacheds, "
+            "and start the workers with the new list",
             permanent=True,
         )
+
+
+def _silent(links: Links, answers: Sequence[Answer]) -> list[Link]:
+    """Return the servers that did not answer, or whose connection was not there."""
+    return [link for link, answer in zip(links.each, answers, strict=True) if answer is SILENT or not link.connected]
 
 
 def _is_behind(links: Links, version: Version) -> bool:

@@ -250,7 +250,8 @@ def _accept(setup: Setup, ballot: Ballot, value: bytes, prepared: dict[int, Sigh
         else None
         for sight in map(prepared.get, range(setup.servers))
     )
-    answers = yield Round(requests, lambda answers: _is_decided(requests, answers, setup.needed), patient=False)
+    # If it does not succeed, each answer matters: one that is missing leaves it unknown whether it will be found.
+    answers = yield Round(requests, lambda answers: _is_known(requests, answers, setup.needed), patient=False)
     lineage = next(sight.cell.lineage for sight in prepared.values() if sight.cell)
     return _outcome(setup, requests, answers, Version(lineage, ballot, requests, answers, [following]))
 
@@ -368,6 +369,13 @@ def _is_decided(requests: Sequence[Request], answers: Sequence[Answer], needed: 
     refused = sum(answer is REFUSED for answer in asked)
     done = len(asked) - refused - sum(answer is SILENT for answer in asked)
     return done >= needed or len(asked) - refused < needed
+
+
+def _is_known(requests: Sequence[Request], answers: Sequence[Answer], needed: int) -> bool:
+    """Return whether a majority has written, or all have answered."""
+    asked = [answer for request, answer in zip(requests, answers, strict=True) if request is not None]
+    silent = asked.count(SILENT)
+    return not silent or len(asked) - silent - asked.count(REFUSED) >= needed
 
 
 def _outcome(
