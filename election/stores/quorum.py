@@ -58,6 +58,11 @@ class QuorumRegister(Register):
         self.addresses, self.timeout = sorted(addresses), timeout
         self._process = _Process(self.addresses, timeout)
 
+    @property
+    def configuration(self) -> str:
+        """What names this list of servers in the cells."""
+        return self._process.setup.configuration
+
     def _here(self) -> _Process:
         if self._process.forked():
             self._process = _Process(self.addresses, self.timeout)
