@@ -231,7 +231,8 @@ class Links:
         self.timeout = timeout
         self._lock = threading.Lock()
         self._poll = select.poll()
-        self._polled: dict[int, tuple[Link, int, int]] = {}
+        self._polled: dict[int, tuple[Link, int]] = {}
+        self._wanted: list[tuple[int, bool]] = []
 
     def close(self) -> None:
         """Close all connections."""
@@ -279,7 +280,7 @@ class Links:
             if link.send(rounds, begun + self.timeout) or (urgent and link.connecting):
                 waiting.append(link)
         self._register()
-        missing = {asked for asked in rounds if not asked.round.enough(asked.answers)}
+        missing = {asked for asked in rounds if REFUSED not in asked.answers or not asked.round.enough(asked.answers)}
         # Without a majority of connections it is worth a moment to make them.
         end = begun + (limit if missing else PATIENCE if urgent else 0.0)
         while waiting:
@@ -288,7 +289,7 @@ class Links:
                 break
             polled = self._polled
             for descriptor, event in self._poll.poll((end - now) * 1000):
-                link, number, _ = polled[descriptor]
+                link, number = polled[descriptor]
                 if link.number != number:
                     continue
                 if event & select.POLLOUT or not link.connected:
@@ -301,8 +302,7 @@ class Links:
                         # The others may have as long again.
                         patient = any(asked.round.patient for asked in rounds)
                         end = now + max(now - begun, PATIENCE) if patient else now
-                if link.socket is None or link.waits_to_send or descriptor != link.socket.fileno():
-                    self._register()
+            self._register()
             waiting = [link for link in waiting if link.owed or link.connecting]
         now = time.monotonic()
         for link in waiting:
@@ -312,18 +312,17 @@ class Links:
 
     def _register(self) -> None:
         """Have the sockets polled that are there now, for what each waits for."""
-        wanted = {}
+        wanted = [(link.number if link.socket is not None else 0, link.waits_to_send) for link in self.each]
+        if wanted == self._wanted:
+            return
+        for descriptor in self._polled:
+            self._poll.unregister(descriptor)
+        self._wanted, self._polled = wanted, {}
         for link in self.each:
             if link.socket is not None:
-                events = select.POLLIN | (select.POLLOUT if link.waits_to_send else 0)
-                wanted[link.socket.fileno()] = (link, link.number, events)
-        if wanted != self._polled:
-            for descriptor in self._polled.keys() - wanted.keys():
-                self._poll.unregister(descriptor)
-            for descriptor, entry in wanted.items():
-                if self._polled.get(descriptor) != entry:
-                    self._poll.register(descriptor, entry[2])
-            self._polled = wanted
+                descriptor = link.socket.fileno()
+                self._poll.register(descriptor, select.POLLIN | (select.POLLOUT if link.waits_to_send else 0))
+                self._polled[descriptor] = link, link.number
 
 
 def prefix_of(address: str) -> bytes:

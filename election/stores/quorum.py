@@ -46,6 +46,8 @@ class _Process:
         self.setup = Setup(len(addresses), configuration, secrets.token_hex(8), lambda: secrets.token_hex(8))
         self.tried: dict[str, float] = {}
         """Names whose repair failed, and when."""
+        self.named = 0.0
+        """When the register's own name was last looked after."""
 
 
 class QuorumRegister(Register):
@@ -178,7 +180,9 @@ class QuorumRegister(Register):
                 written[place] = after
             else:
                 here.tried[names[place]] = now
-        self._keep_identity(here)
+        if now - here.named >= REPAIR_AGAIN:
+            here.named = now
+            self._keep_identity(here)
         return written
 
     def _keep_identity(self, here: _Process) -> None:
@@ -236,10 +240,12 @@ def _silent(links: Links, answers: Sequence[Answer]) -> list[Link]:
 
 def _is_behind(links: Links, version: Version) -> bool:
     """Return whether a server is known not to have this version, and would answer now."""
-    return any(
-        (answer is REFUSED or (request is None and answer is SILENT)) and link.idle
-        for link, request, answer in zip(links.each, version.requests, version.answers, strict=True)
-    )
+    for link in links.each:
+        answer = version.answers[link.place]
+        missing = answer is REFUSED or (answer is SILENT and version.requests[link.place] is None)
+        if missing and link.idle:
+            return True
+    return False
 
 
 def _run(
