@@ -70,5 +70,6 @@ class Write(NamedTuple):
     expected: Any | None
 
 
-class Read(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Read:  # no tuple: an empty one would count as false, as None does
     """Read the cell."""
