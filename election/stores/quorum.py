@@ -19,7 +19,19 @@ from election.stores import meta, quorum_rules
 from election.stores.memcached import addresses_of, timeout_of
 from election.stores.parallel import Asked, Link, Links
 from election.stores.quorum_cells import Read
-from election.stores.quorum_rules import REFUSED, SILENT, Answer, Choice, Moved, Outcome, Round, Setup, Unknown, Version
+from election.stores.quorum_rules import (
+    REFUSED,
+    SILENT,
+    Answer,
+    Choice,
+    Lost,
+    Moved,
+    Outcome,
+    Round,
+    Setup,
+    Unknown,
+    Version,
+)
 
 SIZES = (3, 5, 7, 9)
 IDENTITY = "\0identity"
@@ -111,6 +123,7 @@ class QuorumRegister(Register):
             here.links.drain()
             done = _run(here.links, [(each.name, self._swap(here.setup, each)) for each in piece])
             written = [self._outcome(here, *each) for each in done]
+            self._create_again(here, piece, written)
             answers += self._repair(here, [each.name for each in piece], written)
         return answers
 
@@ -118,6 +131,27 @@ class QuorumRegister(Register):
         if swap.expected is None:
             return quorum_rules.create(setup, swap.data)
         return quorum_rules.swap(setup, swap.data, swap.expected)
+
+    def _create_again(
+        self, here: _Process, piece: Sequence[Swap], written: list[Version | StoreUnavailable | None]
+    ) -> None:
+        """Create again what several created at once so that none did: each had taken too few of the servers.
+
+        What was refused has changed nothing and never will, so this repeats no write.
+        """
+        refused = [place for place, each in enumerate(piece) if each.expected is None and written[place] is None]
+        for attempt in range(1, LOOKS + 4):
+            looks = _run(here.links, [(piece[place].name, quorum_rules.look(here.setup)) for place in refused])
+            refused = [place for place, ((state, _), _) in zip(refused, looks, strict=True) if isinstance(state, Lost)]
+            if not refused:
+                return
+            time.sleep(backoff(attempt, random.random(), first=0.004, longest=0.05))
+            done = _run(here.links, [(piece[place].name, self._swap(here.setup, piece[place])) for place in refused])
+            for place, (outcome, last) in zip(refused, done, strict=True):
+                written[place] = self._outcome(here, outcome, last)
+            refused = [place for place in refused if written[place] is None]
+        for place in refused:
+            written[place] = StoreUnavailable(f"{piece[place].name!r} is being created by others all the time")
 
     def _outcome(
         self, here: _Process, outcome: Version | Outcome, last: Sequence[Answer]
