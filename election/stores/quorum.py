@@ -36,7 +36,7 @@ from election.stores.quorum_rules import (
 SIZES = (3, 5, 7, 9)
 IDENTITY = "\0identity"
 """The name of the cell that keeps the register's own name; no lease can have it."""
-LOOKS = 6
+LOOKS = 7
 """How often a cell is looked at that is just being written, before what was written there is settled."""
 REPAIR_LIMIT = 0.05
 """Seconds at most that a write takes longer because it repairs a server, for each of two rounds."""
@@ -187,7 +187,7 @@ class QuorumRegister(Register):
             if attempt >= LOOKS:
                 _run(here.links, [(name, quorum_rules.settle(here.setup, answers)) for name, answers in contended])
             else:
-                time.sleep(backoff(attempt, random.random(), first=0.004, longest=0.03))
+                time.sleep(backoff(attempt, random.random(), first=0.004, longest=0.1))
         raise StoreUnavailable(f"{contended[0][0]!r} is being written by others all the time")
 
     def _repair(

@@ -269,13 +269,22 @@ def create(setup: Setup, value: bytes) -> Proposal:
         return Outcome.REFUSED
     room, is_blank = _find_room(sights, setup.needed)
     lineage, ballot = (FIRST if is_blank else LATER) + setup.fresh(), Ballot(1, setup.proposer)
-    unknown = ("",) * setup.servers
-    takes = tuple(
-        Write(Acceptor(setup.configuration, lineage, setup.fresh(), ballot, NEVER, unknown, b""), room[number].version)
-        if number in room
-        else None
-        for number in range(setup.servers)
-    )
+
+    def take(version: Any) -> Write:
+        blank = ("",) * setup.servers
+        return Write(Acceptor(setup.configuration, lineage, setup.fresh(), ballot, NEVER, blank, b""), version)
+
+    def hold(version: Any, cell: Acceptor | None) -> Write:
+        held = cell and replace(cell, promised=Ballot(cell.promised.round + 1, setup.proposer))
+        return Write(held, version) if held else take(version)
+
+    if any(sight.cell and sight.cell.accepted != NEVER for sight in room.values()):
+        # What was read at different moments may hide a choice. If all is still as it was, nothing was chosen.
+        holds = tuple(hold(*room[number]) if number in room else None for number in range(setup.servers))
+        room = _written(holds, (yield Round(holds, lambda answers: _is_known(holds, answers, setup.servers))))
+        if len(room) < sum(map(bool, holds)):
+            return Outcome.REFUSED
+    takes = tuple(take(room[number].version) if number in room else None for number in range(setup.servers))
     answers = yield Round(takes, lambda answers: _is_decided(takes, answers, setup.needed))
     taken = _written(takes, answers)
     if len(taken) < setup.needed:
