@@ -32,8 +32,8 @@ def open_register(url: str) -> Register:
     """Return the register behind a URL; nothing is connected yet.
 
     URLs are `memcached://host[:port][,host[:port]…]`, `sqlite:///path` (relative, `sqlite:////absolute` or with `~`)
-    and `memory://` (this process only). memcached has one option, after `?`: `timeout`, the seconds that one answer
-    may take (0.5).
+    and `memory://` (this process only). `quorum+memcached://a,b,c` is one register out of 3, 5, 7 or 9 memcacheds, of
+    which a minority may fail. Both have one option, after `?`: `timeout`, the seconds that one answer may take (0.5).
 
     Raises:
         BadStoreURL: the URL is none of these, or its library is missing. The message names it, without its password.

@@ -67,8 +67,8 @@ StoreOption = Annotated[
     typer.Option(
         "--store",
         metavar="URL",
-        help="The store of the leases: memcached://host:port[,…], sqlite:///path or memory://. "
-        "Default: $POLITICS_STORE, else a file of this user on this machine.",
+        help="The store of the leases: memcached://host:port[,…], quorum+memcached://a,b,c, sqlite:///path "
+        "or memory://. Default: $POLITICS_STORE, else a file of this user on this machine.",
         show_default=False,
     ),
 ]
