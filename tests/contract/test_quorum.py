@@ -1,6 +1,8 @@
 """What a quorum of memcacheds promises beyond the contract: a minority may be killed, restarted, frozen or flushed."""
 
 import contextlib
+import os
+import signal
 import socket
 import threading
 from collections.abc import Callable, Iterator
@@ -362,3 +364,41 @@ def test_a_name_that_nobody_knows(three: Three) -> None:
     with contextlib.closing(open_register(f"quorum+memcached://{listed}")) as register:
         assert register.swap("a", b"0", None) is not None
         renew(register, "a", 3)  # type: ignore[arg-type]
+
+
+def test_ctrl_c_leaves_no_answer_behind(three: Three) -> None:
+    """Who is interrupted while two servers are silent finds each later answer to belong to its own question."""
+    register = three.client("?timeout=30")
+    write(register, "a", b"kept")
+    links = register._process.links.each
+    for server in three.servers[1:]:
+        server.freeze()
+
+    def interrupt() -> None:
+        until(lambda: len(links[1].owed) == len(links[2].owed) == 1, "a question")
+        os.kill(os.getpid(), signal.SIGINT)
+
+    thread = threading.Thread(target=interrupt)
+    thread.start()
+    with pytest.raises(KeyboardInterrupt):
+        register.swap("b", b"other", None)
+    thread.join()
+    for server in three.servers[1:]:
+        server.thaw()
+    assert [register.read("a").data for _ in range(3)] == [b"kept"] * 3  # type: ignore[union-attr]
+    write(register, "b", b"new")
+    assert register.read("b").data == b"new"  # type: ignore[union-attr]
+
+
+def test_a_forked_child_proposes_under_a_name_of_its_own(three: Three) -> None:
+    """A version that a child inherits is void there, so that parent and child never use one promised ballot twice."""
+    register = three.client()
+    version = write(register, "a", b"parent")
+    child = os.fork()
+    if child == 0:
+        try:
+            os._exit(0 if register.swap("a", b"child", version) is None else 1)
+        finally:
+            os._exit(2)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    assert register.swap("a", b"parent again", version) is not None
