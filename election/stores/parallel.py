@@ -101,7 +101,10 @@ class Link:
         error = 0
         while self._others:
             family, address = self._others.pop(0)
-            made = socket.socket(family, socket.SOCK_STREAM)
+            try:
+                made = socket.socket(family, socket.SOCK_STREAM)
+            except OSError as exc:  # this process has too many
+                return self.fail(exc)
             try:
                 made.setblocking(False)
                 made.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -111,9 +114,9 @@ class Link:
                 raise
             if error in (0, *UNDER_WAY):
                 self.number, self.socket, self.connected = next(meta.connections), made, error == 0
-                return
+                return None
             made.close()
-        self.fail(OSError(error, os.strerror(error)) if error else OSError(self.trouble or "it has no address"))
+        return self.fail(OSError(error, os.strerror(error)) if error else OSError(self.trouble or "it has no address"))
 
     def fail(self, exc: Exception) -> None:
         """Close the connection, and try again later. Who waits for answers gets none."""
@@ -123,6 +126,13 @@ class Link:
         # Once at once: a server that was restarted is back already.
         wait = backoff(self._failures, random.random(), first=0.05, longest=5.0) if self._failures > 1 else 0.0
         self._again = time.monotonic() + wait
+
+    def expire(self, now: float) -> None:
+        """Close the connection if an answer is missing for too long; it may have come while nobody looked."""
+        if self.owed and self.owed[0][2] <= now:
+            self.receive()
+        if self.owed and self.owed[0][2] <= now:
+            self.fail(TimeoutError("timed out"))
 
     def close(self) -> None:
         """Close the connection, if there is one."""
@@ -270,22 +280,22 @@ class Links:
 
     def _ask(self, rounds: Sequence[Asked], limit: float) -> float:
         begun = time.monotonic()
-        urgent = 2 * sum(link.connected for link in self.each) < len(self.each)
+        urgent = not self._has_majority()
         waiting = []
         for link in self.each:
-            if link.owed and link.owed[0][2] <= begun:
-                link.fail(TimeoutError("timed out"))
+            link.expire(begun)
             if link.socket is None:
                 link.begin(begun, urgent)
             if link.send(rounds, begun + self.timeout) or (urgent and link.connecting):
                 waiting.append(link)
         self._register()
         missing = {asked for asked in rounds if REFUSED not in asked.answers or not asked.round.enough(asked.answers)}
-        # Without a majority of connections it is worth a moment to make them.
-        end = begun + (limit if missing else PATIENCE if urgent else 0.0)
+        # Without a majority of connections nobody knows anything: then they are waited for, though nothing was sent.
+        connects = urgent and not missing
+        end = begun + (limit if missing or connects else 0.0)
         while waiting:
             now = time.monotonic()
-            if now >= end:
+            if now >= end or (connects and self._has_majority()):
                 break
             polled = self._polled
             for descriptor, event in self._poll.poll((end - now) * 1000):
@@ -306,9 +316,11 @@ class Links:
             waiting = [link for link in waiting if link.owed or link.connecting]
         now = time.monotonic()
         for link in waiting:
-            if link.owed and link.owed[0][2] <= now:
-                link.fail(TimeoutError("timed out"))
+            link.expire(now)
         return now - begun
+
+    def _has_majority(self) -> bool:
+        return 2 * sum(link.connected for link in self.each) > len(self.each)
 
     def _register(self) -> None:
         """Have the sockets polled that are there now, for what each waits for."""

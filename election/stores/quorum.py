@@ -141,11 +141,12 @@ class QuorumRegister(Register):
         """
         refused = [place for place, each in enumerate(piece) if each.expected is None and written[place] is None]
         for attempt in range(1, LOOKS + 4):
-            looks = _run(here.links, [(piece[place].name, quorum_rules.look(here.setup)) for place in refused])
-            refused = [place for place, ((state, _), _) in zip(refused, looks, strict=True) if isinstance(state, Lost)]
             if not refused:
                 return
-            time.sleep(backoff(attempt, random.random(), first=0.004, longest=0.05))
+            looks = _run(here.links, [(piece[place].name, quorum_rules.look(here.setup)) for place in refused])
+            refused = [place for place, ((state, _), _) in zip(refused, looks, strict=True) if isinstance(state, Lost)]
+            if refused:
+                time.sleep(backoff(attempt, random.random(), first=0.004, longest=0.05))
             done = _run(here.links, [(piece[place].name, self._swap(here.setup, piece[place])) for place in refused])
             for place, (outcome, last) in zip(refused, done, strict=True):
                 written[place] = self._outcome(here, outcome, last)

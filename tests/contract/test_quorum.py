@@ -5,6 +5,7 @@ import os
 import signal
 import socket
 import threading
+import time
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -402,3 +403,19 @@ def test_a_forked_child_proposes_under_a_name_of_its_own(three: Three) -> None:
             os._exit(2)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
     assert register.swap("a", b"parent again", version) is not None
+
+
+def test_an_answer_that_came_while_nobody_asked_is_in_time(three: Three) -> None:
+    """A server whose answer arrived after its round had ended, but in time, is not taken for a silent one."""
+    register = three.client("?timeout=0.2")
+    write(register, "a", b"kept")
+    link, begun = register._process.links.each[0], time.monotonic()
+    number = link.number
+    three.servers[0].freeze()
+    version = register.swap("a", b"later", register.version("a"))
+    assert version is not None
+    three.servers[0].thaw()
+    until(lambda: time.monotonic() - begun > 0.5, "the end of the timeout")
+    assert register.version("a") == version
+    assert link.number == number
+    assert not link.trouble
