@@ -200,7 +200,8 @@ def look(setup: Setup) -> Generator[Round, Sequence[Answer], tuple[State, Versio
 def swap(setup: Setup, value: bytes, expected: Version) -> Proposal:
     """Write `value` over exactly the version `expected`; return the new version.
 
-    One round if this proposer wrote `expected` itself, since its accepts have promised it its next ballot; else two.
+    One round if this proposer wrote `expected` itself, since its accepts have promised it its next ballot; else two,
+    so also after a repair.
     """
     sights = expected.sights()
     state = judge(sights, setup.configuration)
@@ -327,7 +328,8 @@ def repair(setup: Setup, chosen: Version) -> Generator[Round, Sequence[Answer], 
             writes, lambda answers: all(a is not SILENT for w, a in zip(writes, answers, strict=True) if w)
         )
         sights = [_sight(w, a) if w else sight for w, a, sight in zip(writes, written, sights, strict=True)]
-    return Version(chosen.lineage, chosen.ballot, (Read(),) * setup.servers, sights, chosen.promised)
+    # No promise: one round would tell of incarnations that were read only after the promise was made.
+    return Version(chosen.lineage, chosen.ballot, (Read(),) * setup.servers, sights)
 
 
 def _repaired(setup: Setup, state: Choice, known: tuple[str, ...], number: int, sight: Answer) -> Write | None:
@@ -339,8 +341,7 @@ def _repaired(setup: Setup, state: Choice, known: tuple[str, ...], number: int, 
         return None
     # What has changed its lineage has forgotten, as much as what was lost.
     incarnation = cell.incarnation if cell else setup.fresh()
-    following = Ballot(state.ballot.round + 1, setup.proposer)
-    promised = max(cell.promised, following) if cell else following
+    promised = max(cell.promised, state.ballot) if cell else state.ballot
     seen = (*known[:number], incarnation, *known[number + 1 :])
     return Write(
         Acceptor(setup.configuration, state.lineage, incarnation, promised, state.ballot, seen, state.value),
