@@ -37,6 +37,11 @@ class Memcached:
         """What `open_register` wants."""
         return f"memcached://{self.address}"
 
+    @property
+    def runs(self) -> bool:
+        """Whether it was started and not stopped."""
+        return self._process is not None
+
     def start(self) -> "Memcached":
         """Start it and wait until it answers."""
         assert self._process is None, "it runs already"

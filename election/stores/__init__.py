@@ -14,6 +14,7 @@ EXAMPLES += "zookeeper://a,b,c, sqlite:////var/lib/politics.db or memory://"
 ADAPTERS = {
     "memcached": "memcached",
     "memcacheds": "memcached",
+    "quorum+memcached": "quorum",
     "sqlite": "sqlite",
     "memory": "memory",
     "postgresql": "postgresql",
@@ -40,6 +41,7 @@ def open_register(url: str) -> Register:
     |---|---|
     | `memcached://host[:port][,…]` | several servers share the names; `user:password@` before them; `///path.sock` |
     | `memcacheds://…` | the same with TLS; options `ca`, `cert`, `key` |
+    | `quorum+memcached://a,b,c` | one register out of 3, 5, 7 or 9 memcacheds, of which a minority may fail |
     | `postgresql://user:password@host/database` | with all options of libpq |
     | `redis://user:password@host:port/db` | `rediss://…` with TLS, `redis+unix:///path?db=0` |
     | `etcd://a,b,c[/prefix]`, `etcds://…` | `user:password@` before them; options `ca`, `cert`, `key` |

@@ -191,9 +191,7 @@ def connect(parts: SplitResult, options: dict[str, str]) -> Register:
     Raises:
         ValueError: an address or an option makes no sense; the message names it, without the password.
     """
-    timeout = float(options.pop("timeout", "0.5"))
-    if not 0 < timeout <= 60:
-        raise ValueError(f"timeout={timeout:g} is not a number of seconds between 0 and 60")
+    timeout = timeout_of(options)
     login, hosts = _login(parts)
     tls = None
     if parts.scheme == "memcacheds":
@@ -205,8 +203,29 @@ def connect(parts: SplitResult, options: dict[str, str]) -> Register:
             raise ValueError("there is no TLS on a socket of this machine: write memcached://")
         return MemcachedRegister("", 0, timeout, Access(unquote(parts.path), login))
     access = Access("", login, tls)
-    servers = [MemcachedRegister(*_address(part), timeout, access) for part in hosts.split(",")]
+    servers = [MemcachedRegister(*address, timeout, access) for address in addresses_of(hosts)]
     return servers[0] if len(servers) == 1 else ShardedRegister(servers)
+
+
+def timeout_of(options: dict[str, str]) -> float:
+    """Take the option `timeout` and return it, or its default.
+
+    Raises:
+        ValueError: it makes no sense.
+    """
+    timeout = float(options.pop("timeout", "0.5"))
+    if not 0 < timeout <= 60:
+        raise ValueError(f"timeout={timeout:g} is not a number of seconds between 0 and 60")
+    return timeout
+
+
+def addresses_of(hosts: str) -> list[tuple[str, int]]:
+    """Return the servers that a URL names.
+
+    Raises:
+        ValueError: one of them makes no sense; the message names it.
+    """
+    return [_address(part) for part in hosts.split(",")]
 
 
 def _login(parts: SplitResult) -> tuple[bytes, str]:

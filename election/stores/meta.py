@@ -1,6 +1,7 @@
 """memcached's meta commands over one socket: they return the version of what was just read or written."""
 
 import functools
+import hashlib
 import itertools
 import re
 import socket
@@ -23,10 +24,12 @@ MANY = 256
 Their answers fit into a socket's buffer, so neither side waits for the other."""
 LONGEST = 1 << 21
 """Bytes of an answer at most: an item of the largest size that memcached has by default, and what goes with it."""
+LONGEST_KEY = 250
 
 Version = tuple[int, bytes]
 
-_connections = itertools.count(1)
+connections = itertools.count(1)
+"""Numbers for connections, each of which is used once."""
 
 
 class MemcachedConnection:
@@ -55,7 +58,7 @@ class MemcachedConnection:
             except BaseException:
                 made.close()
                 raise
-            self.number, self.socket = next(_connections), made
+            self.number, self.socket = next(connections), made
         return self.socket
 
     def close(self) -> None:
@@ -98,11 +101,18 @@ def is_line(answer: bytes) -> bool:
 
 def is_value(answer: bytes) -> bool:
     """Return whether a value is complete, or something else that is a line."""
-    end = answer.find(b"\r\n")
-    size = answer[3 : max(3, end)].split(b" ", 1)[0]
-    if not answer.startswith(b"VA ") or not size.isdigit():
-        return end >= 0
-    return len(answer) >= end + 2 + int(size[:9]) + 2
+    return end_of(answer, 0) > 0
+
+
+def end_of(answers: bytes, begin: int) -> int:
+    """Return where the answer that begins at `begin` ends: a value, or a line; 0 if it is not complete."""
+    end = answers.find(b"\r\n", begin) + 2
+    if end < 2 or not answers.startswith(b"VA ", begin):
+        return end if end >= 2 else 0
+    size = answers[begin + 3 : end - 2].split(b" ", 1)[0]
+    if size.isdigit():
+        end += int(size[:9]) + 2
+    return end if len(answers) >= end else 0
 
 
 def is_list(answer: bytes) -> bool:
@@ -138,40 +148,65 @@ def stats(connection: MemcachedConnection) -> bytes:
 
 def read(connection: MemcachedConnection, name: str) -> Cell | None:
     """Return the item and its version, or None."""
-    answer = connection.ask(b"mg %b v c\r\n" % _key(name), is_value)
+    return cell_in(connection.ask(get_command(key(name)), is_value), connection.number)
+
+
+def get_command(key: bytes) -> bytes:
+    """Return the command that asks for an item and its version."""
+    return b"mg %b v c\r\n" % key
+
+
+def cell_in(answer: bytes, connection: int) -> Cell | None:
+    """Return the item that an answer on this connection tells of, or None.
+
+    Raises:
+        ValueError: it is no answer to that question.
+    """
     if answer == b"EN\r\n":
         return None
     found = _VALUE(answer)
     if found is None or len(found[3]) != int(found[1]):
         raise _unexpected(answer)
-    return Cell(found[3], (connection.number, found[2]))
+    return Cell(found[3], (connection, found[2]))
 
 
 def version(connection: MemcachedConnection, name: str) -> Version | None:
     """Return the item's version alone, or None."""
-    return _version(connection, connection.ask(b"mg %b c\r\n" % _key(name), is_line))
+    return version_in(connection.ask(b"mg %b c\r\n" % key(name), is_line), connection.number)
 
 
 def versions(connection: MemcachedConnection, names: Sequence[str]) -> list[Version | None]:
     """Ask for the versions of at most `MANY` items in one write."""
-    asked = b"".join([b"mg %b c\r\n" % _key(name) for name in names])
+    asked = b"".join([b"mg %b c\r\n" % key(name) for name in names])
     answer = connection.ask(asked, lambda answer: is_line(answer) and answer.count(b"\n") >= len(names))
-    return [_version(connection, line) for _, line in zip(names, answer.splitlines(keepends=True), strict=True)]
+    return [
+        version_in(line, connection.number) for _, line in zip(names, answer.splitlines(keepends=True), strict=True)
+    ]
 
 
-def _version(connection: MemcachedConnection, answer: bytes) -> Version | None:
+def version_in(answer: bytes, connection: int) -> Version | None:
+    """Return the version that an answer on this connection tells of; None if it refuses, or there is none.
+
+    Raises:
+        ValueError: it is no answer to that question.
+    """
     if found := _VERSION(answer):
-        return (connection.number, found[1]) if found[1] else None
+        return (connection, found[1]) if found[1] else None
     raise _unexpected(answer)
 
 
 def _set(connection: MemcachedConnection, name: str, data: bytes, expected: Version | None) -> bytes | None:
     """Return the command of a swap; None if `expected` cannot be compared."""
-    if expected is None:
-        return b"ms %b %d ME c T%d\r\n%b\r\n" % (_key(name), len(data), EXPIRY, data)
-    if expected[0] != connection.number or connection.socket is None:
+    if expected is not None and (expected[0] != connection.number or connection.socket is None):
         return None
-    return b"ms %b %d C%b c T%d\r\n%b\r\n" % (_key(name), len(data), expected[1], EXPIRY, data)
+    return set_command(key(name), data, expected)
+
+
+def set_command(key: bytes, data: bytes, expected: Version | None) -> bytes:
+    """Return the command that writes an item over the version `expected`, or only if there is none (None)."""
+    if expected is None:
+        return b"ms %b %d ME c T%d\r\n%b\r\n" % (key, len(data), EXPIRY, data)
+    return b"ms %b %d C%b c T%d\r\n%b\r\n" % (key, len(data), expected[1], EXPIRY, data)
 
 
 def swap(connection: MemcachedConnection, name: str, data: bytes, expected: Version | None) -> Version | None:
@@ -179,7 +214,7 @@ def swap(connection: MemcachedConnection, name: str, data: bytes, expected: Vers
     command = _set(connection, name, data, expected)
     if command is None:
         return None
-    return _version(connection, connection.ask(command, is_line))
+    return version_in(connection.ask(command, is_line), connection.number)
 
 
 def swap_many(connection: MemcachedConnection, swaps: Sequence[Swap]) -> tuple[list[Version | None], Exception | None]:
@@ -200,7 +235,7 @@ def swap_many(connection: MemcachedConnection, swaps: Sequence[Swap]) -> tuple[l
     following = iter(answers)
     try:
         for command in commands:
-            known.append(None if command is None else _version(connection, next(following, b"")))
+            known.append(None if command is None else version_in(next(following, b""), connection.number))
     except ValueError as exc:
         trouble = trouble or exc
     if trouble:
@@ -211,7 +246,9 @@ def swap_many(connection: MemcachedConnection, swaps: Sequence[Swap]) -> tuple[l
 _PLAIN = re.compile(r"[A-Za-z0-9_.~-]+").fullmatch
 
 
-@functools.lru_cache(maxsize=1024)
-def _key(name: str) -> bytes:
+@functools.lru_cache(maxsize=4096)
+def key(name: str, prefix: bytes = b"politics:") -> bytes:
+    """Return memcached's key for a cell. With a longer prefix a long name may not fit in, and is hashed."""
     # `quote` would change nothing of a plain name, and takes five times as long to find that out.
-    return b"politics:" + (name if _PLAIN(name) else quote(name, safe="")).encode()
+    found = prefix + (name if _PLAIN(name) else quote(name, safe="")).encode()
+    return found if len(found) <= LONGEST_KEY else prefix + b"#" + hashlib.sha256(found).hexdigest().encode()

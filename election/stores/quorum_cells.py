@@ -1,4 +1,4 @@
-"""What each server of a quorum keeps for a name, and what is asked of it. Pure."""
+"""What each server of a quorum keeps for a name, what is asked of it, and what may be missing. Pure."""
 
 import re
 from dataclasses import dataclass
@@ -73,3 +73,26 @@ class Write(NamedTuple):
 @dataclass(frozen=True, slots=True)
 class Read:  # no tuple: an empty one would count as false, as None does
     """Read the cell."""
+
+
+class Lost(NamedTuple):
+    """A majority has answered, and no consistent set is left: the register is empty."""
+
+
+class Unknown(NamedTuple):
+    """Fewer than a majority have answered."""
+
+
+class Moved(NamedTuple):
+    """A cell belongs to another list of servers."""
+
+    server: int
+
+
+FIRST, LATER = "f", "l"
+"""How the name of a lineage begins: one that took cells of which none existed, and one that did not."""
+
+
+def is_first(lineage: str) -> bool:
+    """Return whether this lineage began on a majority of servers that had no cell, so that nothing was overwritten."""
+    return lineage.startswith(FIRST)

@@ -11,7 +11,19 @@ from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple, TypeGuard
 
-from election.stores.quorum_cells import NEVER, Acceptor, Ballot, Read, Sight, Write
+from election.stores.quorum_cells import (
+    FIRST,
+    LATER,
+    NEVER,
+    Acceptor,
+    Ballot,
+    Lost,
+    Moved,
+    Read,
+    Sight,
+    Unknown,
+    Write,
+)
 
 Request = Read | Write | None
 Answer = Sight | Any | None
@@ -52,29 +64,6 @@ class Choice:
     value: bytes
     settled: bool
     cells: dict[int, Sight]
-
-
-class Lost(NamedTuple):
-    """A majority has answered, and no consistent set is left: the register is empty."""
-
-
-class Unknown(NamedTuple):
-    """Fewer than a majority have answered."""
-
-
-class Moved(NamedTuple):
-    """A cell belongs to another list of servers."""
-
-    server: int
-
-
-FIRST, LATER = "f", "l"
-"""How the name of a lineage begins: one that took cells of which none existed, and one that did not."""
-
-
-def is_first(lineage: str) -> bool:
-    """Return whether this lineage began on a majority of servers that had no cell, so that nothing was overwritten."""
-    return lineage.startswith(FIRST)
 
 
 State = Choice | Lost | Unknown | Moved
@@ -270,7 +259,8 @@ def _accept(setup: Setup, ballot: Ballot, value: bytes, prepared: dict[int, Sigh
         else None
         for sight in map(prepared.get, range(setup.servers))
     )
-    answers = yield Round(requests, lambda answers: _is_decided(requests, answers, setup.needed), patient=False)
+    # If it does not succeed, each answer matters: one that is missing leaves it unknown whether it will be found.
+    answers = yield Round(requests, lambda answers: _is_known(requests, answers, setup.needed), patient=False)
     lineage = next(sight.cell.lineage for sight in prepared.values() if sight.cell)
     return _outcome(setup, requests, answers, Version(lineage, ballot, requests, answers, [following]))
 
@@ -288,13 +278,22 @@ def create(setup: Setup, value: bytes) -> Proposal:
         return Outcome.REFUSED
     room, is_blank = _find_room(sights, setup.needed)
     lineage, ballot = (FIRST if is_blank else LATER) + setup.fresh(), Ballot(1, setup.proposer)
-    unknown = ("",) * setup.servers
-    takes = tuple(
-        Write(Acceptor(setup.configuration, lineage, setup.fresh(), ballot, NEVER, unknown, b""), room[number].version)
-        if number in room
-        else None
-        for number in range(setup.servers)
-    )
+
+    def take(version: Any) -> Write:
+        blank = ("",) * setup.servers
+        return Write(Acceptor(setup.configuration, lineage, setup.fresh(), ballot, NEVER, blank, b""), version)
+
+    def hold(version: Any, cell: Acceptor | None) -> Write:
+        held = cell and replace(cell, promised=Ballot(cell.promised.round + 1, setup.proposer))
+        return Write(held, version) if held else take(version)
+
+    if any(sight.cell and sight.cell.accepted != NEVER for sight in room.values()):
+        # What was read at different moments may hide a choice. If all is still as it was, nothing was chosen.
+        holds = tuple(hold(*room[number]) if number in room else None for number in range(setup.servers))
+        room = _written(holds, (yield Round(holds, lambda answers: _is_known(holds, answers, setup.servers))))
+        if len(room) < sum(map(bool, holds)):
+            return Outcome.REFUSED
+    takes = tuple(take(room[number].version) if number in room else None for number in range(setup.servers))
     answers = yield Round(takes, lambda answers: _is_decided(takes, answers, setup.needed))
     taken = _written(takes, answers)
     if len(taken) < setup.needed:
@@ -394,3 +393,10 @@ def _outcome(
         return version
     # A single accept may be found by others, who then finish it.
     return Outcome.UNKNOWN if written or SILENT in asked else Outcome.REFUSED
+
+
+def _is_known(requests: Sequence[Request], answers: Sequence[Answer], needed: int) -> bool:
+    """Return whether a majority has written, or all have answered."""
+    asked = [answer for request, answer in zip(requests, answers, strict=True) if request is not None]
+    silent = asked.count(SILENT)
+    return not silent or len(asked) - silent - asked.count(REFUSED) >= needed

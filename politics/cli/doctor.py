@@ -16,10 +16,11 @@ from discovery.errors import MulticastUnavailable
 from election import LeasePolicy, Register
 from election.stores.memcached import MemcachedRegister, ShardedRegister
 from election.stores.memory import MemoryRegister
+from election.stores.quorum import QuorumRegister
 from election.stores.sqlite import SQLiteRegister
 from politics.cli.common import ServersOption, StoreOption, out, register_of, styled
-from politics.doctor import clocks, findings, probe
-from politics.doctor.findings import Finding, Level
+from politics.doctor import clocks, findings, probe, quorums
+from politics.doctor.findings import Finding, Level, MemcachedServer
 from politics.doctor.servers import of_any_server
 from politics.group.directory import listening
 from politics.group.peers import Peer
@@ -46,7 +47,7 @@ def doctor(
     with register_of(store, servers) as register, _network() as network:
         peers, trouble = network()
         before = probe.looks(register, peers)
-        found = [*findings.of_machine(probe.machine()), *_of_store(register, named, ttl)]
+        found = [*findings.of_machine(probe.machine()), *_of_store(register, named, ttl, peers)]
         found += clocks.of_clocks([*clocks.compare(before, probe.looks(register, peers))])
         found += findings.of_records(probe.unreadable(register, peers))
         found += findings.of_peers(peers, probe.identities(register, peers), trouble)
@@ -71,16 +72,15 @@ def _network() -> Iterator[Callable[[], tuple[list[Peer], str]]]:
             yield lambda: (heard(), "")
 
 
-def _of_store(register: Register, named: bool, ttl: float) -> Iterator[Finding]:
-    if isinstance(register, MemcachedRegister | ShardedRegister):
-        each = register.servers if isinstance(register, ShardedRegister) else [register]
-        stop = threading.Event()  # Ctrl-C ends the measurements too, which the pool waits for
-        with ThreadPoolExecutor(len(each)) as pool:
-            try:
-                for server in pool.map(lambda one: probe.server(one, WATCHED, stop), each):
-                    yield from findings.of_server(server, ttl)
-            finally:
-                stop.set()
+def _of_store(register: Register, named: bool, ttl: float, peers: list[Peer]) -> Iterator[Finding]:
+    if isinstance(register, QuorumRegister):
+        yield from quorums.of_quorum(probe.quorum(register, peers))
+        each = [MemcachedRegister(*address, register.timeout) for address in register.addresses]
+        for server in _measured(each):
+            yield from findings.of_server(server, ttl, alone=False) if server.reached else ()
+    elif isinstance(register, MemcachedRegister | ShardedRegister):
+        for server in _measured(register.servers if isinstance(register, ShardedRegister) else [register]):
+            yield from findings.of_server(server, ttl)
     elif isinstance(register, SQLiteRegister):
         yield from findings.of_choice("sqlite", named)
         yield from findings.of_file(probe.file(register, ttl), ttl)
@@ -88,6 +88,16 @@ def _of_store(register: Register, named: bool, ttl: float) -> Iterator[Finding]:
         yield from findings.of_choice("memory", named)
     else:
         yield from of_any_server(probe.any_server(register), ttl)
+
+
+def _measured(each: list[MemcachedRegister]) -> Iterator[MemcachedServer]:
+    """Measure these servers side by side."""
+    stop = threading.Event()  # Ctrl-C ends the measurements too, which the pool waits for
+    with ThreadPoolExecutor(len(each)) as pool:
+        try:
+            yield from pool.map(lambda one: probe.server(one, WATCHED, stop), each)
+        finally:
+            stop.set()
 
 
 def show(finding: Finding) -> None:

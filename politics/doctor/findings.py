@@ -178,8 +178,8 @@ class MemcachedServer:
         return int(text) if text.isdecimal() else 0
 
 
-def of_server(server: MemcachedServer, ttl: float) -> Iterator[Finding]:
-    """Yield the findings about one memcached server, for leases of `ttl` seconds."""
+def of_server(server: MemcachedServer, ttl: float, alone: bool = True) -> Iterator[Finding]:
+    """Yield the findings about one memcached server, for leases of `ttl` seconds, that it keeps `alone`."""
     subject = f"memcached {server.address}"
     if not server.reached:
         yield danger(subject, f"does not answer: {server.error}", "start it, or correct the address: nobody can lead")
@@ -191,7 +191,7 @@ def of_server(server: MemcachedServer, ttl: float) -> Iterator[Finding]:
     yield from _identity(server, subject)
     if server.stats:
         yield from _memory(server, subject)
-        yield from _losses(server, ttl, subject)
+        yield from _losses(server, ttl, subject) if alone else ()
     yield from _clock(server, subject)
 
 

@@ -17,9 +17,11 @@ from election.clock import SystemClock
 from election.errors import BadRecord
 from election.record import is_usable
 from election.stores.memcached import MemcachedRegister
+from election.stores.quorum import IDENTITY, QuorumRegister
 from election.stores.sqlite import SQLiteRegister
 from politics.doctor.clocks import Look
 from politics.doctor.findings import ClockTick, File, Machine, MemcachedServer
+from politics.doctor.quorums import Quorum
 from politics.doctor.servers import Server
 from politics.group.peers import Peer
 
@@ -106,6 +108,24 @@ def looks(register: Register, peers: Sequence[Peer]) -> list[Look]:
                 if record := read_record(register.shard(group), group)[0]:
                     found.append(Look(group, record, asked, time.time()))
     return found
+
+
+def quorum(register: QuorumRegister, peers: Sequence[Peer]) -> Quorum:
+    """Measure what each server has in the cells of the groups of these peers, and in that of the register's name."""
+    names = [IDENTITY, *sorted({peer.group for peer in peers})[:MAX_COMPARED]]
+    return Quorum(
+        [f"{host}:{port}" for host, port in register.addresses],
+        register.configuration,
+        [_ips(host) for host, _ in register.addresses],
+        {name: register.sights(name) for name in names},
+    )
+
+
+def _ips(host: str) -> frozenset[str]:
+    try:
+        return frozenset(str(info[4][0]) for info in socket.getaddrinfo(host, None, type=socket.SOCK_STREAM))
+    except OSError:
+        return frozenset()
 
 
 def file(register: SQLiteRegister, ttl: float) -> File:

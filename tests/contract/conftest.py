@@ -21,11 +21,12 @@ SERVERS = [
     pytest.param(each, marks=pytest.mark.xdist_group(each)) for each in ("postgresql", "redis", "etcd", "zookeeper")
 ]
 """Servers of which one process of tests starts one, for all its tests."""
-STORES: list[Any] = ["memory", "sqlite", "memcached", "sharded", "faulty", *SERVERS]
+QUORUM = pytest.param("quorum", marks=pytest.mark.xdist_group("quorum"))
+STORES: list[Any] = ["memory", "sqlite", "memcached", "sharded", "faulty", QUORUM, *SERVERS]
 """All kinds of stores."""
 SERVED: list[Any] = ["own memcached", *SERVERS]
 """Those with a server that a test may kill, freeze and start again."""
-SPARED: list[Any] = []
+SPARED: list[Any] = [QUORUM]
 """Those that go on when their `server`, one of several, is killed or frozen: their `spares` is true."""
 with_a_server = pytest.mark.parametrize("stores", SERVED, indirect=True)
 
@@ -100,6 +101,10 @@ def stores(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Stores]:
             case "postgresql" | "redis" | "etcd" | "zookeeper":
                 server: PostgreSQLServer | RedisServer | Etcd | ZooKeeper = request.getfixturevalue(request.param)
                 made = urls(server.url, server.other_url, server)
+            case "quorum":
+                one_three, other_three = request.getfixturevalue("quorum")
+                made = urls(url_of(one_three), url_of(other_three), one_three[0])
+                made.spares = True
             case _:
                 one_store, other_store = (FaultyStore(SystemClock(), hints=True) for _ in range(2))
                 made = Stores(opener(one_store.link), opener(other_store.link))
@@ -139,3 +144,16 @@ def zookeeper() -> Iterator[ZooKeeper]:
     """A ZooKeeper for the whole session."""
     with ZooKeeper() as server:
         yield server
+
+
+@pytest.fixture(scope="session")
+def quorum() -> Iterator[tuple[list[Memcached], list[Memcached]]]:
+    """Two quorums of three memcacheds each, for the whole session."""
+    with contextlib.ExitStack() as stack:
+        six = [stack.enter_context(Memcached("-m", "32")) for _ in range(6)]
+        yield six[:3], six[3:]
+
+
+def url_of(servers: list[Memcached]) -> str:
+    """Return the URL of a quorum of these."""
+    return f"quorum+memcached://{','.join(each.address for each in servers)}"

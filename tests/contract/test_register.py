@@ -177,20 +177,23 @@ def test_swap_very_many(stores: Stores, name: str) -> None:
 
 
 def test_many_swaps_of_one_cell_have_one_winner(stores: Stores, name: str) -> None:
-    """Of several threads that swap the same cells at once, each cell has exactly one that succeeds."""
+    """Of several threads that swap a cell at once, exactly one succeeds, or none if the store did not answer one."""
     clients = [stores.client() for _ in range(WORKERS)]
     swaps = [Swap(f"{name} {n}", b"", None) for n in range(50)]
-    wins: list[list[bool]] = []
+    answers: list[list[object]] = []
 
     def race(client: Register) -> None:
-        wins.append([answer is not None for answer in client.swap_many(swaps)])
+        answers.append(client.swap_many(swaps))
 
     threads = [threading.Thread(target=race, args=(client,)) for client in clients]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    assert [sum(won) for won in zip(*wins, strict=True)] == [1] * 50
+    for cell in zip(*answers, strict=True):
+        unknown = any(isinstance(answer, StoreUnavailable) for answer in cell)
+        won = sum(answer is not None and not isinstance(answer, StoreUnavailable) for answer in cell)
+        assert won == 1 or (won == 0 and unknown)
 
 
 def test_versions_are_never_used_twice(stores: Stores, name: str) -> None:

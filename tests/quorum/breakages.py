@@ -7,8 +7,8 @@ from typing import Any
 from unittest.mock import patch
 
 from election.stores import quorum_rules as rules
-from election.stores.quorum_cells import NEVER, Acceptor, Ballot, Read, Sight, Write
-from election.stores.quorum_rules import Choice, Lost, Outcome, Round, Setup, Version
+from election.stores.quorum_cells import NEVER, Acceptor, Ballot, Lost, Read, Sight, Write
+from election.stores.quorum_rules import Choice, Outcome, Round, Setup, Version
 from tests.quorum import world
 from tests.quorum.explore import LENGTH, Large, Small, explore
 from tests.quorum.small import ALONE, CREATORS

@@ -5,8 +5,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from election.stores.quorum_cells import Write
-from election.stores.quorum_rules import Choice, Lost, majority
+from election.stores.quorum_cells import Lost, Write
+from election.stores.quorum_rules import Choice, majority
 from tests.quorum.world import Broken, Memory, World
 
 ACTS = ("look", "look", "look", "swap", "swap", "swap", "old", "create", "settle", "settle", "repair", "repair")

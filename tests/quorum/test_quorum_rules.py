@@ -2,8 +2,8 @@
 
 import pytest
 
-from election.stores.quorum_cells import NEVER, Acceptor, Ballot, Sight, decode
-from election.stores.quorum_rules import Choice, Lost, Moved, Unknown, is_first, judge
+from election.stores.quorum_cells import NEVER, Acceptor, Ballot, Lost, Moved, Sight, Unknown, decode, is_first
+from election.stores.quorum_rules import Choice, judge
 from tests.quorum.breakages import BY_HAND, Breakage
 from tests.quorum.world import CONFIGURATION, Broken, World
 

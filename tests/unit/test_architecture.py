@@ -54,6 +54,7 @@ PURE = {
                  "election/stores/quorum_rules.py", "election/stores/quorum_cells.py", "politics/worker/slots.py",
                  "politics/worker/schedule.py", "politics/worker/ticks.py",
                  "politics/doctor/findings.py", "politics/doctor/clocks.py", "politics/doctor/servers.py",
+                 "politics/doctor/quorums.py",
                  "politics/group/peers.py",
                  "politics/command/leases.py",
                  "politics/integrations/beat_record.py",
