@@ -76,8 +76,9 @@ def change_and_back(story: Story) -> None:
     story.begin(1).at(1, A, B, C).begin(1).at(1, A, B)
     story.begin(0).at(0, A, C).lose(0, B).on(0)
     story.forget(A)
-    # Somebody finds A empty and does not reach B: it takes C, and no more.
-    story.begin(2).at(2, A, C).on(2).at(2, C).lose(2, A).on(2)
+    # Somebody finds A empty and does not reach B: it holds both, but then takes C, and no more.
+    story.begin(2).at(2, A, C).on(2).at(2, A, C)
+    story.at(2, C).lose(2, A).on(2)
     # Only now does C answer the repair, which then gives it the first value.
     story.at(1, C)
     if any(message.server == C and message.place[0] == 1 for message in story.messages):

@@ -11,8 +11,8 @@ from functools import lru_cache
 from typing import Any, NamedTuple
 
 from election.stores import quorum_rules
-from election.stores.quorum_cells import NEVER, Acceptor, Ballot, Lost, Read, Sight, Write, is_first
-from election.stores.quorum_rules import REFUSED, SILENT, Choice, Outcome, Round, Setup, Version
+from election.stores.quorum_cells import NEVER, REFUSED, SILENT, Acceptor, Ballot, Lost, Read, Sight, Write, is_first
+from election.stores.quorum_rules import Choice, Outcome, Round, Setup, Version
 
 CONFIGURATION = "c"
 NEEDS = {"swap": "version", "old": "version", "repair": "version", "settle": "sights"}

@@ -8,8 +8,8 @@ from typing import Any
 from election import StoreUnavailable
 from election.register import Cell, Register
 from election.stores import quorum_rules
-from election.stores.quorum_cells import Lost, Read, Sight, decode, is_first
-from election.stores.quorum_rules import REFUSED, SILENT, Answer, Choice, Outcome, Round, Setup, Version
+from election.stores.quorum_cells import REFUSED, SILENT, Answer, Lost, Read, Sight, decode, is_first
+from election.stores.quorum_rules import Choice, Outcome, Round, Setup, Version
 from tests.simulation.store import DRIFT, TIMEOUT, Store
 from tests.simulation.threads import Process
 from tests.simulation.world import KINDS, Fault, World
