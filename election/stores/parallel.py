@@ -14,8 +14,8 @@ from collections.abc import Sequence
 from election.register import Cell
 from election.retries import backoff
 from election.stores import meta
-from election.stores.quorum_cells import Read, Sight, Write, decode
-from election.stores.quorum_rules import REFUSED, SILENT, Answer, Request, Round
+from election.stores.quorum_cells import REFUSED, SILENT, Answer, Read, Request, Sight, Write, decode
+from election.stores.quorum_rules import Round
 
 PATIENCE = 0.005
 """Seconds that the others have at least, after enough have answered, in a round that is worth some patience."""

@@ -18,8 +18,8 @@ from election.retries import backoff
 from election.stores import meta, quorum_rules
 from election.stores.memcached import addresses_of, timeout_of
 from election.stores.parallel import Asked, Link, Links
-from election.stores.quorum_cells import Lost, Moved, Read, Unknown
-from election.stores.quorum_rules import REFUSED, SILENT, Answer, Choice, Outcome, Round, Setup, Version
+from election.stores.quorum_cells import REFUSED, SILENT, Answer, Lost, Moved, Read, Unknown
+from election.stores.quorum_rules import Choice, Outcome, Round, Setup, Version
 
 SIZES = (3, 5, 7, 9)
 IDENTITY = "\0identity"

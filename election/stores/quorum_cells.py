@@ -1,5 +1,6 @@
 """What each server of a quorum keeps for a name, what is asked of it, and what may be missing. Pure."""
 
+import enum
 import re
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -73,6 +74,19 @@ class Write(NamedTuple):
 @dataclass(frozen=True, slots=True)
 class Read:  # no tuple: an empty one would count as false, as None does
     """Read the cell."""
+
+
+Request = Read | Write | None
+Answer = Sight | Any | None
+"""To `Read` a `Sight`; to `Write` the new version, or `REFUSED`; `SILENT` if there was no answer or no request."""
+
+
+class _Mark(enum.Enum):
+    REFUSED = "refused"
+    SILENT = "silent"
+
+
+REFUSED, SILENT = _Mark.REFUSED, _Mark.SILENT
 
 
 class Lost(NamedTuple):

@@ -15,27 +15,19 @@ from election.stores.quorum_cells import (
     FIRST,
     LATER,
     NEVER,
+    REFUSED,
+    SILENT,
     Acceptor,
+    Answer,
     Ballot,
     Lost,
     Moved,
     Read,
+    Request,
     Sight,
     Unknown,
     Write,
 )
-
-Request = Read | Write | None
-Answer = Sight | Any | None
-"""To `Read` a `Sight`; to `Write` the new version, or `REFUSED`; `SILENT` if there was no answer or no request."""
-
-
-class _Mark(enum.Enum):
-    REFUSED = "refused"
-    SILENT = "silent"
-
-
-REFUSED, SILENT = _Mark.REFUSED, _Mark.SILENT
 
 
 class Round(NamedTuple):
@@ -268,7 +260,8 @@ def _accept(setup: Setup, ballot: Ballot, value: bytes, prepared: dict[int, Sigh
 def create(setup: Setup, value: bytes) -> Proposal:
     """Write `value` into the register if it is empty: a new lineage, in which no cell of an earlier one counts.
 
-    First it takes cells in which nothing is accepted, each with its new incarnation, by swaps on exactly what was seen.
+    Before it takes what holds an accepted value, it holds all that it has read: a promise there, by swaps on exactly
+    what was seen. Then it takes cells: it writes new ones, in which nothing is accepted, each with its incarnation.
     Then it accepts, knowing the incarnations of those it has taken. It never names one that a server has not had yet:
     a request that is late by long could bring that one after a later one was forgotten.
     """
@@ -376,27 +369,30 @@ def _written(requests: Sequence[Write | None], answers: Sequence[Answer]) -> dic
     }
 
 
+def _tally(requests: Sequence[Request], answers: Sequence[Answer]) -> tuple[int, int]:
+    """Return how many servers that were asked have written, and how many have not answered."""
+    asked = [answer for request, answer in zip(requests, answers, strict=True) if request is not None]
+    silent = asked.count(SILENT)
+    return len(asked) - silent - asked.count(REFUSED), silent
+
+
 def _is_decided(requests: Sequence[Request], answers: Sequence[Answer], needed: int) -> bool:
     """Return whether a majority has written, or can no longer."""
-    asked = [answer for request, answer in zip(requests, answers, strict=True) if request is not None]
-    refused = sum(answer is REFUSED for answer in asked)
-    done = len(asked) - refused - sum(answer is SILENT for answer in asked)
-    return done >= needed or len(asked) - refused < needed
+    written, silent = _tally(requests, answers)
+    return written >= needed or written + silent < needed
+
+
+def _is_known(requests: Sequence[Request], answers: Sequence[Answer], needed: int) -> bool:
+    """Return whether a majority has written, or all have answered."""
+    written, silent = _tally(requests, answers)
+    return written >= needed or not silent
 
 
 def _outcome(
     setup: Setup, requests: Sequence[Request], answers: Sequence[Answer], version: Version
 ) -> Version | Outcome:
-    asked = [answer for request, answer in zip(requests, answers, strict=True) if request is not None]
-    written = sum(answer not in (REFUSED, SILENT) for answer in asked)
+    written, silent = _tally(requests, answers)
     if written >= setup.needed:
         return version
     # A single accept may be found by others, who then finish it.
-    return Outcome.UNKNOWN if written or SILENT in asked else Outcome.REFUSED
-
-
-def _is_known(requests: Sequence[Request], answers: Sequence[Answer], needed: int) -> bool:
-    """Return whether a majority has written, or all have answered."""
-    asked = [answer for request, answer in zip(requests, answers, strict=True) if request is not None]
-    silent = asked.count(SILENT)
-    return not silent or len(asked) - silent - asked.count(REFUSED) >= needed
+    return Outcome.UNKNOWN if written or silent else Outcome.REFUSED

@@ -5,8 +5,8 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from election.stores.quorum_cells import Lost, Moved, Sight
-from election.stores.quorum_rules import Answer, Choice, judge, majority
+from election.stores.quorum_cells import Answer, Lost, Moved, Sight
+from election.stores.quorum_rules import Choice, judge, majority
 from politics.doctor.findings import Finding, advice, danger, fine
 
 

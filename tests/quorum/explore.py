@@ -26,6 +26,8 @@ class Small:
     """What process 0 did before, in quiet."""
     blank: tuple[int, ...] = ()
     """Which servers have forgotten it since."""
+    opening: tuple[tuple[int, tuple[int, ...]], ...] = ()
+    """Of which threads the requests have landed then, on which servers. Each goes on as soon as it may."""
     timeouts: int = 1
     hushes: int = 0
     forgets: int = 1
@@ -57,6 +59,11 @@ class Small:
             world.forget(number)
         for number in range(len(self.scripts)):
             world.start(number)
+        for number, servers in self.opening:
+            for server in servers:
+                world.land([m for m in world.messages if m.place[0] == number and m.server == server][-1])
+            if world.threads[number].job and world.is_enough(number):
+                world.go(number)
         return world
 
 

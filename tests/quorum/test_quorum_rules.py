@@ -76,12 +76,28 @@ def change_and_back(story: Story) -> None:
     story.begin(1).at(1, A, B, C).begin(1).at(1, A, B)
     story.begin(0).at(0, A, C).lose(0, B).on(0)
     story.forget(A)
-    # Somebody finds A empty and does not reach B: it takes C, and no more.
-    story.begin(2).at(2, A, C).on(2).at(2, C).lose(2, A).on(2)
+    # Somebody finds A empty and does not reach B: it holds both, but then takes C, and no more.
+    story.begin(2).at(2, A, C).on(2).at(2, A, C)
+    story.at(2, C).lose(2, A).on(2)
     # Only now does C answer the repair, which then gives it the first value.
     story.at(1, C)
     if any(message.server == C and message.place[0] == 1 for message in story.messages):
         story.at(1, C)
+    story.begin(3).at(3, B, C)
+    if story.is_enough(3):
+        story.on(3)
+
+
+def promise_more(story: Story) -> None:
+    """A server forgets the newest value and is given the one before by a late repair; then another one promises."""
+    story.run_alone(0, "create")
+    # A repair reads A and C while they have the first value, and B much later.
+    story.begin(1).at(1, A, B, C).begin(1).at(1, A, C)
+    story.begin(0).at(0, A, B).lose(0, C).on(0)
+    story.forget(B)
+    story.at(1, B).at(1, B)
+    # Somebody reads all three and would settle what A has. Only C receives the promise.
+    story.begin(2).at(2, A, B, C).begin(2).at(2, C).lose(2, A).on(2)
     story.begin(3).at(3, B, C)
     if story.is_enough(3):
         story.on(3)
@@ -113,6 +129,7 @@ STORIES = [
     (know_more, (("repair", "swap"), ("look", "swap"), ("look", "repair"), ("look", "settle")), BY_HAND[0]),
     (know_more, (("repair", "swap"), ("look", "swap"), ("look", "repair"), ("look", "settle")), BY_HAND[1]),
     (create_late, (("create", "repair", "swap"), ("look", "settle", "look")), BY_HAND[3]),
+    (promise_more, (("swap",), ("look", "repair"), ("look", "settle"), ("look",)), BY_HAND[4]),
     (change_and_back, (("swap",), ("look", "repair"), ("create",), ("look",)), BY_HAND[2]),
 ]
 

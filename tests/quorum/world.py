@@ -11,8 +11,8 @@ from functools import lru_cache
 from typing import Any, NamedTuple
 
 from election.stores import quorum_rules
-from election.stores.quorum_cells import NEVER, Acceptor, Ballot, Lost, Read, Sight, Write
-from election.stores.quorum_rules import REFUSED, SILENT, Choice, Outcome, Round, Setup, Version
+from election.stores.quorum_cells import NEVER, REFUSED, SILENT, Acceptor, Ballot, Lost, Read, Sight, Write, is_first
+from election.stores.quorum_rules import Choice, Outcome, Round, Setup, Version
 
 CONFIGURATION = "c"
 NEEDS = {"swap": "version", "old": "version", "repair": "version", "settle": "sights"}
@@ -468,7 +468,7 @@ class World:
             self.later |= {(other, lineage)}
         self.ended |= {lineage}
         whole = [key for key in job.begun[2] - self.touched if key[0] != lineage]
-        if whole and quorum_rules.is_first(lineage):
+        if whole and is_first(lineage):
             raise Broken(f"{place} {job.kind}: {lineage} follows {whole}, though no server has forgotten anything")
 
     # In quiet.

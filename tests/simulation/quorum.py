@@ -8,8 +8,8 @@ from typing import Any
 from election import StoreUnavailable
 from election.register import Cell, Register
 from election.stores import quorum_rules
-from election.stores.quorum_cells import Lost, Read, Sight, decode
-from election.stores.quorum_rules import REFUSED, SILENT, Answer, Choice, Outcome, Round, Setup, Version
+from election.stores.quorum_cells import REFUSED, SILENT, Answer, Lost, Read, Sight, decode, is_first
+from election.stores.quorum_rules import Choice, Outcome, Round, Setup, Version
 from tests.simulation.store import DRIFT, TIMEOUT, Store
 from tests.simulation.threads import Process
 from tests.simulation.world import KINDS, Fault, World
@@ -100,7 +100,7 @@ class QuorumLink(Register):
     def remembers(self, seconds: float) -> bool:
         """All servers do, and every lineage that was read last began on blank ones."""
         kept = [not s.lossy and self.world.now - s.started > seconds * (1 + DRIFT) + 0.1 for s in self.world.stores]
-        yes = sum(kept) >= self.remembering and all(map(quorum_rules.is_first, self.lineages.values()))
+        yes = sum(kept) >= self.remembering and all(map(is_first, self.lineages.values()))
         self.world.remembered += yes
         return yes
 

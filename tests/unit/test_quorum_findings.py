@@ -2,8 +2,7 @@
 
 from dataclasses import replace
 
-from election.stores.quorum_cells import Acceptor, Ballot, Sight
-from election.stores.quorum_rules import SILENT, Answer
+from election.stores.quorum_cells import SILENT, Acceptor, Answer, Ballot, Sight
 from politics.doctor.findings import Level
 from politics.doctor.quorums import Quorum, Standing, of_quorum, standings
 
