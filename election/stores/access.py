@@ -6,7 +6,7 @@ import time
 from dataclasses import dataclass, field
 
 
-class Refused(ValueError):
+class StoreRefused(ValueError):
     """The server, or we, refuse this connection, and will do so again: a wrong password, an unknown certificate."""
 
 
@@ -22,7 +22,7 @@ class Files:
         """Read the files.
 
         Raises:
-            Refused: one of them cannot be used.
+            StoreRefused: one of them cannot be used.
         """
         try:
             context = ssl.create_default_context(cafile=self.ca or None)
@@ -30,12 +30,12 @@ class Files:
                 context.load_cert_chain(self.cert, self.key or None)
         except OSError as exc:  # ssl.SSLError too
             names = ", ".join(f"{name}={file}" for name, file in vars(self).items() if file)
-            raise Refused(f"the files for TLS ({names}) cannot be used: {exc}") from exc
+            raise StoreRefused(f"the files for TLS ({names}) cannot be used: {exc}") from exc
         return context
 
 
 @dataclass(frozen=True)
-class Access:
+class ServerAccess:
     """How to get to a server. `path` is that of its socket, and stands in the place of host and port, if there is one.
 
     `login` is `user password`, empty where none is wanted.
@@ -50,7 +50,7 @@ class Access:
 
         Raises:
             OSError: no answer.
-            Refused: the server does not take the password, or its certificate is none that we trust.
+            StoreRefused: the server does not take the password, or its certificate is none that we trust.
         """
         if self.path:
             made = socket.socket(socket.AF_UNIX)
@@ -69,7 +69,7 @@ class Access:
                 self._log_in(made, timeout)
         except ssl.SSLCertVerificationError as exc:
             made.close()
-            raise Refused(f"its certificate is not accepted: {exc.verify_message}") from exc
+            raise StoreRefused(f"its certificate is not accepted: {exc.verify_message}") from exc
         except BaseException:
             made.close()
             raise
@@ -87,7 +87,7 @@ class Access:
             if time.monotonic() > until:
                 raise TimeoutError("timed out")
         if answer.startswith(b"CLIENT_ERROR"):
-            raise Refused("it does not accept this user with this password")
+            raise StoreRefused("it does not accept this user with this password")
         if answer != b"STORED\r\n":
             # It is not shown: it may contain the password.
             raise ValueError("it does not answer a password as memcached does")

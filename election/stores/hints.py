@@ -12,13 +12,13 @@ from election.errors import StoreUnavailable
 from election.forks import fork_detector
 from election.retries import backoff
 
-FIRST, LONGEST = 0.1, 5.0
+FIRST, LONGEST = 0.1, 30.0
 """Seconds between two attempts to listen: at most after the first failure, and after many."""
 
 log = logging.getLogger(__name__)
 
 
-class Stream(Protocol):
+class HintStream(Protocol):
     """A connection that brings the names whose cells have changed; None for any. It is up with the first of them."""
 
     def __iter__(self) -> Iterator[Collection[str] | None]: ...
@@ -27,19 +27,23 @@ class Stream(Protocol):
         """Bring this name too, from now on; from any thread, at once."""
         ...
 
+    def forget(self, name: str) -> None:
+        """Bring it no more, if that spares something; from any thread, at once."""
+        ...
+
     def close(self) -> None:
         """End the iteration, from any thread."""
         ...
 
 
-class Listener:
+class HintListener:
     """Calls `news` of whoever watches a name that a stream brings. Its thread runs while somebody watches.
 
     Args:
         connect: makes a stream, within seconds; raises `StoreUnavailable`. Called in the thread.
     """
 
-    def __init__(self, connect: Callable[[], Stream]) -> None:
+    def __init__(self, connect: Callable[[], HintStream]) -> None:
         self._connect = connect
         self._begin()
 
@@ -71,16 +75,17 @@ class Watching:
     """The hints for one who watches a name."""
 
     def __init__(self, run: "_Run", name: str, news: Callable[[], object]) -> None:
-        self.name, self.news, self._run = name, news, run
+        self.name, self.news, self._run, self._closed = name, news, run, False
         run.add(self)
 
     @property
     def live(self) -> bool:
         """Whether the stream is up, as far as is known."""
-        return self._run.live and not self._run.forked()
+        return self._run.live and not self._closed and not self._run.forked()
 
     def close(self) -> None:
         """Send no more hints; the last one ends the thread."""
+        self._closed = True
         if not self._run.forked():
             self._run.remove(self)
 
@@ -88,21 +93,25 @@ class Watching:
 class _Run:
     """One thread, from its start to its end."""
 
-    def __init__(self, connect: Callable[[], Stream]) -> None:
+    def __init__(self, connect: Callable[[], HintStream]) -> None:
         self.forked = fork_detector()
         self.stop, self.live = threading.Event(), False
-        self._connect, self._lock, self._watching = connect, threading.Lock(), set[Watching]()
-        self._stream: Stream | None = None
+        self._connect, self._lock, self._watching = connect, threading.Lock(), dict[str, set[Watching]]()
+        self._stream: HintStream | None = None
 
     def add(self, watching: Watching) -> None:
         with self._lock:
-            self._watching.add(watching)
-            if self._stream:
+            same = self._watching.setdefault(watching.name, set())
+            same.add(watching)
+            if self._stream and len(same) == 1:
                 self._stream.want(watching.name)
 
     def remove(self, watching: Watching) -> None:
         with self._lock:
-            self._watching.discard(watching)
+            same = self._watching.get(watching.name, set())
+            same.discard(watching)
+            if not same and self._watching.pop(watching.name, None) is not None and self._stream:
+                self._stream.forget(watching.name)
             last = not self._watching
         if last:
             self.end()
@@ -123,25 +132,27 @@ class _Run:
     def _listen(self) -> None:
         clock, failures = SystemClock(), 0
         while not self.stop.is_set():
-            failures += 1
+            failures, up = failures + 1, False
             try:
                 stream = self._connect()
                 with contextlib.closing(stream):
                     with self._lock:
                         self._stream = None if self.stop.is_set() else stream
-                        for name in {each.name for each in self._watching}:
+                        for name in self._watching:
                             stream.want(name)
                     for names in stream if self._stream else ():
-                        self.live, failures = not self.stop.is_set(), 0
+                        self.live, failures, up = not self.stop.is_set(), 0, True
                         self._tell(names)
             except StoreUnavailable as exc:
                 log.debug("no hints: %s", exc)
             self._stream, self.live = None, False
-            self._tell(None)
+            if up:
+                self._tell(None)
             clock.wait(self.stop, backoff(max(1, failures), random.random(), first=FIRST, longest=LONGEST))
 
     def _tell(self, names: Collection[str] | None) -> None:
         with self._lock:
-            told = [each for each in self._watching if names is None or each.name in names]
+            found = self._watching if names is None else names
+            told = [each for name in found for each in self._watching.get(name, ())]
         for each in told:
             each.news()

@@ -9,7 +9,8 @@ from urllib.parse import SplitResult, unquote
 from election.errors import StoreUnavailable
 from election.register import Cell, Register, Swap, identity_of
 from election.stores import meta
-from election.stores.access import Access, Files, Refused
+from election.stores.access import Files, ServerAccess, StoreRefused
+from election.stores.urls import address, pop_timeout
 
 DEFAULT_PORT = 11211
 LONGEST_LOGIN = 255
@@ -33,8 +34,8 @@ class MemcachedRegister(Register):
     earlier connection can no longer be compared.
     """
 
-    def __init__(self, host: str, port: int, timeout: float, access: Access | None = None) -> None:
-        self.host, self.port, self.timeout, self.access = host, port, timeout, access or Access()
+    def __init__(self, host: str, port: int, timeout: float, access: ServerAccess | None = None) -> None:
+        self.host, self.port, self.timeout, self.access = host, port, timeout, access or ServerAccess()
         self._connection = meta.MemcachedConnection(host, port, timeout, self.access)
 
     @property
@@ -59,7 +60,7 @@ class MemcachedRegister(Register):
                 raise self._unavailable(exc) from exc
 
     def _unavailable(self, exc: Exception) -> StoreUnavailable:
-        refused = isinstance(exc, Refused)
+        refused = isinstance(exc, StoreRefused)
         trouble = "cannot be used" if refused else "did not answer"
         return StoreUnavailable(
             f"memcached at {self.address} {trouble}: {exc or type(exc).__name__}", permanent=refused
@@ -201,9 +202,9 @@ def connect(parts: SplitResult, options: dict[str, str]) -> Register:
     if not hosts and parts.path.strip("/"):
         if tls:
             raise ValueError("there is no TLS on a socket of this machine: write memcached://")
-        return MemcachedRegister("", 0, timeout, Access(unquote(parts.path), login))
-    access = Access("", login, tls)
-    servers = [MemcachedRegister(*address, timeout, access) for address in addresses_of(hosts)]
+        return MemcachedRegister("", 0, timeout, ServerAccess(unquote(parts.path), login))
+    access = ServerAccess("", login, tls)
+    servers = [MemcachedRegister(*each, timeout, access) for each in addresses_of(hosts)]
     return servers[0] if len(servers) == 1 else ShardedRegister(servers)
 
 
@@ -213,10 +214,7 @@ def timeout_of(options: dict[str, str]) -> float:
     Raises:
         ValueError: it makes no sense.
     """
-    timeout = float(options.pop("timeout", "0.5"))
-    if not 0 < timeout <= 60:
-        raise ValueError(f"timeout={timeout:g} is not a number of seconds between 0 and 60")
-    return timeout
+    return pop_timeout(options, 0.5)
 
 
 def addresses_of(hosts: str) -> list[tuple[str, int]]:
@@ -225,7 +223,7 @@ def addresses_of(hosts: str) -> list[tuple[str, int]]:
     Raises:
         ValueError: one of them makes no sense; the message names it.
     """
-    return [_address(part) for part in hosts.split(",")]
+    return [address(part, DEFAULT_PORT) for part in hosts.split(",")]
 
 
 def _login(parts: SplitResult) -> tuple[bytes, str]:
@@ -243,13 +241,3 @@ def _login(parts: SplitResult) -> tuple[bytes, str]:
     if len(login) > LONGEST_LOGIN:
         raise ValueError(f"user and password have more than {LONGEST_LOGIN - 1} bytes")
     return login, hosts
-
-
-def _address(text: str) -> tuple[str, int]:
-    host, colon, port = text.strip().rpartition(":") if not text.endswith("]") else (text, "", "")
-    if not colon:
-        host, port = text.strip(), str(DEFAULT_PORT)
-    host = host.removeprefix("[").removesuffix("]")
-    if not host or not port.isdecimal() or not 0 < int(port) < 65536:
-        raise ValueError(f"{text!r} is not host:port")
-    return host, int(port)

@@ -14,7 +14,7 @@ from urllib.parse import quote
 
 from election.forks import fork_detector
 from election.register import Cell, Swap
-from election.stores.access import Access, Refused
+from election.stores.access import ServerAccess, StoreRefused
 
 # Only for tidiness: no rule relies on memcached's own expiry, whose ticks are a second long.
 EXPIRY = 30 * 24 * 3600
@@ -35,8 +35,8 @@ connections = itertools.count(1)
 class MemcachedConnection:
     """One socket and a lock that keeps its users apart. `number` changes with each new socket."""
 
-    def __init__(self, host: str, port: int, timeout: float, access: Access | None = None) -> None:
-        self.address, self.timeout, self.access = (host, port), timeout, access or Access()
+    def __init__(self, host: str, port: int, timeout: float, access: ServerAccess | None = None) -> None:
+        self.address, self.timeout, self.access = (host, port), timeout, access or ServerAccess()
         self.forked = fork_detector()
         self.lock = threading.Lock()
         self.number = 0
@@ -127,7 +127,7 @@ _VALUE = re.compile(rb"VA (\d{1,9}) c(\d{1,20})\r\n(.*)\r\n", re.S).fullmatch
 
 def _unexpected(answer: bytes) -> ValueError:
     if answer.startswith(b"CLIENT_ERROR unauthenticated"):
-        return Refused("it wants a password: memcached://user:password@host")
+        return StoreRefused("it wants a password: memcached://user:password@host")
     return ValueError(f"an answer that memcached 1.6.10 or later would not give: {answer[:60]!r}")
 
 

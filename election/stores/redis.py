@@ -20,7 +20,7 @@ from election.errors import BadPolicy, StoreUnavailable
 from election.forks import fork_detector
 from election.record import MAX_BYTES, check_name
 from election.register import Cell, Hints, Register, Swap, identity_of
-from election.stores.hints import Listener
+from election.stores.hints import HintListener
 from election.stores.urls import pop_timeout
 
 PREFIX = b"politics:"
@@ -225,7 +225,7 @@ class RedisRegister(Register):
         self._settings: dict[str, Any] = limits | settings
         self.address: str = settings.get("path") or f"{settings.get('host', 'localhost')}:{settings.get('port', 6379)}"
         self._server = _Server(self._settings)
-        self._listener = Listener(lambda: _Messages(self._settings))
+        self._listener = HintListener(lambda: _Messages(self._settings))
 
     def _use(self, work: Callable[..., T], *args: Any) -> T:
         """Return `work(server, *args)`, done by one thread at a time."""
@@ -322,7 +322,7 @@ class RedisRegister(Register):
 
 
 class _Messages:
-    """What arrives on our channels, as `hints.Stream` wants it."""
+    """What arrives on our channels, as `HintStream` wants it."""
 
     def __init__(self, settings: dict[str, Any]) -> None:
         self._settings = settings
@@ -355,6 +355,9 @@ class _Messages:
 
     def want(self, name: str) -> None:
         """Do nothing: all names are heard."""
+
+    def forget(self, name: str) -> None:
+        """Do nothing either."""
 
     def close(self) -> None:
         """End the iteration within `IDLE` seconds."""

@@ -22,7 +22,7 @@ from election.stores.sqlite import SQLiteRegister
 from politics.doctor.clocks import Look
 from politics.doctor.findings import ClockTick, File, Machine, MemcachedServer
 from politics.doctor.quorums import Quorum
-from politics.doctor.servers import Server
+from politics.doctor.servers import StoreServer
 from politics.group.peers import Peer
 
 ROUND_TRIPS = 21
@@ -147,9 +147,9 @@ def file(register: SQLiteRegister, ttl: float) -> File:
         return File(path, error=str(exc.__cause__ or exc))
 
 
-def any_server(register: Register) -> Server:
+def any_server(register: Register) -> StoreServer:
     """Measure a store of any kind through its port. This makes the store's table, or what it has, if it is missing."""
-    kind = type(register).__module__.rpartition(".")[2]
+    kind = type(register).__module__.removeprefix("election.stores.").partition(".")[0]
     try:
         identity, names = register.identity(), register.names()
         listed = None if names is None else sorted(names)
@@ -161,9 +161,9 @@ def any_server(register: Register) -> Server:
             swaps = tuple(_timed(lambda: register.swap(NOBODY, b"", version)) for _ in range(ROUND_TRIPS))
         generation = "" if version is None else register.generation(version)
         leases = None if listed is None else len(listed)
-        return Server(kind, "", identity, generation, reads, swaps, leases, _hints(register))
+        return StoreServer(kind, "", identity, generation, reads, swaps, leases, _hints(register))
     except StoreUnavailable as exc:
-        return Server(kind, error=str(exc))
+        return StoreServer(kind, error=str(exc))
 
 
 def _hints(register: Register) -> bool | None:

@@ -10,7 +10,7 @@ from election.stores.quorum_rules import Choice, judge, majority
 from politics.doctor.findings import Finding, advice, danger, fine
 
 
-class Standing(enum.StrEnum):
+class Participation(enum.StrEnum):
     """How far one server takes part in one cell."""
 
     SYNCED = "synced"
@@ -35,20 +35,20 @@ class Quorum:
     cells: Mapping[str, Sequence[Answer]] = field(default_factory=dict)
 
 
-def standings(sights: Sequence[Answer], configuration: str) -> list[Standing]:
+def standings(sights: Sequence[Answer], configuration: str) -> list[Participation]:
     """Return how each server stands to this cell, which is the majority's to decide."""
     state = judge(sights, configuration)
     return [_standing(state.cells if isinstance(state, Choice) else {}, state, *each) for each in enumerate(sights)]
 
 
-def _standing(members: Mapping[int, Sight], state: object, number: int, sight: Answer) -> Standing:
+def _standing(members: Mapping[int, Sight], state: object, number: int, sight: Answer) -> Participation:
     if not isinstance(sight, Sight):
-        return Standing.UNREACHABLE
+        return Participation.UNREACHABLE
     cell = sight.cell
     if cell is None or number not in members:
-        return Standing.FORGETFUL
+        return Participation.FORGETFUL
     synced = isinstance(state, Choice) and cell.accepted == state.ballot
-    return Standing.SYNCED if synced else Standing.BEHIND
+    return Participation.SYNCED if synced else Participation.BEHIND
 
 
 def of_quorum(quorum: Quorum) -> Iterator[Finding]:
@@ -84,7 +84,7 @@ def of_quorum(quorum: Quorum) -> Iterator[Finding]:
     yield from _of_hosts(quorum)
 
 
-def _of_member(address: str, silent: bool, standing: Sequence[Standing]) -> Finding:
+def _of_member(address: str, silent: bool, standing: Sequence[Participation]) -> Finding:
     subject, counts = f"quorum server {address}", Counter(standing)
     if silent:
         return advice(
@@ -92,13 +92,13 @@ def _of_member(address: str, silent: bool, standing: Sequence[Standing]) -> Find
             "does not answer; leaders go on as long as a majority does",
             "start it, or put another host behind the same address",
         )
-    if missing := counts[Standing.FORGETFUL]:
+    if missing := counts[Participation.FORGETFUL]:
         return advice(
             subject,
             f"answers, but does not count yet for {missing} of {len(standing)} cells that were looked at",
             "wait for two or three renewals before you stop another server",
         )
-    if behind := counts[Standing.BEHIND]:
+    if behind := counts[Participation.BEHIND]:
         return fine(subject, f"takes part; {behind} of {len(standing)} cells are being written")
     if not standing:
         return fine(subject, "answers; no cell was found by which to see whether it takes part")

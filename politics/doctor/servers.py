@@ -8,7 +8,7 @@ from politics.doctor.findings import Finding, advice, danger, fine
 
 
 @dataclass(frozen=True, slots=True)
-class Server:
+class StoreServer:
     """What was measured of a store through `election.Register`.
 
     `kind`: postgresql, for instance. `error`: why it cannot be used. `reads` and `swaps`: seconds that each of several
@@ -27,7 +27,7 @@ class Server:
     hints: bool | None = None
 
 
-def of_any_server(server: Server, ttl: float) -> Iterator[Finding]:
+def of_any_server(server: StoreServer, ttl: float) -> Iterator[Finding]:
     """Yield the findings about a store, for leases of `ttl` seconds."""
     if server.error:
         yield danger(server.kind, server.error, "mend that, or correct the URL: nobody can lead")

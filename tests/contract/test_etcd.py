@@ -12,7 +12,7 @@ import pytest
 from election import BadStoreURL, Register, StoreUnavailable, open_register
 from election.register import Swap
 from election.stores.etcd import EtcdRegister
-from election.stores.etcd.generation import Generation, Look, restored
+from election.stores.etcd.generation import Generation, MemberState, restored
 from tests.contract.test_register import increment, total
 from tests.etcd_server import Etcd, cluster
 from tests.processes import python
@@ -175,17 +175,19 @@ KEPT = Generation("a" * 32, "1", 5)
 @pytest.mark.parametrize(
     ("kept", "first", "second", "seen", "expected"),
     [
-        (None, Look("1", 100, 110), Look("1", 100, 110), 0, True),
-        (KEPT, Look("1", 100, 110), Look("1", 100, 110), 0, False),
-        (KEPT, Look("1", 100, 105), Look("1", 100, 105), 100, False),
-        (KEPT, Look("1", 100, 104), Look("1", 100, 104), 0, False),  # an entry that is not counted yet
-        (KEPT, Look("1", 100, 5), Look("1", 100, 5), 0, True),
-        (KEPT, Look("1", 100, 110), Look("1", 100, 110), 101, True),
-        (KEPT, Look("2", 100, 110), Look("2", 100, 110), 0, True),
-        (KEPT, Look("1", 100, None), Look("1", 100, None), 0, False),
+        (None, MemberState("1", 100, 110), MemberState("1", 100, 110), 0, True),
+        (KEPT, MemberState("1", 100, 110), MemberState("1", 100, 110), 0, False),
+        (KEPT, MemberState("1", 100, 105), MemberState("1", 100, 105), 100, False),
+        (KEPT, MemberState("1", 100, 104), MemberState("1", 100, 104), 0, False),  # an entry that is not counted yet
+        (KEPT, MemberState("1", 100, 5), MemberState("1", 100, 5), 0, True),
+        (KEPT, MemberState("1", 100, 110), MemberState("1", 100, 110), 101, True),
+        (KEPT, MemberState("2", 100, 110), MemberState("2", 100, 110), 0, True),
+        (KEPT, MemberState("1", 100, None), MemberState("1", 100, None), 0, False),
     ],
 )
-def test_restored(kept: Generation | None, first: Look, second: Look, seen: float, expected: bool) -> None:
+def test_restored(
+    kept: Generation | None, first: MemberState, second: MemberState, seen: float, expected: bool
+) -> None:
     """A cluster has gone back if it is another one, if its revision has, or if its log is too short for it."""
     assert restored(kept, first, second, seen) is expected
 

@@ -19,8 +19,8 @@ import pytest
 
 from election import BadStoreURL, Register, StoreUnavailable, open_register
 from election.register import Cell, Swap
-from election.stores import listener
-from election.stores import postgresql as adapter
+from election.stores.postgresql import notifications
+from election.stores.postgresql import register as adapter
 from tests.commands import politics
 from tests.contract.test_register import TIMES, WORKERS, increment, total
 from tests.postgresql_server import PostgreSQLServer, as_postgres, program
@@ -500,14 +500,14 @@ def test_hints(postgresql: PostgreSQLServer, opened: Opened, name: str) -> None:
     assert not hints.live
     assert silent.live
     silent.close()
-    until(lambda: not [each for each in threading.enumerate() if each.name == "politics-hints"])
+    until(lambda: not [each for each in threading.enumerate() if each.name == "store hints"])
 
 
 def test_no_hints_from_a_frozen_server(
     postgresql: PostgreSQLServer, opened: Opened, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A stream that is silent because its server is frozen is found out."""
-    monkeypatch.setattr(listener, "BEAT", 0.1)
+    monkeypatch.setattr(notifications, "BEAT", 0.1)
     register, news = opened(f"{postgresql.url_of('postgres')}&{QUICK}"), threading.Semaphore(0)
     hints = register.watch(name, news.release)
     assert hints is not None

@@ -71,7 +71,7 @@ DOORS = {
     "cronsim": "politics/worker/schedule.py",
     "apscheduler": "politics/integrations/apscheduler.py",
     "celery": "politics/integrations/celery.py",
-    "psycopg": "election/stores/libpq.py",
+    "psycopg": "election/stores/postgresql/session.py",
     "redis": "election/stores/redis.py",
     "etcd3gw": "election/stores/etcd/line.py",
     "kazoo": "election/stores/zookeeper/line.py",

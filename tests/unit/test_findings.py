@@ -18,7 +18,7 @@ from politics.doctor.findings import (
     of_server,
     rate,
 )
-from politics.doctor.servers import Server, of_any_server
+from politics.doctor.servers import StoreServer, of_any_server
 
 TEN = ClockTick(10, 0.0, 0.01)
 MACHINE = Machine("CLOCK_BOOTTIME", counts_sleep=True, slept=0.0, interfaces={"eth0": True})
@@ -173,16 +173,16 @@ def test_the_choice_of_a_store(kind: str, named: bool, expected: list[Level]) ->
 @pytest.mark.parametrize(
     ("server", "level", "text"),
     [
-        (Server("etcd", error="etcd at h:1 does not answer"), Level.DANGER, "etcd at h:1 does not answer"),
-        (Server("etcd", reads=(0.001, 0.5, 0.6)), Level.ADVICE, "a read in 500.00 ms"),
-        (Server("etcd", reads=(0.001,), swaps=(0.4,)), Level.ADVICE, "a swap that is refused in 400.00 ms"),
-        (Server("etcd", identity="etcd:1", generation="g"), Level.FINE, "is the store etcd:1, generation g"),
-        (Server("etcd", hints=True), Level.FINE, "sends hints"),
-        (Server("etcd", hints=False), Level.ADVICE, "hints of changes do not arrive"),
-        (Server("etcd", leases=1), Level.FINE, "keeps 1 lease"),
+        (StoreServer("etcd", error="etcd at h:1 does not answer"), Level.DANGER, "etcd at h:1 does not answer"),
+        (StoreServer("etcd", reads=(0.001, 0.5, 0.6)), Level.ADVICE, "a read in 500.00 ms"),
+        (StoreServer("etcd", reads=(0.001,), swaps=(0.4,)), Level.ADVICE, "a swap that is refused in 400.00 ms"),
+        (StoreServer("etcd", identity="etcd:1", generation="g"), Level.FINE, "is the store etcd:1, generation g"),
+        (StoreServer("etcd", hints=True), Level.FINE, "sends hints"),
+        (StoreServer("etcd", hints=False), Level.ADVICE, "hints of changes do not arrive"),
+        (StoreServer("etcd", leases=1), Level.FINE, "keeps 1 lease"),
     ],
 )
-def test_a_store_of_another_kind(server: Server, level: Level, text: str) -> None:
+def test_a_store_of_another_kind(server: StoreServer, level: Level, text: str) -> None:
     """Of any other store the doctor says whether it can be used, how fast it answers, what it is and what it keeps."""
     found = list(of_any_server(server, 10.0))
     assert [each.level for each in found if text in each.text] == [level]

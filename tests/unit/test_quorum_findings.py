@@ -4,7 +4,7 @@ from dataclasses import replace
 
 from election.stores.quorum_cells import SILENT, Acceptor, Answer, Ballot, Sight
 from politics.doctor.findings import Level
-from politics.doctor.quorums import Quorum, Standing, of_quorum, standings
+from politics.doctor.quorums import Participation, Quorum, of_quorum, standings
 
 SERVERS = ("a:1", "b:1", "c:1")
 SEEN = ("ia", "ib", "ic")
@@ -25,14 +25,14 @@ def told(*sights: Answer, hosts: tuple[frozenset[str], ...] = ()) -> list[tuple[
 def test_standings() -> None:
     """A server is synced, behind, forgetful with or without a cell that does not count yet, or unreachable."""
     for third, standing in [
-        (SYNCED[2], Standing.SYNCED),
-        (BEHIND, Standing.BEHIND),
-        (BLANK, Standing.FORGETFUL),
-        (FORGOT, Standing.FORGETFUL),
-        (Sight((7, b"7"), None), Standing.FORGETFUL),
-        (SILENT, Standing.UNREACHABLE),
+        (SYNCED[2], Participation.SYNCED),
+        (BEHIND, Participation.BEHIND),
+        (BLANK, Participation.FORGETFUL),
+        (FORGOT, Participation.FORGETFUL),
+        (Sight((7, b"7"), None), Participation.FORGETFUL),
+        (SILENT, Participation.UNREACHABLE),
     ]:
-        assert standings([*SYNCED[:2], third], "conf") == [Standing.SYNCED, Standing.SYNCED, standing]
+        assert standings([*SYNCED[:2], third], "conf") == [Participation.SYNCED, Participation.SYNCED, standing]
 
 
 def test_all_is_well() -> None:

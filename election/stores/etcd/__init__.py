@@ -2,7 +2,7 @@
 
 from urllib.parse import SplitResult, unquote
 
-from election.stores.etcd.line import Settings
+from election.stores.etcd.line import EtcdSettings
 from election.stores.etcd.register import EtcdRegister
 from election.stores.urls import address, pop_files, pop_timeout
 
@@ -24,6 +24,6 @@ def connect(parts: SplitResult, options: dict[str, str]) -> EtcdRegister:
     secure = parts.scheme == "etcds"
     if not secure and any(files.values()):
         raise ValueError("ca, cert and key are for TLS: write etcds://")
-    settings = Settings("https" if secure else "http", timeout, unquote(user), unquote(password), **files)
+    settings = EtcdSettings("https" if secure else "http", timeout, unquote(user), unquote(password), **files)
     prefix = unquote(parts.path).strip("/") or "politics"
     return EtcdRegister([address(part, DEFAULT_PORT) for part in hosts.split(",")], f"{prefix}/", settings)

@@ -25,7 +25,7 @@ def parse_generation(value: bytes | None) -> Generation | None:
     return Generation(found[1].decode(), found[2].decode(), int(found[3])) if found else None
 
 
-class Look(NamedTuple):
+class MemberState(NamedTuple):
     """A member's own state at one moment: the cluster's id, its revision, how many entries of its log are applied."""
 
     cluster: str
@@ -33,7 +33,7 @@ class Look(NamedTuple):
     applied: int | None
 
 
-def restored(kept: Generation | None, first: Look, second: Look, seen: float) -> bool:
+def restored(kept: Generation | None, first: MemberState, second: MemberState, seen: float) -> bool:
     """Return whether the cluster may have gone back to an earlier state since `kept` was written. Pure.
 
     Each revision is one applied entry of the cluster's log, so `applied - revision` never falls. A cluster that is
@@ -51,6 +51,6 @@ def restored(kept: Generation | None, first: Look, second: Look, seen: float) ->
     return second.applied is not None and second.applied + 1 - first.revision < kept.bound
 
 
-def bound(first: Look, second: Look) -> int:
+def bound(first: MemberState, second: MemberState) -> int:
     """Return a number that `applied - revision` has reached at the second look."""
     return UNKNOWN if first.applied is None else first.applied - second.revision

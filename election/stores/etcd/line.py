@@ -15,7 +15,7 @@ from requests import Session
 from requests.adapters import HTTPAdapter
 
 from election.errors import StoreUnavailable
-from election.stores.etcd.generation import Generation, Look
+from election.stores.etcd.generation import Generation, MemberState
 from election.stores.etcd.operations import Json
 
 SILENCE = 60.0
@@ -31,7 +31,7 @@ class NotDone(StoreUnavailable):
 
 
 @dataclass(frozen=True)
-class Settings:
+class EtcdSettings:
     """How to connect: the scheme, the seconds for each answer, who we are, and the files for TLS."""
 
     scheme: str = "http"
@@ -43,14 +43,14 @@ class Settings:
     key: str | None = None
 
 
-class Line:
+class EtcdLine:
     """One connection to one member. It is made by the first request and never again.
 
     Sessions of `requests` connect again when they find their connection closed. Then it would not be known that the
     server is still the one that was looked at.
     """
 
-    def __init__(self, host: str, port: int, settings: Settings) -> None:
+    def __init__(self, host: str, port: int, settings: EtcdSettings) -> None:
         self.address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
         self.socket: socket.socket | None = None
         self.dropped = False
@@ -122,7 +122,7 @@ class Line:
                 if "authentication is not enabled" not in str(exc):
                     raise
 
-    def look(self) -> Look:
+    def look(self) -> MemberState:
         """Ask the member for its own state."""
         try:
             said = self.ask("/maintenance/status", {})
@@ -133,7 +133,7 @@ class Line:
             said = self.transact([], [])
         with self.errors():
             applied = int(said["raftAppliedIndex"]) if "raftAppliedIndex" in said else None
-            return Look(said["header"]["cluster_id"], int(said["header"]["revision"]), applied)
+            return MemberState(said["header"]["cluster_id"], int(said["header"]["revision"]), applied)
 
     def stream(self, path: str, body: Json) -> Iterator[Json]:
         """Send one request; return an iterator over the lines of its answer, which may never end."""

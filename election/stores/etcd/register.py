@@ -14,9 +14,9 @@ from election.forks import fork_detector
 from election.record import check_name
 from election.register import Cell, Register, Swap, identity_of
 from election.stores.etcd.generation import Generation, bound, parse_generation, restored
-from election.stores.etcd.line import Line, NotDone, Settings
+from election.stores.etcd.line import EtcdLine, EtcdSettings, NotDone
 from election.stores.etcd.operations import Json, all_below, compare, found, key_range, put, revision, transaction
-from election.stores.hints import Listener, Watching
+from election.stores.hints import HintListener, Watching
 
 MANY = 100
 """Operations in one transaction at most; etcd refuses more than 128."""
@@ -36,21 +36,21 @@ class EtcdRegister(Register):
     restored, and all connections with it, nobody reads or writes a restored one before that look.
     """
 
-    def __init__(self, endpoints: Sequence[tuple[str, int]], prefix: str, settings: Settings) -> None:
+    def __init__(self, endpoints: Sequence[tuple[str, int]], prefix: str, settings: EtcdSettings) -> None:
         self.endpoints, self.prefix, self.settings = endpoints, prefix, settings
         self._cells, self._kept = f"{prefix}cells/", f"{prefix}generation"
         self._turn = 0
         self._seen: dict[str, float] = {}
-        self._listener = Listener(self._stream)
+        self._listener = HintListener(self._stream)
         self._begin()
 
     def _begin(self) -> None:
         self._forked = fork_detector()
         self._lock = threading.Lock()
-        self._line: Line | None = None
+        self._line: EtcdLine | None = None
 
     def _do(
-        self, operations: Callable[[str], Sequence[Json]], parse: Callable[[Line, Json], T], *, repeat: bool = True
+        self, operations: Callable[[str], Sequence[Json]], parse: Callable[[EtcdLine, Json], T], *, repeat: bool = True
     ) -> T:
         """Do a transaction in the generation that the store is in; return what `parse` makes of the answer.
 
@@ -85,10 +85,10 @@ class EtcdRegister(Register):
                     raise
         raise StoreUnavailable("etcd cannot be used: one generation follows the other")
 
-    def _connect(self) -> Line:
+    def _connect(self) -> EtcdLine:
         """Return a connection to the first member that answers, which has been looked at."""
         for left in reversed(range(len(self.endpoints))):
-            line = Line(*self.endpoints[self._turn % len(self.endpoints)], self.settings)
+            line = EtcdLine(*self.endpoints[self._turn % len(self.endpoints)], self.settings)
             try:
                 self._look(line)
             except BaseException as exc:
@@ -101,7 +101,7 @@ class EtcdRegister(Register):
                 return line
         raise AssertionError("there is no endpoint")
 
-    def _look(self, line: Line) -> None:
+    def _look(self, line: EtcdLine) -> None:
         """Find the generation, and begin another one where the cluster may have gone back."""
         line.sign_in()
         while True:
@@ -129,7 +129,7 @@ class EtcdRegister(Register):
         key, name = f"{self.prefix}identity", uuid.uuid4().hex.encode()
         make = transaction([compare(key, mod=0)], [put(key, name)], [key_range(key)])
 
-        def parse(_: Line, answer: Json) -> bytes:
+        def parse(_: EtcdLine, answer: Json) -> bytes:
             done = answer["responses"][0]["response_txn"]
             there = None if done.get("succeeded") else found(done["responses"][0]["response_range"])
             return there[0] if there else name
@@ -158,7 +158,7 @@ class EtcdRegister(Register):
         return versions
 
     def _ranges(self, names: Sequence[str], *, keys_only: bool) -> tuple[list[tuple[bytes, int] | None], str]:
-        def parse(line: Line, answer: Json) -> tuple[list[tuple[bytes, int] | None], str]:
+        def parse(line: EtcdLine, answer: Json) -> tuple[list[tuple[bytes, int] | None], str]:
             return [found(each["response_range"]) for each in answer["responses"]], line.generation.name
 
         return self._do(lambda _: [key_range(self._cells + name, keys_only=keys_only) for name in names], parse)
@@ -191,7 +191,7 @@ class EtcdRegister(Register):
             key = self._cells + swap.name
             return transaction([compare(key, mod=mod if of == generation else NEVER)], [put(key, swap.data)])
 
-        def parse(line: Line, answer: Json) -> list[Version | None]:
+        def parse(line: EtcdLine, answer: Json) -> list[Version | None]:
             version = line.generation.name, revision(answer)
             done = [each["response_txn"].get("succeeded") for each in answer["responses"]]
             return [version if each else None for each in done]
@@ -210,7 +210,7 @@ class EtcdRegister(Register):
     def names(self) -> Iterable[str]:
         """Return all names, sorted. What cannot name a lease was not written here, and is left out."""
 
-        def parse(_: Line, answer: Json) -> list[bytes]:
+        def parse(_: EtcdLine, answer: Json) -> list[bytes]:
             return [b64decode(each["key"]) for each in answer["responses"][0]["response_range"].get("kvs", ())]
 
         keys = self._do(lambda _: [key_range(self._cells, keys_only=True, below=True)], parse)
@@ -225,14 +225,14 @@ class EtcdRegister(Register):
         """Have `news` called when the cell changes: one stream for all cells under the prefix."""
         return self._listener.watch(name, news)
 
-    def _stream(self) -> "Changes":
-        line = Line(*self.endpoints[self._turn % len(self.endpoints)], self.settings)
+    def _stream(self) -> "_Changes":
+        line = EtcdLine(*self.endpoints[self._turn % len(self.endpoints)], self.settings)
         try:
             line.sign_in()
         except BaseException:
             line.close()
             raise
-        return Changes(line, self._cells)
+        return _Changes(line, self._cells)
 
     def close(self) -> None:
         """Close the connections, if this process opened them."""
@@ -242,10 +242,10 @@ class EtcdRegister(Register):
                 self._drop()
 
 
-class Changes:
+class _Changes:
     """The names of the cells under `prefix` that change, as a watch of etcd tells them."""
 
-    def __init__(self, line: Line, prefix: str) -> None:
+    def __init__(self, line: EtcdLine, prefix: str) -> None:
         self._line, self._prefix = line, prefix
 
     def __iter__(self) -> Iterator[set[str] | None]:
@@ -260,6 +260,9 @@ class Changes:
 
     def want(self, name: str) -> None:
         """Do nothing: all names are brought."""
+
+    def forget(self, name: str) -> None:
+        """Do nothing either."""
 
     def close(self) -> None:
         """End it."""

@@ -3,7 +3,7 @@
 from urllib.parse import SplitResult, unquote
 
 from election.stores.urls import address, pop_files, pop_timeout
-from election.stores.zookeeper.line import Settings
+from election.stores.zookeeper.line import ZooKeeperSettings
 from election.stores.zookeeper.register import ZooKeeperRegister
 
 __all__ = ["ZooKeeperRegister", "connect"]
@@ -22,5 +22,5 @@ def connect(parts: SplitResult, options: dict[str, str]) -> ZooKeeperRegister:
     user, _, password = who.partition(":")
     files = pop_files(options)
     prefix = "/" + (unquote(parts.path).strip("/") or "politics")
-    settings = Settings(timeout, unquote(user), unquote(password), any(files.values()), **files)
+    settings = ZooKeeperSettings(timeout, unquote(user), unquote(password), any(files.values()), **files)
     return ZooKeeperRegister([address(part, DEFAULT_PORT) for part in hosts.split(",")], prefix, settings)

@@ -35,7 +35,7 @@ QUIET = logging.Logger("kazoo", logging.CRITICAL + 1)
 
 
 @dataclass(frozen=True)
-class Settings:
+class ZooKeeperSettings:
     """The seconds for each answer, who we are, and for TLS the files that it needs."""
 
     timeout: float = 1.0
@@ -50,7 +50,7 @@ class Settings:
 class _Once(SequentialThreadingHandler):  # type: ignore[misc]
     """Connects once. A client of kazoo's would connect again by itself, and send what it has in its queue."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: ZooKeeperSettings) -> None:
         super().__init__()
         self.made: socket.socket | None = None
         self.failure = ": it is silent, or its name is not known"
@@ -85,10 +85,10 @@ class _Once(SequentialThreadingHandler):  # type: ignore[misc]
         return made
 
 
-class Line:
+class ZooKeeperLine:
     """One connection to one server, with a session of its own. Once it is lost, it is never made again."""
 
-    def __init__(self, host: str, port: int, settings: Settings) -> None:
+    def __init__(self, host: str, port: int, settings: ZooKeeperSettings) -> None:
         self.address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
         self.generation, self.since = "", math.inf
         self._timeout = settings.timeout

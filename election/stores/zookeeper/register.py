@@ -15,8 +15,8 @@ from election.errors import BadPolicy, StoreUnavailable
 from election.forks import fork_detector
 from election.record import check_name
 from election.register import Cell, Register, Swap, identity_of
-from election.stores.hints import Listener, Watching
-from election.stores.zookeeper.line import Line, Settings, is_missing, succeeded
+from election.stores.hints import HintListener, Watching
+from election.stores.zookeeper.line import ZooKeeperLine, ZooKeeperSettings, is_missing, succeeded
 
 MANY = 100
 """Requests that are under way at once."""
@@ -25,7 +25,7 @@ RANDOM = re.compile(r"[0-9a-f]{32}")
 T = TypeVar("T")
 
 
-class Version(NamedTuple):
+class ZooKeeperVersion(NamedTuple):
     """The store's generation, and the random name of the write.
 
     ZooKeeper's own versions begin at 0 with each creation, and may come again in a restored ensemble. So each write
@@ -44,21 +44,21 @@ class ZooKeeperRegister(Register):
     with a look whether the servers have gone back behind what this process has seen, and then begins another one.
     """
 
-    def __init__(self, endpoints: Sequence[tuple[str, int]], prefix: str, settings: Settings) -> None:
+    def __init__(self, endpoints: Sequence[tuple[str, int]], prefix: str, settings: ZooKeeperSettings) -> None:
         self.endpoints, self.prefix, self.settings = endpoints, prefix, settings
         self._cells, self._kept, self._identity = (f"{prefix}/{each}" for each in ("cells", "generation", "identity"))
         self._turn = 0
         self._seen: dict[str, float] = {}
         self._written: dict[str, int] = {}
-        self._listener = Listener(self._stream)
+        self._listener = HintListener(self._stream)
         self._begin()
 
     def _begin(self) -> None:
         self._forked = fork_detector()
         self._lock = threading.Lock()
-        self._line: Line | None = None
+        self._line: ZooKeeperLine | None = None
 
-    def _do(self, work: Callable[[Line], T], *, repeat: bool = True) -> T:
+    def _do(self, work: Callable[[ZooKeeperLine], T], *, repeat: bool = True) -> T:
         """Return what `work` returns; if `repeat`, it may be done again with another server."""
         if self._forked():
             # The connection is our parent's, and so are its threads. Its lock may have been held.
@@ -80,10 +80,10 @@ class ZooKeeperRegister(Register):
                         raise
         raise AssertionError("there is no endpoint")
 
-    def _connect(self) -> Line:
+    def _connect(self) -> ZooKeeperLine:
         """Return a connection to the first server that answers, which has been looked at."""
         for left in reversed(range(len(self.endpoints))):
-            line = Line(*self.endpoints[self._turn % len(self.endpoints)], self.settings)
+            line = ZooKeeperLine(*self.endpoints[self._turn % len(self.endpoints)], self.settings)
             try:
                 line.open()
                 with line.errors():
@@ -98,7 +98,7 @@ class ZooKeeperRegister(Register):
                 return line
         raise AssertionError("there is no endpoint")
 
-    def _look(self, line: Line) -> None:
+    def _look(self, line: ZooKeeperLine) -> None:
         """Find the generation, and begin another one where the servers may have gone back."""
         client = line.client
         while True:
@@ -127,7 +127,7 @@ class ZooKeeperRegister(Register):
         self._seen.setdefault(name, client.last_zxid)
         line.generation, line.since = name, SystemClock().now()
 
-    def _gone_back(self, line: Line, generation: str) -> bool:
+    def _gone_back(self, line: ZooKeeperLine, generation: str) -> bool:
         """Return whether the servers are behind what this process has seen in this generation.
 
         Each new session moves their count of transactions on. So it also counts when the cells were written.
@@ -151,7 +151,7 @@ class ZooKeeperRegister(Register):
     def identity(self) -> str:
         """Return a random name, kept in the ensemble under the prefix."""
 
-        def work(line: Line) -> bytes:
+        def work(line: ZooKeeperLine) -> bytes:
             line.make(self._identity, uuid.uuid4().hex.encode())
             ((data, _),) = line.wait([line.client.get_async(self._identity)])
             return bytes(data)
@@ -166,16 +166,16 @@ class ZooKeeperRegister(Register):
         """Return the node's data, after the server has caught up with its leader."""
         return self._read([name])[0]
 
-    def version(self, name: str) -> Version | None:
+    def version(self, name: str) -> ZooKeeperVersion | None:
         """Return the version of the node."""
         return self.versions([name])[0]
 
-    def versions(self, names: Sequence[str]) -> list[Version | None]:
+    def versions(self, names: Sequence[str]) -> list[ZooKeeperVersion | None]:
         """Send `MANY` questions at once."""
         return [cell.version if cell else None for cell in self._read(names)]
 
     def _read(self, names: Sequence[str]) -> list[Cell | None]:
-        def cell(line: Line, name: str, asked: Any) -> Cell | None:
+        def cell(line: ZooKeeperLine, name: str, asked: Any) -> Cell | None:
             there = line.found(asked)
             if there is None:
                 return None
@@ -183,10 +183,10 @@ class ZooKeeperRegister(Register):
             self._written[name] = max(self._written.pop(name, 0), stat.mzxid)
             write = data[:32].decode("latin-1")
             if RANDOM.fullmatch(write):
-                return Cell(data[32:], Version(line.generation, write))
-            return Cell(data, Version(line.generation, f"#{stat.version}"))
+                return Cell(data[32:], ZooKeeperVersion(line.generation, write))
+            return Cell(data, ZooKeeperVersion(line.generation, f"#{stat.version}"))
 
-        def work(line: Line) -> list[Cell | None]:
+        def work(line: ZooKeeperLine) -> list[Cell | None]:
             synced = line.client.sync_async(self._cells)
             asked = [line.client.get_async(self._path(each)) for each in some]
             list(line.wait([synced]))
@@ -198,18 +198,18 @@ class ZooKeeperRegister(Register):
             found += self._do(work)
         return found
 
-    def swap(self, name: str, data: bytes, expected: Version | None) -> Version | None:
+    def swap(self, name: str, data: bytes, expected: ZooKeeperVersion | None) -> ZooKeeperVersion | None:
         """Do one transaction, and never send it twice."""
         answer = self.swap_many([Swap(name, data, expected)])[0]
         if isinstance(answer, StoreUnavailable):
             raise answer
         return answer
 
-    def swap_many(self, swaps: Sequence[Swap]) -> list[Version | StoreUnavailable | None]:
+    def swap_many(self, swaps: Sequence[Swap]) -> list[ZooKeeperVersion | StoreUnavailable | None]:
         """Send `MANY` transactions at once, and read all answers."""
-        answers: list[Version | StoreUnavailable | None] = []
+        answers: list[ZooKeeperVersion | StoreUnavailable | None] = []
         for begin in range(0, len(swaps), MANY):
-            known: list[Version | None] = []
+            known: list[ZooKeeperVersion | None] = []
             try:
                 self._do(self._swaps(swaps[begin : begin + MANY], known), repeat=False)
                 answers += known
@@ -218,14 +218,14 @@ class ZooKeeperRegister(Register):
                 return answers + [exc] * (len(swaps) - len(answers))
         return answers
 
-    def _swaps(self, swaps: Sequence[Swap], known: list[Version | None]) -> Callable[[Line], None]:
-        def work(line: Line) -> None:
+    def _swaps(self, swaps: Sequence[Swap], known: list[ZooKeeperVersion | None]) -> Callable[[ZooKeeperLine], None]:
+        def work(line: ZooKeeperLine) -> None:
             writes = [uuid.uuid4().hex for _ in swaps]
             sent = [self._send(line, swap, write) for swap, write in zip(swaps, writes, strict=True)]
             others = False
             for swap, write, results in zip(swaps, writes, line.wait(sent), strict=True):
                 done = succeeded(results)
-                known.append(Version(line.generation, write) if done else None)
+                known.append(ZooKeeperVersion(line.generation, write) if done else None)
                 if done and swap.expected:
                     self._written.pop(swap.name, 0)
                     self._written[swap.name] = results[1].mzxid
@@ -236,9 +236,9 @@ class ZooKeeperRegister(Register):
 
         return work
 
-    def _send(self, line: Line, swap: Swap, write: str) -> Any:
+    def _send(self, line: ZooKeeperLine, swap: Swap, write: str) -> Any:
         path, data, change = self._path(swap.name), write.encode() + swap.data, line.client.transaction()
-        generation, old = swap.expected or Version(line.generation, "")
+        generation, old = swap.expected or ZooKeeperVersion(line.generation, "")
         change.check(f"{self._kept}/{generation}", -1)
         if not old:
             change.create(path, data)
@@ -250,7 +250,7 @@ class ZooKeeperRegister(Register):
         change.create(f"{path}/{write}")
         return change.commit_async()
 
-    def generation(self, version: Version) -> str:
+    def generation(self, version: ZooKeeperVersion) -> str:
         """Return the generation's random name."""
         return version.generation
 
@@ -258,7 +258,7 @@ class ZooKeeperRegister(Register):
         """Return whether this process has been connected for so long to servers that have not gone back."""
         now = SystemClock().now()
 
-        def work(line: Line) -> float:
+        def work(line: ZooKeeperLine) -> float:
             list(line.wait([line.client.sync_async(self._kept)]))
             return line.since
 
@@ -267,7 +267,7 @@ class ZooKeeperRegister(Register):
     def names(self) -> Iterable[str]:
         """Return all names, sorted. What cannot name a lease was not written here, and is left out."""
 
-        def work(line: Line) -> list[str]:
+        def work(line: ZooKeeperLine) -> list[str]:
             _, children = line.wait([line.client.sync_async(self._cells), line.client.get_children_async(self._cells)])
             return sorted(map(unquote, children))
 
@@ -277,11 +277,11 @@ class ZooKeeperRegister(Register):
         """Have `news` called when the node changes."""
         return self._listener.watch(name, news)
 
-    def _stream(self) -> "Changes":
-        line = Line(*self.endpoints[self._turn % len(self.endpoints)], self.settings)
+    def _stream(self) -> "_Changes":
+        line = ZooKeeperLine(*self.endpoints[self._turn % len(self.endpoints)], self.settings)
         try:
             line.open()
-            return Changes(line, self._path)
+            return _Changes(line, self._path)
         except BaseException:
             line.close()
             raise
@@ -294,24 +294,32 @@ class ZooKeeperRegister(Register):
                 self._drop()
 
 
-class Changes:
+class _Changes:
     """The names of the cells that change, as watches of ZooKeeper tell them: each tells once, and is set again."""
 
-    def __init__(self, line: Line, path: Callable[[str], str]) -> None:
+    def __init__(self, line: ZooKeeperLine, path: Callable[[str], str]) -> None:
         self._line, self._path = line, path
+        self._wanted = set[str]()
         self._told: queue.SimpleQueue[tuple[str, bool] | None] = queue.SimpleQueue()
         line.client.add_listener(lambda state: self._told.put(None))
 
     def want(self, name: str) -> None:
         """Have the watch of a cell set, by the thread that listens."""
+        self._wanted.add(name)
         self._told.put((name, False))
+
+    def forget(self, name: str) -> None:
+        """Set its watch no more, once it has told."""
+        self._wanted.discard(name)
 
     def __iter__(self) -> Iterator[set[str] | None]:
         yield None
         known = set[str]()
         while self._line.client.connected and (told := self._told.get()) is not None:
             name, changed = told
-            if changed or name not in known:
+            if changed:
+                known.discard(name)
+            if name in self._wanted and name not in known:
                 known.add(name)
                 with self._line.errors():
                     list(self._line.wait([self._line.client.exists_async(self._path(name), self._teller(name))]))

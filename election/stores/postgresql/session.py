@@ -58,7 +58,7 @@ def attempts(settings: Settings) -> list[Settings]:
         raise _unavailable(exc, settings) from exc
 
 
-class Session:
+class PostgreSQLSession:
     """One connection to one host, which is used by one thread at a time.
 
     Args:

@@ -1,24 +1,23 @@
-"""Cells in a table of PostgreSQL 13 or later: leases that outlive every restart, and hints of changes.
+"""Cells in a table of PostgreSQL: each swap is one statement, which compares the version of a row.
 
 Each call is one message in the simple protocol: a transaction that needs nothing of the session. So it does not matter
 which session of a pooler gets it. The message goes out once; there is no retry here, and none in libpq.
 """
 
 import contextlib
-import hashlib
 import secrets
 import threading
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from urllib.parse import SplitResult
 
 from election.clock import SystemClock
 from election.errors import BadPolicy, StoreUnavailable
 from election.forks import fork_detector
 from election.record import MAX_BYTES, check_name
 from election.register import Cell, Hints, Register, Swap, identity_of
-from election.stores.libpq import Row, Session, Settings, attempts, parse, place
-from election.stores.listener import Listener
+from election.stores.hints import HintListener
+from election.stores.postgresql.notifications import Notifications, channel_of
+from election.stores.postgresql.session import PostgreSQLSession, Row, Settings, attempts, parse, place
 
 TABLE = (
     "CREATE TABLE IF NOT EXISTS politics_cells (name bytea PRIMARY KEY, data bytea NOT NULL, version bytea NOT NULL)"
@@ -58,13 +57,13 @@ class PostgreSQLRegister(Register):
         self.timeout = timeout
         connect = float(self._settings.get("connect_timeout") or 0)
         self._connect_timeout = connect if connect > 0 else timeout
+        self._listener = HintListener(lambda: Notifications(self._open))
         self._begin()
 
     def _begin(self) -> None:
         self._forked = fork_detector()
         self._lock = threading.Lock()
-        self._session: Session | None = None
-        self._listener = Listener(self.open)
+        self._session: PostgreSQLSession | None = None
         self._clock = SystemClock()
         self._seen: tuple[str | None, float] = (None, 0.0)
         self._stale = False
@@ -73,7 +72,7 @@ class PostgreSQLRegister(Register):
         return f"<PostgreSQLRegister at {place(self._settings)}>"
 
     @contextlib.contextmanager
-    def _use(self) -> Iterator[Session]:
+    def _use(self) -> Iterator[PostgreSQLSession]:
         if self._forked():
             self._begin()  # psycopg leaves a parent's connection alone
         with self._lock:
@@ -81,19 +80,19 @@ class PostgreSQLRegister(Register):
                 if self._stale:
                     # Another server behind a pooler, or another table, which may be one that we refuse.
                     self._close()
-                self._session = self._session or self.open()
+                self._session = self._session or self._open()
                 yield self._session
             except BaseException:
                 # Ctrl-C included: an answer that is still on its way must never be taken for the next one's.
                 self._close()
                 raise
 
-    def open(self) -> Session:
+    def _open(self) -> PostgreSQLSession:
         """Return a new session with the first of the hosts, and of their addresses, that will do."""
         troubles = list[StoreUnavailable]()
         for settings in attempts(self._settings):
             try:
-                session = Session(settings, self._connect_timeout, self.timeout)
+                session = PostgreSQLSession(settings, self._connect_timeout, self.timeout)
                 try:
                     self._check(session, settings)
                 except BaseException:
@@ -105,7 +104,7 @@ class PostgreSQLRegister(Register):
         text = "; ".join(dict.fromkeys(map(str, troubles)))
         raise StoreUnavailable(text, permanent=all(trouble.permanent for trouble in troubles)) from troubles[-1]
 
-    def _check(self, session: Session, settings: Settings) -> None:
+    def _check(self, session: PostgreSQLSession, settings: Settings) -> None:
         """Make the table if it is missing, and refuse a server that does not keep what it confirms.
 
         Raises:
@@ -209,7 +208,7 @@ class PostgreSQLRegister(Register):
                 return answers + [exc] * (len(swaps) - len(answers))
         return answers
 
-    def _swap(self, session: Session, swaps: Sequence[Swap]) -> list[Version | None]:
+    def _swap(self, session: PostgreSQLSession, swaps: Sequence[Swap]) -> list[Version | None]:
         # Each transaction locks its rows in the order of their names, so that no two wait for each other.
         order = sorted(range(len(swaps)), key=lambda number: swaps[number].name.encode())
         versions = [secrets.token_hex(8).encode() for _ in swaps]
@@ -226,9 +225,7 @@ class PostgreSQLRegister(Register):
 
     def watch(self, name: str, news: Callable[[], object]) -> Hints:
         """Listen to the notification that each swap sends as it commits."""
-        if self._forked():
-            self._begin()
-        return self._listener.add(_channel(name.encode()), news)
+        return self._listener.watch(name, news)
 
     def remembers(self, seconds: float) -> bool:
         """Return whether this process has seen this very table on this very run of the server for that long."""
@@ -243,25 +240,10 @@ class PostgreSQLRegister(Register):
 
     def close(self) -> None:
         """Close the connections, if this process opened them, and end all hints."""
+        self._listener.close()
         if not self._forked():
-            self._listener.close()
             with self._lock:
                 self._close()
-
-
-def connect(parts: SplitResult, options: dict[str, str]) -> PostgreSQLRegister:
-    """Return the register for a URL as libpq reads it, with the option `timeout`, the seconds for each answer.
-
-    Raises:
-        ValueError: libpq cannot read it, or the timeout makes no sense.
-    """
-    timeout = float(options.pop("timeout", "1"))
-    if not 0 < timeout <= 60:
-        raise ValueError(f"timeout={timeout:g} is not a number of seconds between 0 and 60")
-    options.clear()  # libpq knows the others, or says that it does not
-    query = "&".join(each for each in parts.query.split("&") if not each.startswith("timeout="))
-    fragment = f"#{parts.fragment}" if parts.fragment else ""
-    return PostgreSQLRegister(f"postgresql://{parts.netloc}{parts.path}?{query}{fragment}", timeout)
 
 
 def _bytes(raw: bytes) -> str:
@@ -271,10 +253,6 @@ def _bytes(raw: bytes) -> str:
 
 def _where(key: bytes) -> str:
     return f"FROM politics_cells WHERE name = {_bytes(key)}"
-
-
-def _channel(key: bytes) -> str:
-    return f"politics_{hashlib.sha256(key).hexdigest()[:32]}"
 
 
 def _insert(key: bytes, data: bytes, version: bytes) -> str:
@@ -289,7 +267,7 @@ def _statement(swap: Swap, version: bytes) -> str:
 
     If two meet, the second one waits for the first, and then compares the row that the first has written.
     """
-    key, note = swap.name.encode(), _NOTE.format(channel=_channel(swap.name.encode()))
+    key, note = swap.name.encode(), _NOTE.format(channel=channel_of(swap.name))
     raw = bytes.fromhex(version.decode())
     if swap.expected is None:
         return f"{_insert(key, swap.data, raw)} {note}"
