@@ -247,7 +247,7 @@ def test_no_leader_writes_a_fence_that_nobody_can_read() -> None:
     """The one with the last number has no successor, and the record says why until it is forgotten."""
     world = World()
     link = world.store.link()
-    write(link, replace(OPEN, fence=MAX_NUMBER - 1).encode())
+    write(link, replace(OPEN, fence=MAX_NUMBER - 1, store="1").encode())
     term = world.leader()
     assert term.fence == MAX_NUMBER
     term.resign()
