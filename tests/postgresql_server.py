@@ -12,7 +12,7 @@ from typing import Any
 
 import psycopg
 
-from tests.processes import free_port
+from tests.processes import free_port, suspend
 from tests.waiting import DEADLINE, SOON, until
 
 SETTINGS = (
@@ -33,6 +33,13 @@ def program(name: str) -> str:
 def as_postgres() -> dict[str, Any]:
     """What makes a subprocess run as the user `postgres`: the server refuses to run as root."""
     return {"user": "postgres", "group": "postgres", "extra_groups": []} if os.getuid() == 0 else {}
+
+
+def _running(pids: list[int]) -> bool:
+    """Whether one of these processes is there, and not only waits for its parent to ask how it ended."""
+    listed = subprocess.run(["ps", "-A", "-o", "pid=,stat="], capture_output=True, text=True, check=True).stdout
+    states = dict(line.split(maxsplit=1) for line in listed.splitlines())
+    return any(not states.get(str(pid), "Z").startswith("Z") for pid in pids)
 
 
 class PostgreSQLServer:
@@ -118,12 +125,18 @@ class PostgreSQLServer:
     def stop(self, how: signal.Signals = signal.SIGKILL) -> None:
         """End it, if it runs, and wait until it is gone: SIGKILL for all its processes, others for the parent."""
         if self._process is not None:
-            self.thaw()
+            ended = list[int]()
             if how == signal.SIGKILL:
+                suspend(self._process)  # it starts no more children
+                ended = self.processes()
                 self.send(how)
-            self._process.send_signal(how)
+            else:
+                self.thaw()
+                self._process.send_signal(how)
             self._process.wait(DEADLINE)
             self._process = None
+            # It does not start while one of its old children is there.
+            until(lambda: not _running(ended), f"the end of {ended}")
 
     def restart(self) -> None:
         """Kill it and start it again on the same port with the same data."""

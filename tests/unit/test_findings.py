@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from election import open_register
 from politics.doctor.findings import (
     ClockTick,
     File,
@@ -18,6 +19,7 @@ from politics.doctor.findings import (
     of_server,
     rate,
 )
+from politics.doctor.probe import any_server
 from politics.doctor.servers import StoreServer, of_any_server
 
 TEN = ClockTick(10, 0.0, 0.01)
@@ -187,3 +189,9 @@ def test_a_store_of_another_kind(server: StoreServer, level: Level, text: str) -
     found = list(of_any_server(server, 10.0))
     assert [each.level for each in found if text in each.text] == [level]
     assert all(each.level is Level.FINE for each in found if text not in each.text)
+
+
+@pytest.mark.parametrize("kind", ["redis", "postgresql", "etcd"])
+def test_a_store_is_called_by_its_kind(kind: str) -> None:
+    """A finding names the kind of store, wherever its register is written."""
+    assert any_server(open_register(f"{kind}://127.0.0.1:1/?timeout=0.2")).kind == kind

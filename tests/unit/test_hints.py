@@ -1,6 +1,7 @@
 """Hints that a cell may have changed: what standbys and holders make of them, and what it costs when there are none."""
 
 import threading
+from collections.abc import Iterator
 from dataclasses import replace
 
 import pytest
@@ -9,6 +10,7 @@ from election import Candidate, LeasePolicy, LeaseTerm, NotElected, ask_to_resig
 from election.cell import read_record
 from election.clock import SystemClock
 from election.record import State
+from election.stores.hints import HintListener
 from election.stores.memory import MemoryRegister
 from election.testing import FaultyRegister, FaultyStore
 from tests.contract.test_register import in_fork
@@ -314,3 +316,41 @@ def test_thousands_of_names() -> None:
         term.resign()
     world.live(10)
     assert not world.store._watches
+
+
+class _Told:
+    """A stream that brings nothing, and keeps what it is told."""
+
+    def __init__(self) -> None:
+        self.told: list[str] = []
+        self._closed = threading.Event()
+
+    def __iter__(self) -> Iterator[list[str]]:
+        yield []
+        self._closed.wait(SOON)
+
+    def want(self, name: str) -> None:
+        self.told.append(f"want {name}")
+
+    def forget(self, name: str) -> None:
+        self.told.append(f"forget {name}")
+
+    def close(self) -> None:
+        self._closed.set()
+
+
+def test_a_stream_is_told_what_nobody_watches_any_more() -> None:
+    """A name is wanted once, however many watch it, and forgotten with the last of them."""
+    stream = _Told()
+    listener = HintListener(lambda: stream)
+    first = listener.watch("a", lambda: None)
+    until(lambda: first.live)
+    other, second = listener.watch("b", lambda: None), listener.watch("a", lambda: None)
+    first.close()
+    first.close()
+    assert not first.live
+    assert second.live
+    assert stream.told == ["want a", "want b"]
+    second.close()
+    assert stream.told == ["want a", "want b", "forget a"]
+    other.close()
