@@ -83,7 +83,8 @@ class Register(Protocol):
     def swap(self, name: str, data: bytes, expected: Any | None) -> Any | None:
         """Write `data` if the cell still has the version `expected` (None: if there is no cell).
 
-        Returns the new version, or None if somebody else was first or `expected` can no longer be compared. After
+        Returns the new version, or None if it was not written and never will be: somebody else was first, or is just
+        writing, or `expected` can no longer be compared. So None does not say that the cell has changed. After
         `StoreUnavailable` the write may have landed, and may still land later.
         """
         ...

@@ -53,7 +53,8 @@ class Server(Protocol):
 class Stores:
     """`client` opens one more client of one store; `other` opens a client of another one; `url`: for processes.
 
-    `forgets`: what is in the store is lost when its `server` is killed. `spares`: nobody notices that.
+    `forgets`: what is in the store is lost when its `server` is killed. `spares`: nobody notices that. `weak`: a swap
+    may be refused while another one is under way.
     """
 
     client: Callable[[], Register]
@@ -62,6 +63,7 @@ class Stores:
     server: Server | None = None
     forgets: bool = False
     spares: bool = False
+    weak: bool = False
 
     def through(self, port: int | None = None, timeout: float = 0.2) -> str:
         """Return the URL of the same store, with a timeout, through this port of a proxy if there is one."""
@@ -104,7 +106,7 @@ def stores(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Stores]:
             case "quorum":
                 one_three, other_three = request.getfixturevalue("quorum")
                 made = urls(url_of(one_three), url_of(other_three), one_three[0])
-                made.spares = True
+                made.spares = made.weak = True
             case _:
                 one_store, other_store = (FaultyStore(SystemClock(), hints=True) for _ in range(2))
                 made = Stores(opener(one_store.link), opener(other_store.link))

@@ -31,10 +31,13 @@ class Known:
 
 
 class Recorder:
-    """Runs clients, one thread each, and judges what they saw. Two clients may share one register."""
+    """Runs clients, one thread each, and judges what they saw. Two clients may share one register.
 
-    def __init__(self, names: Sequence[str]) -> None:
-        self.names = names
+    With a store that is `weak`, a swap may be refused because another one is under way, whatever becomes of that.
+    """
+
+    def __init__(self, names: Sequence[str], weak: bool = False) -> None:
+        self.names, self.weak = names, weak
         self.trouble: list[BaseException] = []
         self._seen: list[tuple[str, Register, Operation, float]] = []
         self._failures: list[tuple[Register, Span]] = []
@@ -123,7 +126,14 @@ class Recorder:
         for name, register, each, since in self._seen:
             if isinstance(each, Swap) and each.won is False and each.expected is not None:
                 spans = [span for one, span in self._failures if one is register] + self._faults
-                each = dataclasses.replace(each, excused=any(a <= each.returned and b >= since for a, b in spans))
+                excused = any(a <= each.returned and b >= since for a, b in spans)
+                if self.weak and not excused:
+                    rivals = [rival for cell, _, rival, _ in self._seen if cell == name and isinstance(rival, Swap)]
+                    excused = any(
+                        rival.who != each.who and rival.invoked <= each.returned and rival.returned >= each.invoked
+                        for rival in rivals
+                    )
+                each = dataclasses.replace(each, excused=excused)
             found[name].append(each)
         return found
 

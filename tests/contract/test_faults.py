@@ -193,7 +193,7 @@ def test_ctrl_c_at_any_moment(stores: Stores, name: str) -> None:
 
 def test_closed_by_another_thread_at_any_time(stores: Stores, name: str) -> None:
     """A register that is closed again and again while it is used answers, or says that it cannot; nothing is lost."""
-    register, recorder = stores.client(), Recorder([name])
+    register, recorder = stores.client(), Recorder([name], stores.weak)
     with recorder.running([register, register, stores.client()]), recorder.fault():
         for _ in range(40):
             recorder.more(2)

@@ -10,9 +10,9 @@ from tests.proxy import Proxy
 
 
 @pytest.fixture
-def recorder() -> Recorder:
+def recorder(stores: Stores) -> Recorder:
     """One for two cells that no other test uses."""
-    return Recorder([f"history {uuid.uuid4().hex} {number}" for number in range(2)])
+    return Recorder([f"history {uuid.uuid4().hex} {number}" for number in range(2)], stores.weak)
 
 
 def test_what_clients_see_at_once_has_one_order(stores: Stores, recorder: Recorder) -> None:
