@@ -228,7 +228,10 @@ class QuorumRegister(Register):
         return list(asked.answers)
 
     def remembers(self, seconds: float) -> bool:
-        """Return False: a majority that remembers does not show that no other majority has forgotten meanwhile."""
+        """Return False: servers that remember do not show that no create has replaced what they had.
+
+        docs/design.md has a sharper rule, which would sometimes say yes. It is not used.
+        """
         return False
 
     def names(self) -> None:

@@ -393,17 +393,26 @@ def test_ctrl_c_leaves_no_answer_behind(three: Three) -> None:
 
 
 def test_a_forked_child_proposes_under_a_name_of_its_own(three: Three) -> None:
-    """A version that a child inherits is void there, so that parent and child never use one promised ballot twice."""
+    """A child may swap over its parent's version, but never with the ballot that was promised to its parent."""
     register = three.client()
     version = write(register, "a", b"parent")
+    (promised,), proposer = version.promised, register._process.setup.proposer
     child = os.fork()
     if child == 0:
         try:
-            os._exit(0 if register.swap("a", b"child", version) is None else 1)
+            os._exit(0 if register.swap("a", b"child", version) else 1)
         finally:
             os._exit(2)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
-    assert register.swap("a", b"parent again", version) is not None
+    ballots = [sight.cell.accepted for sight in register.sights("a") if isinstance(sight, Sight) and sight.cell]
+    assert promised.proposer == proposer
+    assert len([ballot for ballot in ballots if ballot.proposer != proposer]) >= 2
+    assert promised not in ballots
+    assert register.swap("a", b"parent again", version) is None
+    cell = register.read("a")
+    assert cell is not None
+    assert cell.data == b"child"
+    assert register.swap("a", b"parent again", cell.version) is not None
 
 
 def test_an_answer_that_came_while_nobody_asked_is_in_time(three: Three) -> None:

@@ -16,6 +16,10 @@ LIMIT = 60
 """How many messages are under way at most in a random world. Of more, one is lost."""
 
 
+class LeftBehind(Broken):
+    """In quiet a server still lacks the newest value. Nobody sees an old one."""
+
+
 @dataclass(frozen=True)
 class Small:
     """A small world: what its processes do, and how much goes wrong."""
@@ -229,7 +233,7 @@ class Large:
         if not isinstance(state, Choice) or len(state.cells) < len(world.servers):
             raise Broken(f"in quiet the register is not repaired: {state}")
         if any(sight.cell is None or sight.cell.accepted != state.ballot for sight in state.cells.values()):
-            raise Broken(f"in quiet a server was left behind: {state}")
+            raise LeftBehind(f"in quiet a server was left behind: {state}")
         self.choose_fragile()
 
 

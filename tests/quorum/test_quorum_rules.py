@@ -4,7 +4,7 @@ import pytest
 
 from election.stores.quorum_cells import NEVER, Acceptor, Ballot, Lost, Moved, Sight, Unknown, decode, is_first
 from election.stores.quorum_rules import Choice, judge
-from tests.quorum.breakages import BY_HAND, Breakage
+from tests.quorum.breakages import BY_HAND, PROMISE_MORE, REPAIRED_COUNTS, Breakage
 from tests.quorum.world import CONFIGURATION, Broken, World
 
 A, B, C = range(3)
@@ -126,11 +126,11 @@ def know_more(story: Story) -> None:
 
 
 STORIES = [
+    (know_more, (("repair", "swap"), ("look", "swap"), ("look", "repair"), ("look", "settle")), REPAIRED_COUNTS),
     (know_more, (("repair", "swap"), ("look", "swap"), ("look", "repair"), ("look", "settle")), BY_HAND[0]),
-    (know_more, (("repair", "swap"), ("look", "swap"), ("look", "repair"), ("look", "settle")), BY_HAND[1]),
-    (create_late, (("create", "repair", "swap"), ("look", "settle", "look")), BY_HAND[3]),
-    (promise_more, (("swap",), ("look", "repair"), ("look", "settle"), ("look",)), BY_HAND[4]),
-    (change_and_back, (("swap",), ("look", "repair"), ("create",), ("look",)), BY_HAND[2]),
+    (create_late, (("create", "repair", "swap"), ("look", "settle", "look")), BY_HAND[2]),
+    (promise_more, (("swap",), ("look", "repair"), ("look", "settle"), ("look",)), PROMISE_MORE),
+    (change_and_back, (("swap",), ("look", "repair"), ("create",), ("look",)), BY_HAND[1]),
 ]
 
 
