@@ -12,7 +12,7 @@ from tests.contract.conftest import Stores
 from tests.contract.test_register import in_fork
 from tests.waiting import until
 
-WITHOUT = {"sqlite", "memcached", "sharded"}
+WITHOUT = {"sqlite", "memcached", "sharded", "quorum"}
 """Stores that send no hints."""
 
 Watch = Callable[[Register, str], "Ear"]
