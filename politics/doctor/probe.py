@@ -17,7 +17,7 @@ from election.clock import SystemClock
 from election.errors import BadRecord
 from election.record import is_usable
 from election.stores.memcached import MemcachedRegister
-from election.stores.quorum import IDENTITY, QuorumRegister
+from election.stores.quorum.register import IDENTITY, QuorumRegister
 from election.stores.sqlite import SQLiteRegister
 from politics.doctor.clocks import Look
 from politics.doctor.findings import ClockTick, File, Machine, MemcachedServer

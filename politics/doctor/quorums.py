@@ -5,8 +5,8 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from election.stores.quorum_cells import Answer, Lost, Moved, Sight
-from election.stores.quorum_rules import Choice, judge, majority
+from election.stores.quorum.cells import Answer, Moved, NoChoice, Sight
+from election.stores.quorum.rules import Choice, judge, majority
 from politics.doctor.findings import Finding, advice, danger, fine
 
 
@@ -73,7 +73,7 @@ def of_quorum(quorum: Quorum) -> Iterator[Finding]:
         yield fine("quorum", f"{size - len(silent)} of {size} servers answer, and {needed} must")
     for number, address in enumerate(quorum.servers):
         yield _of_member(address, number in silent, [standing[number] for standing in each.values()])
-    lost = [name for name, state in states.items() if isinstance(state, Lost) and _has_remains(quorum.cells[name])]
+    lost = [name for name, state in states.items() if isinstance(state, NoChoice) and _has_remains(quorum.cells[name])]
     if lost:
         yield advice(
             "quorum",

@@ -13,9 +13,9 @@ import pytest
 from election import BadStoreURL, StoreUnavailable, open_register
 from election.register import Swap
 from election.stores import meta, quorum
-from election.stores.parallel import prefix_of
-from election.stores.quorum_cells import Sight
-from election.stores.quorum_rules import Version
+from election.stores.quorum.cells import Sight
+from election.stores.quorum.parallel import prefix_of
+from election.stores.quorum.rules import Version
 from tests.memcached import Memcached
 from tests.waiting import until
 

@@ -6,9 +6,9 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 from unittest.mock import patch
 
-from election.stores import quorum_rules as rules
-from election.stores.quorum_cells import NEVER, Acceptor, Ballot, Lost, Read, Sight, Write
-from election.stores.quorum_rules import Choice, Outcome, Round, Setup, Version
+from election.stores.quorum import rules
+from election.stores.quorum.cells import NEVER, Acceptor, Ballot, NoChoice, Read, Sight, Write
+from election.stores.quorum.rules import Choice, Outcome, Round, Setup, Version
 from tests.quorum import world
 from tests.quorum.explore import LENGTH, Large, LeftBehind, Small, explore
 from tests.quorum.small import ALONE, THREE
@@ -176,7 +176,7 @@ def create_with_a_few(setup: Setup, value: bytes) -> Any:
 def create_in_one_round(setup: Setup, value: bytes) -> Any:
     requests: Any = (Read(),) * setup.servers
     sights = list((yield Round(requests, lambda answers: rules.SILENT not in answers)))
-    if not isinstance(rules.judge(sights, setup.configuration), Lost):
+    if not isinstance(rules.judge(sights, setup.configuration), NoChoice):
         return Outcome.REFUSED
     lineage, first = "l" + setup.fresh(), Ballot(1, setup.proposer)
     seen = tuple(setup.fresh() if isinstance(sight, Sight) else "" for sight in sights)
@@ -192,12 +192,12 @@ def create_in_one_round(setup: Setup, value: bytes) -> Any:
 
 
 def create_anyway(setup: Setup, value: bytes) -> Any:
-    with patch.object(rules, "judge", lambda *_: Lost()):
+    with patch.object(rules, "judge", lambda *_: NoChoice()):
         work = _create(setup, value)
         step = next(work)
     while True:
         answers = yield step
-        with patch.object(rules, "judge", lambda *_: Lost()):
+        with patch.object(rules, "judge", lambda *_: NoChoice()):
             try:
                 step = work.send(answers)
             except StopIteration as end:
@@ -206,7 +206,7 @@ def create_anyway(setup: Setup, value: bytes) -> Any:
 
 def lost_by_few(sights: Sequence[Any], configuration: str) -> Any:
     state = _judge(sights, configuration)
-    return Lost() if isinstance(state, rules.Unknown) else state
+    return NoChoice() if isinstance(state, rules.TooFew) else state
 
 
 def take_what_was_read(setup: Setup, value: bytes, sights: Any, state: Choice) -> Any:

@@ -5,8 +5,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from election.stores.quorum_cells import Lost, Write
-from election.stores.quorum_rules import Choice, majority
+from election.stores.quorum.cells import NoChoice, Write
+from election.stores.quorum.rules import Choice, majority
 from tests.quorum.world import Broken, Memory, World
 
 ACTS = ("look", "look", "look", "swap", "swap", "swap", "old", "create", "settle", "settle", "repair", "repair")
@@ -227,7 +227,7 @@ class Large:
         helper = len(world.memory)
         world.memory.append(Memory())
         for script in (("look", "settle", "look"), ("create",), ("repair", "swap", "repair", "swap")):
-            if script != ("create",) or (isinstance(world.state(), Lost) and not self.kept):
+            if script != ("create",) or (isinstance(world.state(), NoChoice) and not self.kept):
                 world.run_alone(helper, *script)
         state = world.state()
         if not isinstance(state, Choice) or len(state.cells) < len(world.servers):

@@ -23,7 +23,7 @@ def test_no_interleaving_of_a_small_world_breaks_the_register(small: Small) -> N
 def test_chance_breaks_no_register_and_in_quiet_it_is_whole_again() -> None:
     """Sixty thousand moves of up to eight threads and five servers, of which a minority or all forget."""
     totals = run_large(60_000, 7)
-    for outcome in ("create", "swap", "swap unknown", "old unknown", "settle", "repair", "Lost", "Unknown"):
+    for outcome in ("create", "swap", "swap unknown", "old unknown", "settle", "repair", "NoChoice", "TooFew"):
         assert totals.get(outcome, 0) > 3, f"hardly any {outcome!r}: this attacks nothing"
 
 

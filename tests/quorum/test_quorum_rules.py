@@ -2,8 +2,8 @@
 
 import pytest
 
-from election.stores.quorum_cells import NEVER, Acceptor, Ballot, Lost, Moved, Sight, Unknown, decode, is_first
-from election.stores.quorum_rules import Choice, judge
+from election.stores.quorum.cells import NEVER, Acceptor, Ballot, Moved, NoChoice, Sight, TooFew, decode, is_first
+from election.stores.quorum.rules import Choice, judge
 from tests.quorum.breakages import BY_HAND, PROMISE_MORE, REPAIRED_COUNTS, Breakage
 from tests.quorum.world import CONFIGURATION, Broken, World
 
@@ -169,21 +169,21 @@ def test_the_highest_ballot_is_the_state_and_is_settled_once_a_majority_has_it()
 def test_a_server_counts_only_if_the_others_know_its_incarnation() -> None:
     """What was repaired alone, and what is blank, are no majority with one that remembers."""
     knows, repaired = cell(A, 2, "a", "b0", "c"), cell(B, 2, *ALL)
-    assert isinstance(judge([knows, repaired, BLANK], CONFIGURATION), Lost)
+    assert isinstance(judge([knows, repaired, BLANK], CONFIGURATION), NoChoice)
     assert isinstance(judge([knows, repaired, cell(C, 1, "a", "b0", "c")], CONFIGURATION), Choice)
 
 
 def test_too_few_answers_decide_nothing_and_another_configuration_is_named() -> None:
     """A majority of answers is needed even to say that nothing is there."""
-    assert isinstance(judge([BLANK, BLANK, None], CONFIGURATION), Lost)
-    assert isinstance(judge([cell(A, 1, *ALL), None, None], CONFIGURATION), Unknown)
+    assert isinstance(judge([BLANK, BLANK, None], CONFIGURATION), NoChoice)
+    assert isinstance(judge([cell(A, 1, *ALL), None, None], CONFIGURATION), TooFew)
     assert judge([BLANK, cell(B, 1, *ALL, configuration="other"), BLANK], CONFIGURATION) == Moved(B)
 
 
 def test_a_cell_that_knows_another_number_of_servers_is_nothing_of_ours() -> None:
     """It counts as a cell that has forgotten."""
     odd = [cell(number, 1, "a", "b") for number in (A, B, C)]
-    assert isinstance(judge(odd, CONFIGURATION), Lost)
+    assert isinstance(judge(odd, CONFIGURATION), NoChoice)
 
 
 def test_of_two_that_create_at_once_one_has_it_and_the_others_cell_is_left_alone() -> None:

@@ -10,9 +10,20 @@ from collections.abc import Iterator
 from functools import lru_cache
 from typing import Any, NamedTuple
 
-from election.stores import quorum_rules
-from election.stores.quorum_cells import NEVER, REFUSED, SILENT, Acceptor, Ballot, Lost, Read, Sight, Write, is_first
-from election.stores.quorum_rules import Choice, Outcome, Round, Setup, Version
+from election.stores.quorum import rules as quorum_rules
+from election.stores.quorum.cells import (
+    NEVER,
+    REFUSED,
+    SILENT,
+    Acceptor,
+    Ballot,
+    NoChoice,
+    Read,
+    Sight,
+    Write,
+    is_first,
+)
+from election.stores.quorum.rules import Choice, Outcome, Round, Setup, Version
 
 CONFIGURATION = "c"
 NEEDS = {"swap": "version", "old": "version", "repair": "version", "settle": "sights"}
@@ -534,4 +545,4 @@ def _source(arg: Any) -> Place | None:
     return arg[0] if arg else None
 
 
-__all__ = ["SILENT", "Broken", "Lost", "World"]
+__all__ = ["SILENT", "Broken", "NoChoice", "World"]

@@ -7,9 +7,9 @@ from typing import Any
 
 from election import StoreUnavailable
 from election.register import Cell, Register
-from election.stores import quorum_rules
-from election.stores.quorum_cells import REFUSED, SILENT, Answer, Lost, Read, Sight, decode, is_first
-from election.stores.quorum_rules import Choice, Outcome, Round, Setup, Version
+from election.stores.quorum import rules as quorum_rules
+from election.stores.quorum.cells import REFUSED, SILENT, Answer, NoChoice, Read, Sight, decode, is_first
+from election.stores.quorum.rules import Choice, Outcome, Round, Setup, Version
 from tests.simulation.store import DRIFT, TIMEOUT, Store
 from tests.simulation.threads import Process
 from tests.simulation.world import KINDS, Fault, World
@@ -107,7 +107,7 @@ class QuorumLink(Register):
     def read(self, name: str) -> Cell | None:
         for attempt in range(LOOKS + 3):
             (state, version), answers = self._run(name, quorum_rules.look(self.setup))
-            if isinstance(state, Lost):
+            if isinstance(state, NoChoice):
                 return None
             if version:
                 self.lineages[name] = version.lineage

@@ -51,7 +51,7 @@ PURE = {
     Path(name)
     for name in ("election/lease.py", "election/record.py", "election/rules.py", "election/stores/etcd/generation.py",
                  "election/stores/etcd/operations.py",
-                 "election/stores/quorum_rules.py", "election/stores/quorum_cells.py", "politics/worker/slots.py",
+                 "election/stores/quorum/rules.py", "election/stores/quorum/cells.py", "politics/worker/slots.py",
                  "politics/worker/schedule.py", "politics/worker/ticks.py",
                  "politics/doctor/findings.py", "politics/doctor/clocks.py", "politics/doctor/servers.py",
                  "politics/doctor/quorums.py",

@@ -3,8 +3,8 @@
 import itertools
 from typing import Any
 
-from election.stores.quorum_cells import REFUSED, SILENT, Acceptor, Answer, Read, Sight
-from election.stores.quorum_rules import Outcome, Setup, Version, create
+from election.stores.quorum.cells import REFUSED, SILENT, Acceptor, Answer, Read, Sight
+from election.stores.quorum.rules import Outcome, Setup, Version, create
 
 A, B, C = 0, 1, 2
 fresh = itertools.count(1)

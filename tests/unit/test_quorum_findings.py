@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from election.stores.quorum_cells import SILENT, Acceptor, Answer, Ballot, Sight
+from election.stores.quorum.cells import SILENT, Acceptor, Answer, Ballot, Sight
 from politics.doctor.findings import Level
 from politics.doctor.quorums import Participation, Quorum, of_quorum, standings
 

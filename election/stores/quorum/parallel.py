@@ -14,8 +14,8 @@ from collections.abc import Sequence
 from election.register import Cell
 from election.retries import backoff
 from election.stores import meta
-from election.stores.quorum_cells import REFUSED, SILENT, Answer, Read, Request, Sight, Write, decode
-from election.stores.quorum_rules import Round
+from election.stores.quorum.cells import REFUSED, SILENT, Answer, Read, Request, Sight, Write, decode
+from election.stores.quorum.rules import Round
 
 PATIENCE = 0.005
 """Seconds that the others have at least, after enough have answered, in a round that is worth some patience."""

@@ -11,7 +11,7 @@ from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple, TypeGuard
 
-from election.stores.quorum_cells import (
+from election.stores.quorum.cells import (
     FIRST,
     LATER,
     NEVER,
@@ -20,12 +20,12 @@ from election.stores.quorum_cells import (
     Acceptor,
     Answer,
     Ballot,
-    Lost,
     Moved,
+    NoChoice,
     Read,
     Request,
     Sight,
-    Unknown,
+    TooFew,
     Write,
 )
 
@@ -58,7 +58,7 @@ class Choice:
     cells: dict[int, Sight]
 
 
-State = Choice | Lost | Unknown | Moved
+State = Choice | NoChoice | TooFew | Moved
 
 
 def majority(servers: int) -> int:
@@ -77,7 +77,7 @@ def judge(sights: Sequence[Answer], configuration: str) -> State:
             ours[number] = sight
     needed = majority(len(sights))
     if len(answered) < needed:
-        return Unknown()
+        return TooFew()
     best: Choice | None = None
     for size in range(len(ours), needed - 1, -1):
         for members in itertools.combinations(ours, size):
@@ -87,7 +87,7 @@ def judge(sights: Sequence[Answer], configuration: str) -> State:
                     best = found
         if best:
             return best
-    return Lost()
+    return NoChoice()
 
 
 def is_consistent(sights: dict[int, Sight], members: Sequence[int]) -> bool:
@@ -267,7 +267,7 @@ def create(setup: Setup, value: bytes) -> Proposal:
     """
     requests: tuple[Request, ...] = (Read(),) * setup.servers
     sights = list((yield Round(requests, lambda answers: SILENT not in answers)))
-    if not isinstance(judge(sights, setup.configuration), Lost):
+    if not isinstance(judge(sights, setup.configuration), NoChoice):
         return Outcome.REFUSED
     room, is_blank = _find_room(sights, setup.needed)
     lineage, ballot = (FIRST if is_blank else LATER) + setup.fresh(), Ballot(1, setup.proposer)

@@ -1,6 +1,6 @@
 """One register out of an odd number of memcacheds: a minority of them may die, restart or forget, and nobody notices.
 
-`quorum_rules` decides what is asked of the servers, `parallel` asks them.
+`rules` decides what is asked of the servers, `parallel` asks them.
 """
 
 import hashlib
@@ -15,11 +15,12 @@ from election.errors import StoreUnavailable
 from election.forks import fork_detector
 from election.register import Cell, Register, Swap, identity_of
 from election.retries import backoff
-from election.stores import meta, quorum_rules
+from election.stores import meta
 from election.stores.memcached import addresses_of, timeout_of
-from election.stores.parallel import Asked, Link, Links
-from election.stores.quorum_cells import REFUSED, SILENT, Answer, Lost, Moved, Read, Unknown
-from election.stores.quorum_rules import Choice, Outcome, Round, Setup, Version
+from election.stores.quorum import rules
+from election.stores.quorum.cells import REFUSED, SILENT, Answer, Moved, NoChoice, Read, TooFew
+from election.stores.quorum.parallel import Asked, Link, Links
+from election.stores.quorum.rules import Choice, Outcome, Round, Setup, Version
 
 SIZES = (3, 5, 7, 9)
 IDENTITY = "\0identity"
@@ -53,7 +54,7 @@ class _Process:
 class QuorumRegister(Register):
     """Cells that are each kept in several memcacheds, of which a majority has to answer.
 
-    A version names one proposal that a majority has accepted (`quorum_rules.Version`).
+    A version names one proposal that a majority has accepted (`rules.Version`).
     """
 
     def __init__(self, addresses: Sequence[tuple[str, int]], timeout: float) -> None:
@@ -115,10 +116,10 @@ class QuorumRegister(Register):
             answers += self._repair(here, [each.name for each in piece], written)
         return answers
 
-    def _swap(self, setup: Setup, swap: Swap) -> quorum_rules.Proposal:
+    def _swap(self, setup: Setup, swap: Swap) -> rules.Proposal:
         if swap.expected is None:
-            return quorum_rules.create(setup, swap.data)
-        return quorum_rules.swap(setup, swap.data, swap.expected)
+            return rules.create(setup, swap.data)
+        return rules.swap(setup, swap.data, swap.expected)
 
     def _create_again(
         self, here: _Process, piece: Sequence[Swap], written: list[Version | StoreUnavailable | None]
@@ -131,8 +132,10 @@ class QuorumRegister(Register):
         for attempt in range(1, LOOKS + 4):
             if not refused:
                 return
-            looks = _run(here.links, [(piece[place].name, quorum_rules.look(here.setup)) for place in refused])
-            refused = [place for place, ((state, _), _) in zip(refused, looks, strict=True) if isinstance(state, Lost)]
+            looks = _run(here.links, [(piece[place].name, rules.look(here.setup)) for place in refused])
+            refused = [
+                place for place, ((state, _), _) in zip(refused, looks, strict=True) if isinstance(state, NoChoice)
+            ]
             if refused:
                 time.sleep(backoff(attempt, random.random(), first=0.004, longest=0.05))
             done = _run(here.links, [(piece[place].name, self._swap(here.setup, piece[place])) for place in refused])
@@ -158,9 +161,9 @@ class QuorumRegister(Register):
         for attempt in range(1, LOOKS + 4):
             contended = list[tuple[str, Sequence[Answer]]]()
             rest = [name for name in names if name not in found]
-            looks = _run(here.links, [(name, quorum_rules.look(here.setup)) for name in rest])
+            looks = _run(here.links, [(name, rules.look(here.setup)) for name in rest])
             for name, ((state, version), answers) in zip(rest, looks, strict=True):
-                if isinstance(state, Unknown):
+                if isinstance(state, TooFew):
                     raise self._unavailable(here, answers)
                 if isinstance(state, Moved):
                     raise self._moved(here, state.server)
@@ -174,7 +177,7 @@ class QuorumRegister(Register):
                 return [found[name] for name in names]
             # Somebody is writing, most likely the holder. To settle it now would make that write fail.
             if attempt >= LOOKS:
-                _run(here.links, [(name, quorum_rules.settle(here.setup, answers)) for name, answers in contended])
+                _run(here.links, [(name, rules.settle(here.setup, answers)) for name, answers in contended])
             else:
                 time.sleep(backoff(attempt, random.random(), first=0.004, longest=0.1))
         raise StoreUnavailable(f"{contended[0][0]!r} is being written by others all the time")
@@ -196,7 +199,7 @@ class QuorumRegister(Register):
         }
         if not due:
             return written
-        jobs = [(names[place], quorum_rules.repair(here.setup, version)) for place, version in due.items()]
+        jobs = [(names[place], rules.repair(here.setup, version)) for place, version in due.items()]
         for (place, before), (after, _) in zip(due.items(), _run(here.links, jobs, REPAIR_LIMIT), strict=True):
             if after.sights().count(SILENT) < before.sights().count(SILENT):
                 here.tried.pop(names[place], None)
@@ -210,15 +213,15 @@ class QuorumRegister(Register):
 
     def _keep_identity(self, here: _Process) -> None:
         """Write the register's name again where it is missing: nobody else writes into that cell."""
-        (((state, version), _),) = _run(here.links, [(IDENTITY, quorum_rules.look(here.setup))], REPAIR_LIMIT)
+        (((state, version), _),) = _run(here.links, [(IDENTITY, rules.look(here.setup))], REPAIR_LIMIT)
         if version is None or not isinstance(state, Choice):
             return
         if not any(link.idle and link.place not in state.cells for link in here.links.each):
             return
-        ((version, _),) = _run(here.links, [(IDENTITY, quorum_rules.repair(here.setup, version))], REPAIR_LIMIT)
-        ((done, _),) = _run(here.links, [(IDENTITY, quorum_rules.swap(here.setup, state.value, version))], REPAIR_LIMIT)
+        ((version, _),) = _run(here.links, [(IDENTITY, rules.repair(here.setup, version))], REPAIR_LIMIT)
+        ((done, _),) = _run(here.links, [(IDENTITY, rules.swap(here.setup, state.value, version))], REPAIR_LIMIT)
         if isinstance(done, Version):
-            _run(here.links, [(IDENTITY, quorum_rules.repair(here.setup, done))], REPAIR_LIMIT)
+            _run(here.links, [(IDENTITY, rules.repair(here.setup, done))], REPAIR_LIMIT)
 
     def sights(self, name: str) -> list[Answer]:
         """Return what each server says of the cell, in the order of `addresses`: `SILENT` if it does not answer."""

@@ -89,11 +89,11 @@ class _Mark(enum.Enum):
 REFUSED, SILENT = _Mark.REFUSED, _Mark.SILENT
 
 
-class Lost(NamedTuple):
+class NoChoice(NamedTuple):
     """A majority has answered, and no consistent set is left: the register is empty."""
 
 
-class Unknown(NamedTuple):
+class TooFew(NamedTuple):
     """Fewer than a majority have answered."""
 
 
