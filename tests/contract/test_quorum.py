@@ -12,7 +12,8 @@ import pytest
 
 from election import BadStoreURL, StoreUnavailable, open_register
 from election.register import Swap
-from election.stores import meta, quorum
+from election.stores import meta
+from election.stores.quorum import register as quorum
 from election.stores.quorum.cells import Sight
 from election.stores.quorum.parallel import prefix_of
 from election.stores.quorum.rules import Version
