@@ -14,7 +14,7 @@ test: .venv/dev tools  ## the whole test suite, against real memcached and real 
 	@$(BIN)/python -m pytest --numprocesses 4 --dist loadgroup $(ARGS)
 
 minimum: .venv/minimum tools  ## a part of the tests with the lowest versions of our dependencies that pyproject.toml allows
-	@.venv/minimum/bin/python -m pytest --numprocesses 4 tests/unit tests/contract tests/integration/test_cli.py \
+	@.venv/minimum/bin/python -m pytest --numprocesses 4 --dist loadgroup tests/unit tests/contract tests/integration/test_cli.py \
 		tests/integration/test_terminal.py tests/integration/test_registry_cli.py tests/integration/test_metrics.py
 
 repeat: .venv/dev tools  ## the suite many times, and a count of what failed: RUNS=10 BUSY=1

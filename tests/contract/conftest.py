@@ -10,6 +10,9 @@ import pytest
 
 from election import Register, open_register
 from election.clock import SystemClock
+from election.stores.quorum import QuorumRegister
+from election.stores.quorum.cells import Sight
+from election.stores.quorum.rules import is_consistent
 from election.testing import FaultyStore
 from tests.etcd_server import Etcd
 from tests.memcached import Memcached
@@ -64,6 +67,8 @@ class Stores:
     forgets: bool = False
     spares: bool = False
     weak: bool = False
+    whole: Callable[[str], bool] = lambda _name: True
+    """Whether all servers of a store that `spares` have that cell, so that one of them may go."""
 
     def through(self, port: int | None = None, timeout: float = 0.2) -> str:
         """Return the URL of the same store, with a timeout, through this port of a proxy if there is one."""
@@ -107,6 +112,7 @@ def stores(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Stores]:
                 one_three, other_three = request.getfixturevalue("quorum")
                 made = urls(url_of(one_three), url_of(other_three), one_three[0])
                 made.spares = made.weak = True
+                made.whole = lambda name: is_whole(made.client(), name)
             case _:
                 one_store, other_store = (FaultyStore(SystemClock(), hints=True) for _ in range(2))
                 made = Stores(opener(one_store.link), opener(other_store.link))
@@ -159,3 +165,12 @@ def quorum() -> Iterator[tuple[list[Memcached], list[Memcached]]]:
 def url_of(servers: list[Memcached]) -> str:
     """Return the URL of a quorum of these."""
     return f"quorum+memcached://{','.join(each.address for each in servers)}"
+
+
+def is_whole(register: Register, name: str) -> bool:
+    """Return whether each server of a quorum has the cell, and is known to the others as it is now."""
+    with contextlib.closing(register):
+        assert isinstance(register, QuorumRegister)
+        sights = register.sights(name)
+        cells = {place: sight for place, sight in enumerate(sights) if isinstance(sight, Sight) and sight.cell}
+        return len(cells) == len(sights) and is_consistent(cells, list(cells))

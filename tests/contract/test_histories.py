@@ -7,6 +7,7 @@ import pytest
 from tests.contract.conftest import SERVED, SPARED, Stores, with_a_server
 from tests.contract.histories import Recorder
 from tests.proxy import Proxy
+from tests.waiting import until
 
 
 @pytest.fixture
@@ -31,6 +32,7 @@ def test_a_server_that_is_struck_in_the_middle_of_swaps(stores: Stores, recorder
     with recorder.clients(stores.through(), 3, shared=3):
         for _ in range(3):
             recorder.more()
+            until(lambda: all(map(stores.whole, recorder.names)), "all servers to have the cells")
             with recorder.fault(loses=stores.forgets and fault == "killed"):
                 strike, mend = (server.stop, server.start) if fault == "killed" else (server.freeze, server.thaw)
                 strike()
