@@ -185,14 +185,16 @@ def of_server(server: MemcachedServer, ttl: float, alone: bool = True) -> Iterat
         yield danger(subject, f"does not answer: {server.error}", "start it, or correct the address: nobody can lead")
         return
     if server.error:
-        yield danger(subject, f"something listens, but does not answer as memcached does: {server.error}", DIRECTLY)
+        judge = danger if alone else advice  # one of several may fail
+        yield judge(subject, f"something listens, but does not answer as memcached does: {server.error}", DIRECTLY)
         return
     yield from _speed(server, ttl, subject)
     yield from _identity(server, subject)
     if server.stats:
         yield from _memory(server, subject)
-        yield from _losses(server, ttl, subject) if alone else ()
-    yield from _clock(server, subject)
+    if alone:  # no rule of a quorum asks a server what it has lost, or how old it is
+        yield from _losses(server, ttl, subject) if server.stats else ()
+        yield from _clock(server, subject)
 
 
 def _speed(server: MemcachedServer, ttl: float, subject: str) -> Iterator[Finding]:

@@ -124,7 +124,7 @@ def quorum(register: QuorumRegister, peers: Sequence[Peer]) -> Quorum:
 def _ips(host: str) -> frozenset[str]:
     try:
         return frozenset(str(info[4][0]) for info in socket.getaddrinfo(host, None, type=socket.SOCK_STREAM))
-    except OSError:
+    except (OSError, UnicodeError):  # UnicodeError: what cannot be a host's name
         return frozenset()
 
 

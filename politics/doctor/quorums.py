@@ -59,7 +59,7 @@ def of_quorum(quorum: Quorum) -> Iterator[Finding]:
         if isinstance(state, Moved):
             yield danger(
                 f"quorum server {quorum.servers[state.server]}",
-                "keeps a lease for another list of servers, so nobody can lead with this one",
+                "keeps a lease for another list of servers, so nobody is elected with this one",
                 "name the same list everywhere; to change it, stop every worker, wait a lease, restart the memcacheds",
             )
             return

@@ -4,6 +4,8 @@ import contextlib
 import os
 import signal
 import socket
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -15,7 +17,7 @@ from election.register import Swap
 from election.stores import meta
 from election.stores.quorum import register as quorum
 from election.stores.quorum.cells import Sight
-from election.stores.quorum.parallel import prefix_of
+from election.stores.quorum.parallel import end_of_round, prefix_of
 from election.stores.quorum.rules import Version
 from tests.memcached import Memcached
 from tests.waiting import until
@@ -183,9 +185,23 @@ def test_one_frozen(three: Three) -> None:
     three.servers[2].thaw()
 
     def repaired() -> bool:
-        return goes_on() and in_step(register, "a")
+        goes_on()
+        return in_step(register, "a")
 
     until(repaired, "the frozen server in step again")
+
+
+def test_two_frozen(three: Three) -> None:
+    """Each error names both, also when they are connected again, and nothing was sent since versions are void then."""
+    register = three.client("?timeout=0.1")
+    version = write(register, "a", b"0")
+    for server in three.servers[1:]:
+        server.freeze()
+    calls: list[Callable[[], object]] = [lambda: register.version("a"), lambda: register.swap("a", b"1", version)]
+    for call in calls:
+        with pytest.raises(StoreUnavailable, match="did not: timed out") as raised:
+            call()
+        assert all(server.address in str(raised.value) for server in three.servers[1:])
 
 
 def test_two_killed(three: Three) -> None:
@@ -361,12 +377,44 @@ def test_bad_lists(listed: str, told: str) -> None:
         open_register(f"quorum+memcached://{listed}")
 
 
-def test_a_name_that_nobody_knows(three: Three) -> None:
-    """A host whose name cannot be looked up is like one that is down."""
-    listed = ",".join([*(server.address for server in three.servers[:2]), "nobody.invalid:11211"])
+@pytest.mark.parametrize("name", ["nobody.invalid", "a..b", "x" * 64])
+def test_a_name_that_nobody_knows(three: Three, name: str) -> None:
+    """A host whose name cannot be looked up, or cannot be a name, is like one that is down."""
+    listed = ",".join([*(server.address for server in three.servers[:2]), f"{name}:11211"])
     with contextlib.closing(open_register(f"quorum+memcached://{listed}")) as register:
         assert register.swap("a", b"0", None) is not None
         renew(register, "a", 3)  # type: ignore[arg-type]
+
+
+def test_a_name_that_cannot_be_a_name_is_called_that(three: Three) -> None:
+    """Without a majority the error says of such a name what is wrong with it."""
+    opened = open_register(f"quorum+memcached://{three.servers[0].address},a..b,c..d")
+    with (
+        contextlib.closing(opened) as register,
+        pytest.raises(StoreUnavailable, match=r"a\.\.b:11211 did not: .*label"),
+    ):
+        register.read("a")
+
+
+def test_no_thread_for_a_look_up(three: Three) -> None:
+    """Where no thread can be started, as in an interpreter that exits, the hosts that have numbers are enough."""
+    listed = ",".join([*(server.address for server in three.servers[:2]), "nobody.invalid:11211"])
+    code = f"""
+import threading
+from election import open_register
+def start(self): raise RuntimeError("can't start new thread")
+threading.Thread.start = start
+register = open_register("quorum+memcached://{listed}")
+assert register.swap("a", b"0", None) is not None
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize(("answered", "end"), [(0.001, 0.006), (0.1, 0.2), (0.4, 0.5), (0.6, 0.5)])
+def test_a_round_has_an_end(answered: float, end: float) -> None:
+    """Once enough have answered, the others may have as long again, but the round never outlasts its time limit."""
+    assert end_of_round(begun=0.0, answered=answered, latest=0.5) == pytest.approx(end)
 
 
 def test_ctrl_c_leaves_no_answer_behind(three: Three) -> None:

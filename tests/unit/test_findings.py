@@ -137,6 +137,15 @@ def test_items_that_cannot_be_counted_are_not_guessed() -> None:
     assert any("an unknown number of its 5 items are ours" in text for text in texts)
 
 
+def test_one_server_of_a_quorum() -> None:
+    """Of several servers one that is frozen is advice, and nobody relies on their clocks."""
+    frozen, slow = replace(SERVER, error="timed out"), replace(SERVER, ticks=(TEN,))
+    assert [each.level for each in of_server(frozen, 10)] == [Level.DANGER]
+    assert [each.level for each in of_server(frozen, 10, alone=False)] == [Level.ADVICE]
+    assert any("its clock" in each.text for each in of_server(slow, 10))
+    assert not any("its clock" in each.text for each in of_server(slow, 10, alone=False))
+
+
 def test_clock_rates_are_bounds_and_not_guesses() -> None:
     """What was seen late may have happened earlier, by as much as a look takes."""
     assert rate(ClockTick(10, 0.0, 0.5), ClockTick(12, 2.0, 2.5)) == (2 / 2.5, 2 / 1.5)

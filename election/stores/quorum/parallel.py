@@ -47,7 +47,7 @@ class Link:
         self.socket: socket.socket | None = None
         self.connected = False
         self.trouble = ""
-        """Why it does not answer, when it did not."""
+        """Why it did not answer; empty once it has answered again."""
         self.owed: deque[tuple[Asked, bool, float]] = deque()
         """The round, whether it was read, and when the answer counts as missing."""
         self._host, self._port = host, port
@@ -81,9 +81,14 @@ class Link:
             self._look_up()
         else:
             if self._lookup is None:
-                self._lookup = threading.Thread(target=self._look_up, name="election-look-up", daemon=True)
-                self._lookup.start()
-                self._lookup.join(0 if self._failures else self.timeout)
+                lookup = threading.Thread(target=self._look_up, name="election-look-up", daemon=True)
+                try:
+                    lookup.start()
+                except RuntimeError as exc:  # this process has too many, or the interpreter is about to exit
+                    self.fail(exc)
+                    return
+                self._lookup = lookup
+                lookup.join(0 if self._failures else self.timeout)
             if self._lookup.is_alive():
                 return
         self._lookup, self._others = None, list(self._found)
@@ -93,8 +98,8 @@ class Link:
         try:
             infos = socket.getaddrinfo(self._host, self._port, type=socket.SOCK_STREAM)
             self._found = [(info[0], info[4]) for info in infos]  # type: ignore[misc]
-        except OSError as exc:
-            self.trouble = exc.strerror or str(exc)  # what was found before may still be right
+        except (OSError, UnicodeError) as exc:  # UnicodeError: what cannot be a host's name
+            self.trouble = getattr(exc, "strerror", None) or str(exc)  # what was found before may still be right
 
     def _connect(self) -> None:
         """Connect to the next of the addresses."""
@@ -218,7 +223,7 @@ class Link:
             self._received = received[begin:]
             if len(self._received) > (meta.LONGEST if self.owed else 0):
                 raise ValueError("it says more than it was asked")
-            self._failures = 0
+            self._failures, self.trouble = 0, ""
         except BlockingIOError:
             pass
         except (OSError, ValueError) as exc:
@@ -280,6 +285,7 @@ class Links:
 
     def _ask(self, rounds: Sequence[Asked], limit: float) -> float:
         begun = time.monotonic()
+        latest = begun + limit
         urgent = not self._has_majority()
         waiting = []
         for link in self.each:
@@ -292,7 +298,7 @@ class Links:
         missing = {asked for asked in rounds if REFUSED not in asked.answers or not asked.round.enough(asked.answers)}
         # Without a majority of connections nobody knows anything: then they are waited for, though nothing was sent.
         connects = urgent and not missing
-        end = begun + (limit if missing or connects else 0.0)
+        end = latest if missing or connects else begun
         while waiting:
             now = time.monotonic()
             if now >= end or (connects and self._has_majority()):
@@ -309,9 +315,7 @@ class Links:
                     missing.difference_update([asked for asked in told if asked.round.enough(asked.answers)])
                     if told and not missing:
                         now = time.monotonic()
-                        # The others may have as long again.
-                        patient = any(asked.round.patient for asked in rounds)
-                        end = now + max(now - begun, PATIENCE) if patient else now
+                        end = end_of_round(begun, now, latest) if any(each.round.patient for each in rounds) else now
             self._register()
             waiting = [link for link in waiting if link.owed or link.connecting]
         now = time.monotonic()
@@ -335,6 +339,11 @@ class Links:
                 descriptor = link.socket.fileno()
                 self._poll.register(descriptor, select.POLLIN | (select.POLLOUT if link.waits_to_send else 0))
                 self._polled[descriptor] = link, link.number
+
+
+def end_of_round(begun: float, answered: float, latest: float) -> float:
+    """Return until when the others have time, once enough have answered: as long again, but not beyond `latest`."""
+    return min(answered + max(answered - begun, PATIENCE), latest)
 
 
 def prefix_of(address: str) -> bytes:

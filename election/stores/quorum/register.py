@@ -247,7 +247,12 @@ class QuorumRegister(Register):
 
     def _unavailable(self, here: _Process, answers: Sequence[Answer]) -> StoreUnavailable:
         links = here.links.each
-        silent = [link for link, answer in zip(links, answers, strict=False) if answer is SILENT or not link.connected]
+        # One that has troubles may be connected again, and was not sent what names a version of its old connection.
+        silent = [
+            link
+            for link, answer in zip(links, answers, strict=False)
+            if answer is SILENT or not link.connected or link.trouble
+        ]
         why = "; ".join(f"{link.address} did not: {link.trouble or 'timed out'}" for link in silent)
         return StoreUnavailable(f"{here.setup.needed} of {len(links)} memcacheds must answer; {why or 'too few did'}")
 
