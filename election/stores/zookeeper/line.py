@@ -119,10 +119,9 @@ class ZooKeeperLine:
             yield
         except (KazooException, KazooTimeoutError, OSError, LookupError, ValueError, TypeError, AttributeError) as exc:
             lasts = isinstance(exc, NoAuthError | AuthFailedError)
-            said = str(exc) or (DENIED if lasts else "no answer")
-            raise StoreUnavailable(
-                f"ZooKeeper at {self.address}: {said} ({type(exc).__name__})", permanent=lasts
-            ) from exc
+            said, kind = str(exc) or (DENIED if lasts else ""), type(exc).__name__
+            text = f"{said} ({kind})" if said else kind
+            raise StoreUnavailable(f"ZooKeeper at {self.address}: {text}", permanent=lasts) from exc
 
     def wait(self, requests: Iterable[Any]) -> Iterator[Any]:
         """Wait for the answers of requests that were sent together, all within one timeout."""
