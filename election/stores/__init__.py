@@ -11,6 +11,7 @@ __all__ = ["open_register"]
 
 EXAMPLES = "memcached://10.0.0.5:11211, postgresql://user@10.0.0.5/database, redis://10.0.0.5/0, etcd://a,b,c, "
 EXAMPLES += "zookeeper://a,b,c, sqlite:////var/lib/politics.db or memory://"
+UNESCAPED = "write what is no letter or digit in a password as % and its number: %3A %2F %40 %3F %23 for : / @ ? #"
 ADAPTERS = {
     "memcached": "memcached",
     "memcacheds": "memcached",
@@ -59,7 +60,7 @@ def open_register(url: str) -> Register:
         parts = urlsplit(url)
         options = dict(parse_qsl(parts.query, strict_parsing=True)) if parts.query else {}
     except (ValueError, TypeError, AttributeError) as exc:
-        raise BadStoreURL(f"{redacted(url)!r} is no store URL: {exc}; try {EXAMPLES}") from exc
+        raise _bad(url, exc) from None
     module = ADAPTERS.get(parts.scheme, "")
     try:
         if not module:
@@ -69,7 +70,7 @@ def open_register(url: str) -> Register:
         if options:
             raise ValueError(f"unknown option {', '.join(options)}")
     except ValueError as exc:
-        raise BadStoreURL(f"{redacted(url)!r} is no store URL: {exc}; try {EXAMPLES}") from exc
+        raise _bad(url, exc) from None
     except ImportError as exc:
         if module not in EXTRAS:
             raise
@@ -78,9 +79,18 @@ def open_register(url: str) -> Register:
     return register
 
 
+# Up to the last @: a password may have any of the characters that end it in a well-formed URL.
+_PASSWORDS = re.compile(r"(://[^/?@:]*:)(.*)(?=@)|((?<=[?&])\w*password=)[^&]*")
+
+
+def _bad(url: object, exc: Exception) -> BadStoreURL:
+    """Return an error that says what is wrong, and has no part of a password: `exc` may quote one."""
+    found = _PASSWORDS.search(url) if isinstance(url, str) else None
+    whole = found is None or not found[2] or (re.fullmatch(r"[!-~]+", found[2]) and not set("/?#@:[]") & set(found[2]))
+    text = exc if whole else UNESCAPED
+    return BadStoreURL(f"{redacted(url)!r} is no store URL: {text}; try {EXAMPLES}")
+
+
 def redacted(url: object) -> object:
     """Return `url` as it may be shown: without its password."""
-    if not isinstance(url, str):
-        return url
-    # Up to the last @: a password may have any of the characters that end it in a well-formed URL.
-    return re.sub(r"(://[^/?@:]*:).*(?=@)|((?<=[?&])\w*password=)[^&]*", r"\1\2***", url)
+    return _PASSWORDS.sub(r"\1\3***", url) if isinstance(url, str) else url

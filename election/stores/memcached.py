@@ -63,7 +63,7 @@ class MemcachedRegister(Register):
         refused = isinstance(exc, StoreRefused)
         trouble = "cannot be used" if refused else "did not answer"
         return StoreUnavailable(
-            f"memcached at {self.address} {trouble}: {exc or type(exc).__name__}", permanent=refused
+            f"memcached at {self.address} {trouble}: {str(exc) or type(exc).__name__}", permanent=refused
         )
 
     def identity(self) -> str:

@@ -240,7 +240,8 @@ class RedisRegister(Register):
         except _ERRORS as exc:
             untrusted = isinstance(exc.__context__, ssl.SSLCertVerificationError)
             lasts = untrusted or isinstance(exc, _DENIED) or _LASTING.search(str(exc)) is not None
-            why = f"Redis at {self.address} did not answer: {exc or type(exc).__name__}"
+            trouble = "cannot be used" if lasts else "did not answer"
+            why = f"Redis at {self.address} {trouble}: {str(exc) or type(exc).__name__}"
             raise StoreUnavailable(why, permanent=lasts) from exc
 
     def identity(self) -> str:
@@ -349,7 +350,7 @@ class _Messages:
                     connection.send_command(b"PING")
                     asked = True
         except _ERRORS as exc:
-            raise StoreUnavailable(f"no hints: {exc or type(exc).__name__}") from exc
+            raise StoreUnavailable(f"no hints: {str(exc) or type(exc).__name__}") from exc
         finally:
             connection.disconnect()
 

@@ -1,5 +1,6 @@
 """What the addresses of several stores have in common."""
 
+import math
 import os
 
 
@@ -37,7 +38,11 @@ def pop_timeout(options: dict[str, str], default: float) -> float:
     Raises:
         ValueError: they make no sense.
     """
-    timeout = float(options.pop("timeout", default))
+    text = options.pop("timeout", str(default))
+    try:
+        timeout = float(text)
+    except ValueError:
+        timeout = math.nan
     if not 0 < timeout <= 60:
-        raise ValueError(f"timeout={timeout:g} is not a number of seconds between 0 and 60")
+        raise ValueError(f"timeout={text} is not a number of seconds between 0 and 60")
     return timeout

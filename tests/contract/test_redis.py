@@ -463,7 +463,7 @@ def _swaps(register: Register, name: str) -> bool:
         ("redis://a/x", "'x' is not the number of a database"),
         ("redis://a?db=x", "db"),
         ("redis://a:x", "port"),
-        ("redis://u:pa/ss@a", "port"),
+        ("redis://u:pa/ss@a", "in a password as % and its number"),
         ("redis://a?timeout=0", "timeout"),
         ("redis://a?ssl_ca_certs=x", "unknown option ssl_ca_certs"),
         ("redis://a?retry_on_timeout=1", "unknown option retry_on_timeout"),

@@ -199,6 +199,7 @@ def test_users(zookeeper: ZooKeeper) -> None:
         with client(url) as register, pytest.raises(StoreUnavailable) as caught:
             register.read("a")
         assert caught.value.permanent
+        assert "the nodes belong to another user, or the password is another one" in str(caught.value)
         assert "secret" not in str(caught.value) + repr(register.__dict__)
 
 
@@ -316,6 +317,8 @@ def watched(register: Any) -> Any:
         "zookeeper://h?timeout=nan",
         "zookeeper://h?ca=/x",
         "zookeeper://h?x=1",
+        "zookeeper://h/../x",
+        "zookeeper://h/a//b",
     ],
 )
 def test_a_url_that_makes_no_sense(url: str) -> None:

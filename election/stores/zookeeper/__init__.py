@@ -22,5 +22,7 @@ def connect(parts: SplitResult, options: dict[str, str]) -> ZooKeeperRegister:
     user, _, password = who.partition(":")
     files = pop_files(options)
     prefix = "/" + (unquote(parts.path).strip("/") or "politics")
+    if not {"", ".", ".."}.isdisjoint(prefix[1:].split("/")):
+        raise ValueError(f"{prefix!r} is no path of a node")
     settings = ZooKeeperSettings(timeout, unquote(user), unquote(password), any(files.values()), **files)
     return ZooKeeperRegister([address(part, DEFAULT_PORT) for part in hosts.split(",")], prefix, settings)

@@ -32,6 +32,7 @@ from election.errors import StoreUnavailable
 SESSION = 10.0
 """Seconds of silence after which a server forgets us. Nothing depends on it."""
 QUIET = logging.Logger("kazoo", logging.CRITICAL + 1)
+DENIED = "the nodes belong to another user, or the password is another one"
 
 
 @dataclass(frozen=True)
@@ -118,8 +119,9 @@ class ZooKeeperLine:
             yield
         except (KazooException, KazooTimeoutError, OSError, LookupError, ValueError, TypeError, AttributeError) as exc:
             lasts = isinstance(exc, NoAuthError | AuthFailedError)
-            said = f"ZooKeeper at {self.address}: {exc or type(exc).__name__}"
-            raise StoreUnavailable(f"{said} ({type(exc).__name__})" if str(exc) else said, permanent=lasts) from exc
+            said, kind = str(exc) or (DENIED if lasts else ""), type(exc).__name__
+            text = f"{said} ({kind})" if said else kind
+            raise StoreUnavailable(f"ZooKeeper at {self.address}: {text}", permanent=lasts) from exc
 
     def wait(self, requests: Iterable[Any]) -> Iterator[Any]:
         """Wait for the answers of requests that were sent together, all within one timeout."""
