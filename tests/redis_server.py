@@ -5,6 +5,7 @@ import json
 import shutil
 import signal
 import subprocess
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -29,8 +30,9 @@ class RedisServer:
         self.url = f"redis://127.0.0.1:{self.port}/0"
         self.other_url = f"redis://127.0.0.1:{self.port}/1"
         kept = ["--appendonly", "yes"] if folder else []
+        self._folder = tempfile.TemporaryDirectory(prefix="redis-")  # never one in which somebody has left a dump
         self._command = [
-            program, "--port", str(self.port), "--bind", "127.0.0.1", "--save", "", "--dir", str(folder or "/"), *kept,
+            program, "--port", str(self.port), "--bind", "127.0.0.1", "--save", "", "--dir", str(folder or self._folder.name), *kept,
             *options,
         ]  # fmt: skip
         self._process: subprocess.Popen[bytes] | None = None
@@ -82,3 +84,4 @@ class RedisServer:
 
     def __exit__(self, *_: object) -> None:
         self.stop()
+        self._folder.cleanup()
