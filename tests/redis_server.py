@@ -32,8 +32,8 @@ class RedisServer:
         kept = ["--appendonly", "yes"] if folder else []
         self._folder = tempfile.TemporaryDirectory(prefix="redis-")  # never one in which somebody has left a dump
         self._command = [
-            program, "--port", str(self.port), "--bind", "127.0.0.1", "--save", "", "--dir", str(folder or self._folder.name), *kept,
-            *options,
+            program, "--port", str(self.port), "--bind", "127.0.0.1", "--save", "",
+            "--dir", str(folder or self._folder.name), *kept, *options,
         ]  # fmt: skip
         self._process: subprocess.Popen[bytes] | None = None
         self.client: Any = Redis(port=self.port, socket_timeout=SOON, retry=None)
