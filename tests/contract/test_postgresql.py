@@ -625,6 +625,8 @@ def test_a_killed_leader_is_replaced(postgresql: PostgreSQLServer, name: str) ->
             postgresql.restart()
             one.kill()
             assert int(two.line("fence").split()[1]) > first
+            # Not killed: its watchdog may not know of the command yet, which has just begun.
+            two.stop()
 
 
 def test_a_stop_of_the_server(postgresql: PostgreSQLServer, opened: Opened, name: str) -> None:
