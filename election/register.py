@@ -1,12 +1,14 @@
 """The port to a store: one compare-and-swap cell per name. All safety is built above it."""
 
+import contextlib
 import hashlib
 import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 
-from election.errors import StoreUnavailable
+from election.errors import BadPolicy, StoreUnavailable
+from election.record import check_name
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +47,13 @@ def identity_of(kind: str, raw: bytes) -> str:
     """
     name = raw if re.fullmatch(rb"[0-9a-f]{32}", raw) else hashlib.sha256(raw).hexdigest()[:32].encode()
     return f"{kind}:{name.decode()}"
+
+
+def name_of(key: bytes) -> str | None:
+    """Return the name that a store keeps as `key`; None if it cannot name a lease, so that it was not written here."""
+    with contextlib.suppress(UnicodeDecodeError, BadPolicy):
+        return check_name(key.decode())
+    return None
 
 
 class Register(Protocol):
@@ -131,3 +140,22 @@ class Register(Protocol):
     def close(self) -> None:
         """Close connections and files. A later call opens them again."""
         ...
+
+
+class BatchRegister(Register):
+    """One store that is asked for many cells at once: what an adapter inherits beside `versions` and `swap_many`."""
+
+    def shard(self, name: str) -> "BatchRegister":
+        """Return itself."""
+        return self
+
+    def version(self, name: str) -> Any | None:
+        """Ask for one of many."""
+        return self.versions([name])[0]
+
+    def swap(self, name: str, data: bytes, expected: Any | None) -> Any | None:
+        """Swap one of many."""
+        (answer,) = self.swap_many([Swap(name, data, expected)])
+        if isinstance(answer, StoreUnavailable):
+            raise answer
+        return answer

@@ -1,6 +1,5 @@
 """Cells in one Redis server: a Lua script compares and swaps, and PUBLISH sends hints."""
 
-import contextlib
 import hashlib
 import math
 import re
@@ -16,10 +15,10 @@ from redis import exceptions
 from redis.connection import Connection, parse_url
 
 from election.clock import SystemClock
-from election.errors import BadPolicy, StoreUnavailable
+from election.errors import StoreUnavailable
 from election.forks import fork_detector
-from election.record import MAX_BYTES, check_name
-from election.register import Cell, Hints, Register, Swap, identity_of
+from election.record import MAX_BYTES
+from election.register import BatchRegister, Cell, Hints, Swap, identity_of, name_of
 from election.stores.hints import HintListener
 from election.stores.urls import pop_timeout
 
@@ -206,13 +205,7 @@ def _key(name: str) -> bytes:
     return PREFIX + name.encode()
 
 
-def _name(key: bytes) -> str | None:
-    with contextlib.suppress(UnicodeDecodeError, BadPolicy):
-        return check_name(key.removeprefix(PREFIX).decode())
-    return None
-
-
-class RedisRegister(Register):
+class RedisRegister(BatchRegister):
     """Cells in one database of one Redis server that is nobody's replica.
 
     A version is `(generation, version)`. A generation is one run of the server with one history of its data: another
@@ -250,19 +243,11 @@ class RedisRegister(Register):
         _, name = self._use(_Server.ask, [(b"SET", PREFIX, ours, b"NX"), (b"GET", PREFIX)])
         return identity_of("redis", name or b"")
 
-    def shard(self, name: str) -> "RedisRegister":
-        """Return itself."""
-        return self
-
     def read(self, name: str) -> Cell | None:
         """Return the value without its version, or None."""
         # What is longer than a record is none, so that its beginning is enough.
         generation, (value,) = self._use(_Server.ranges, [name], VERSION_BYTES + MAX_BYTES + 1)
         return Cell(value[VERSION_BYTES:], (generation, value[:VERSION_BYTES])) if value else None
-
-    def version(self, name: str) -> Version | None:
-        """Return the version at the beginning of the value, or None."""
-        return self.versions([name])[0]
 
     def versions(self, names: Sequence[str]) -> list[Version | None]:
         """Send all questions at once, `MANY` at most, and read all answers."""
@@ -272,15 +257,11 @@ class RedisRegister(Register):
             found += [(generation, value) if value else None for value in values]
         return found
 
-    def swap(self, name: str, data: bytes, expected: Version | None) -> Version | None:
-        """Run the script. Versions are random: none is used twice, even where old cells have come back."""
-        (answer,) = self.swap_many([Swap(name, data, expected)])
-        if isinstance(answer, StoreUnavailable):
-            raise answer
-        return answer
-
     def swap_many(self, swaps: Sequence[Swap]) -> list[Version | StoreUnavailable | None]:
-        """Send all scripts at once, `MANY` at most, and read all answers."""
+        """Send all scripts at once, `MANY` at most, and read all answers.
+
+        Versions are random: none is used twice, even where old cells have come back.
+        """
         answers: list[Version | StoreUnavailable | None] = []
         for begin in range(0, len(swaps), MANY):
             known: list[Version | None] = []
@@ -312,7 +293,7 @@ class RedisRegister(Register):
             ((cursor, keys),) = self._use(_Server.ask, [(b"SCAN", cursor, b"MATCH", PREFIX + b"*", b"COUNT", b"1000")])
             found.update(keys)
             if cursor == b"0":
-                return sorted(filter(None, map(_name, found)))
+                return sorted(filter(None, (name_of(key.removeprefix(PREFIX)) for key in found)))
 
     def close(self) -> None:
         """Close the connections, if this process opened them, and end all watches."""

@@ -18,10 +18,10 @@ from typing import Any
 from urllib.parse import SplitResult
 
 from election.clock import SystemClock
-from election.errors import BadPolicy, StoreUnavailable
+from election.errors import StoreUnavailable
 from election.forks import fork_detector
-from election.record import MAX_BYTES, check_name
-from election.register import Cell, Register, identity_of
+from election.record import MAX_BYTES
+from election.register import Cell, Register, identity_of, name_of
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS cells (name TEXT PRIMARY KEY, data BLOB NOT NULL, version TEXT NOT NULL);
@@ -253,7 +253,7 @@ class SQLiteRegister(Register):
         """Return all names, sorted. What cannot name a lease was not written here, and is left out."""
         with self._open() as db:
             rows = db.execute("SELECT CAST(name AS BLOB) FROM cells ORDER BY name").fetchall()
-        return list(filter(None, map(_name, rows)))
+        return list(filter(None, (name_of(row[0]) for row in rows)))
 
     def close(self) -> None:
         """Close the file, if this process opened it."""
@@ -284,12 +284,6 @@ def _birth_of(path: Path) -> str:
 def _name_of(raw: bytes | None) -> str:
     """Return what names a generation; "" for what we would not have written."""
     return raw.decode() if raw and re.fullmatch(rb"[0-9a-f]{16}", raw) else ""
-
-
-def _name(row: tuple[bytes]) -> str | None:
-    with contextlib.suppress(UnicodeDecodeError, BadPolicy):
-        return check_name(row[0].decode())
-    return None
 
 
 # SQLite keeps in the process's memory who has locked which file. A child inherits that, but not the locks. It would

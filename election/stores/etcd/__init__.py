@@ -1,10 +1,10 @@
 """Cells in etcd 3.4 or later, through its HTTP gateway."""
 
-from urllib.parse import SplitResult, unquote
+from urllib.parse import SplitResult
 
+from election.stores.ensemble import ensemble_of
 from election.stores.etcd.line import EtcdSettings
 from election.stores.etcd.register import EtcdRegister
-from election.stores.urls import address, pop_files, pop_timeout
 
 __all__ = ["EtcdRegister", "connect"]
 
@@ -17,13 +17,9 @@ def connect(parts: SplitResult, options: dict[str, str]) -> EtcdRegister:
     Raises:
         ValueError: an address or an option makes no sense; the message names it.
     """
-    timeout = pop_timeout(options, 1)
-    who, _, hosts = parts.netloc.rpartition("@")
-    user, _, password = who.partition(":")
-    files = pop_files(options)
+    endpoints, prefix, timeout, user, password, files = ensemble_of(parts, options, DEFAULT_PORT)
     secure = parts.scheme == "etcds"
     if not secure and any(files.values()):
         raise ValueError("ca, cert and key are for TLS: write etcds://")
-    settings = EtcdSettings("https" if secure else "http", timeout, unquote(user), unquote(password), **files)
-    prefix = unquote(parts.path).strip("/") or "politics"
-    return EtcdRegister([address(part, DEFAULT_PORT) for part in hosts.split(",")], f"{prefix}/", settings)
+    settings = EtcdSettings("https" if secure else "http", timeout, user, password, **files)
+    return EtcdRegister(endpoints, f"{prefix}/", settings)

@@ -1,22 +1,18 @@
 """Cells in etcd: transactions that compare the revision of a key."""
 
-import contextlib
 import math
-import threading
 import uuid
 from base64 import b64decode
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TypeVar
 
 from election.clock import SystemClock
-from election.errors import BadPolicy, StoreUnavailable
-from election.forks import fork_detector
-from election.record import check_name
-from election.register import Cell, Register, Swap, identity_of
+from election.errors import StoreUnavailable
+from election.register import Cell, Swap, identity_of, name_of
+from election.stores.ensemble import EnsembleRegister
 from election.stores.etcd.generation import Generation, bound, parse_generation, restored
 from election.stores.etcd.line import EtcdLine, EtcdSettings, NotDone
 from election.stores.etcd.operations import Json, all_below, compare, found, key_range, put, revision, transaction
-from election.stores.hints import HintListener, Watching
 
 MANY = 100
 """Operations in one transaction at most; etcd refuses more than 128."""
@@ -27,7 +23,7 @@ Version = tuple[str, int]
 T = TypeVar("T")
 
 
-class EtcdRegister(Register):
+class EtcdRegister(EnsembleRegister[EtcdLine]):
     """Cells under `prefix` in the etcd cluster that has members at `endpoints`.
 
     A version is the generation's name and the key's `mod_revision`, which no two writes of one key share within a
@@ -37,17 +33,12 @@ class EtcdRegister(Register):
     """
 
     def __init__(self, endpoints: Sequence[tuple[str, int]], prefix: str, settings: EtcdSettings) -> None:
-        self.endpoints, self.prefix, self.settings = endpoints, prefix, settings
+        self.prefix, self.settings = prefix, settings
         self._cells, self._kept = f"{prefix}cells/", f"{prefix}generation"
-        self._turn = 0
-        self._seen: dict[str, float] = {}
-        self._listener = HintListener(self._stream)
-        self._begin()
+        super().__init__(endpoints)
 
-    def _begin(self) -> None:
-        self._forked = fork_detector()
-        self._lock = threading.Lock()
-        self._line: EtcdLine | None = None
+    def _new(self, host: str, port: int) -> EtcdLine:
+        return EtcdLine(host, port, self.settings)
 
     def _do(
         self, operations: Callable[[str], Sequence[Json]], parse: Callable[[EtcdLine, Json], T], *, repeat: bool = True
@@ -85,23 +76,7 @@ class EtcdRegister(Register):
                     raise
         raise StoreUnavailable("etcd cannot be used: one generation follows the other")
 
-    def _connect(self) -> EtcdLine:
-        """Return a connection to the first member that answers, which has been looked at."""
-        for left in reversed(range(len(self.endpoints))):
-            line = EtcdLine(*self.endpoints[self._turn % len(self.endpoints)], self.settings)
-            try:
-                self._look(line)
-            except BaseException as exc:
-                line.close()
-                self._turn += 1
-                if not isinstance(exc, StoreUnavailable) or exc.permanent or not left:
-                    raise
-            else:  # not before: Ctrl-C must not leave one here that was closed
-                self._line = line
-                return line
-        raise AssertionError("there is no endpoint")
-
-    def _look(self, line: EtcdLine) -> None:
+    def _prepare(self, line: EtcdLine) -> None:
         """Find the generation, and begin another one where the cluster may have gone back."""
         line.sign_in()
         while True:
@@ -119,11 +94,6 @@ class EtcdRegister(Register):
         self._seen.setdefault(kept.name, second.revision)
         line.generation, line.since = kept, SystemClock().now()
 
-    def _drop(self) -> None:
-        line, self._line = self._line, None
-        if line is not None:
-            line.close()
-
     def identity(self) -> str:
         """Return a random name, kept in the cluster under the prefix."""
         key, name = f"{self.prefix}identity", uuid.uuid4().hex.encode()
@@ -136,21 +106,13 @@ class EtcdRegister(Register):
 
         return identity_of("etcd", self._do(lambda _: [make], parse))
 
-    def shard(self, name: str) -> "EtcdRegister":
-        """Return itself."""
-        return self
-
     def read(self, name: str) -> Cell | None:
         """Return the key's value, linearizably."""
         (there,), generation = self._ranges([name], keys_only=False)
         return Cell(there[0], (generation, there[1])) if there else None
 
-    def version(self, name: str) -> Version | None:
-        """Return the generation and the key's `mod_revision`."""
-        return self.versions([name])[0]
-
     def versions(self, names: Sequence[str]) -> list[Version | None]:
-        """Ask for `MANY` keys in one transaction."""
+        """Ask for the `mod_revision` of `MANY` keys in one transaction."""
         versions: list[Version | None] = []
         for begin in range(0, len(names), MANY):
             cells, generation = self._ranges(names[begin : begin + MANY], keys_only=True)
@@ -162,13 +124,6 @@ class EtcdRegister(Register):
             return [found(each["response_range"]) for each in answer["responses"]], line.generation.name
 
         return self._do(lambda _: [key_range(self._cells + name, keys_only=keys_only) for name in names], parse)
-
-    def swap(self, name: str, data: bytes, expected: Version | None) -> Version | None:
-        """Do one transaction, and never send it twice."""
-        answer = self.swap_many([Swap(name, data, expected)])[0]
-        if isinstance(answer, StoreUnavailable):
-            raise answer
-        return answer
 
     def swap_many(self, swaps: Sequence[Swap]) -> list[Version | StoreUnavailable | None]:
         """Do up to `MANY` swaps in one transaction, each as one within it: they are all sent, and answered, at once."""
@@ -198,10 +153,6 @@ class EtcdRegister(Register):
 
         return self._do(lambda generation: [operation(generation, swap) for swap in swaps], parse, repeat=False)
 
-    def generation(self, version: Version) -> str:
-        """Return the generation's random name."""
-        return version[0]
-
     def remembers(self, seconds: float) -> bool:
         """Return whether this process has been connected for so long to a cluster that has not gone back."""
         now = SystemClock().now()
@@ -214,32 +165,16 @@ class EtcdRegister(Register):
             return [b64decode(each["key"]) for each in answer["responses"][0]["response_range"].get("kvs", ())]
 
         keys = self._do(lambda _: [key_range(self._cells, keys_only=True, below=True)], parse)
-        return [name for key in keys if (name := self._name(key))]
-
-    def _name(self, key: bytes) -> str | None:
-        with contextlib.suppress(UnicodeDecodeError, BadPolicy):
-            return check_name(key.decode().removeprefix(self._cells))
-        return None
-
-    def watch(self, name: str, news: Callable[[], object]) -> Watching:
-        """Have `news` called when the cell changes: one stream for all cells under the prefix."""
-        return self._listener.watch(name, news)
+        return [name for key in keys if (name := name_of(key.removeprefix(self._cells.encode())))]
 
     def _stream(self) -> "_Changes":
-        line = EtcdLine(*self.endpoints[self._turn % len(self.endpoints)], self.settings)
+        line = self._next()
         try:
             line.sign_in()
         except BaseException:
             line.close()
             raise
         return _Changes(line, self._cells)
-
-    def close(self) -> None:
-        """Close the connections, if this process opened them."""
-        self._listener.close()
-        if not self._forked():
-            with self._lock:
-                self._drop()
 
 
 class _Changes:

@@ -11,10 +11,10 @@ import uuid
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from election.clock import SystemClock
-from election.errors import BadPolicy, StoreUnavailable
+from election.errors import StoreUnavailable
 from election.forks import fork_detector
-from election.record import MAX_BYTES, check_name
-from election.register import Cell, Hints, Register, Swap, identity_of
+from election.record import MAX_BYTES
+from election.register import BatchRegister, Cell, Hints, Swap, identity_of, name_of
 from election.stores.hints import HintListener
 from election.stores.postgresql.notifications import Notifications, channel_of
 from election.stores.postgresql.session import PostgreSQLSession, Row, Settings, attempts, parse, place
@@ -49,7 +49,7 @@ Version = tuple[str, bytes]
 """The generation, and the random version of the row in it."""
 
 
-class PostgreSQLRegister(Register):
+class PostgreSQLRegister(BatchRegister):
     """Cells in the table `politics_cells` of one database, which is made when it is missing."""
 
     def __init__(self, url: str, timeout: float = 1.0) -> None:
@@ -159,10 +159,6 @@ class PostgreSQLRegister(Register):
             cell = self._cell(IDENTITY)
         return identity_of("postgresql", cell.data if cell else b"")
 
-    def shard(self, name: str) -> "PostgreSQLRegister":
-        """Return itself."""
-        return self
-
     def read(self, name: str) -> Cell | None:
         """Return the row, or None."""
         return self._cell(name.encode())
@@ -174,10 +170,6 @@ class PostgreSQLRegister(Register):
         for found, generation, version in rows:
             return Cell(bytes.fromhex((found or b"").decode()), self._version(generation, version))
         return None
-
-    def version(self, name: str) -> Version | None:
-        """Return the version of the row, or None."""
-        return self.versions([name])[0]
 
     def versions(self, names: Sequence[str]) -> list[Version | None]:
         """Return the versions of the rows, which one statement reads for all of them."""
@@ -191,13 +183,11 @@ class PostgreSQLRegister(Register):
         found = {row[0]: self._version(row[1], row[2]) for row in rows}
         return [found.get(name.encode().hex().encode()) for name in names]
 
-    def swap(self, name: str, data: bytes, expected: Version | None) -> Version | None:
-        """Swap in one statement, so in one transaction. Versions are random: none is used twice."""
-        with self._use() as session:
-            return self._swap(session, [Swap(name, data, expected)])[0]
-
     def swap_many(self, swaps: Sequence[Swap]) -> list[Version | StoreUnavailable | None]:
-        """Do `MANY` swaps in each transaction: each of them succeeds or is refused, or nothing is known of any."""
+        """Do `MANY` swaps in each transaction: each of them succeeds or is refused, or nothing is known of any.
+
+        Versions are random: none is used twice.
+        """
         answers: list[Version | StoreUnavailable | None] = []
         for begin in range(0, len(swaps), MANY):
             some = swaps[begin : begin + MANY]
@@ -236,7 +226,7 @@ class PostgreSQLRegister(Register):
     def names(self) -> Iterable[str]:
         """Return all names, sorted. What cannot name a lease was not written here, and is left out."""
         rows = self._ask("SELECT encode(name, 'hex') FROM politics_cells ORDER BY name")[0]
-        return list(filter(None, (_name(row[0]) for row in rows)))
+        return list(filter(None, (name_of(bytes.fromhex((row[0] or b"").decode())) for row in rows)))
 
     def close(self) -> None:
         """Close the connections, if this process opened them, and end all hints."""
@@ -277,9 +267,3 @@ def _statement(swap: Swap, version: bytes) -> str:
         f"WHERE name = {_bytes(key)} AND version = {_bytes(bytes.fromhex(expected.decode()))} "
         f"AND {_GENERATION} = '{generation}' RETURNING {_GENERATION} AS generation) {note}"
     )
-
-
-def _name(raw: bytes | None) -> str | None:
-    with contextlib.suppress(UnicodeDecodeError, BadPolicy):
-        return check_name(bytes.fromhex((raw or b"").decode()).decode())
-    return None

@@ -13,7 +13,7 @@ from urllib.parse import SplitResult
 
 from election.errors import StoreUnavailable
 from election.forks import fork_detector
-from election.register import Cell, Register, Swap, identity_of
+from election.register import BatchRegister, Cell, Register, Swap, identity_of
 from election.retries import backoff
 from election.stores import meta
 from election.stores.memcached import addresses_of, timeout_of
@@ -51,7 +51,7 @@ class _Process:
         """When the register's own name was last looked after."""
 
 
-class QuorumRegister(Register):
+class QuorumRegister(BatchRegister):
     """Cells that are each kept in several memcacheds, of which a majority has to answer.
 
     A version names one proposal that a majority has accepted (`rules.Version`).
@@ -79,30 +79,14 @@ class QuorumRegister(Register):
             cell = self.read(IDENTITY)
         return identity_of("quorum", cell.data)
 
-    def shard(self, name: str) -> "QuorumRegister":
-        """Return itself."""
-        return self
-
     def read(self, name: str) -> Cell | None:
         """Return the cell that a majority agrees on, or None if a majority has none, or has forgotten it."""
         found = self._look([name])[0]
         return Cell(*found) if found else None
 
-    def version(self, name: str) -> Version | None:
-        """Return the version alone, or None."""
-        found = self._look([name])[0]
-        return found[1] if found else None
-
     def versions(self, names: Sequence[str]) -> list[Version | None]:
         """Ask each server for all of them in one write; in pieces of at most `meta.MANY`."""
         return [found[1] if found else None for found in self._look(names)]
-
-    def swap(self, name: str, data: bytes, expected: Version | None) -> Version | None:
-        """Write on a majority: in one round if this register wrote `expected` itself, otherwise in two."""
-        (answer,) = self.swap_many([Swap(name, data, expected)])
-        if isinstance(answer, StoreUnavailable):
-            raise answer
-        return answer
 
     def swap_many(self, swaps: Sequence[Swap]) -> list[Version | StoreUnavailable | None]:
         """Write all of them side by side, each as `swap` does; in pieces of at most `meta.MANY`."""

@@ -1,8 +1,8 @@
 """Cells in ZooKeeper 3.5 or later."""
 
-from urllib.parse import SplitResult, unquote
+from urllib.parse import SplitResult
 
-from election.stores.urls import address, pop_files, pop_timeout
+from election.stores.ensemble import ensemble_of
 from election.stores.zookeeper.line import ZooKeeperSettings
 from election.stores.zookeeper.register import ZooKeeperRegister
 
@@ -17,12 +17,8 @@ def connect(parts: SplitResult, options: dict[str, str]) -> ZooKeeperRegister:
     Raises:
         ValueError: an address or an option makes no sense; the message names it.
     """
-    timeout = pop_timeout(options, 1)
-    who, _, hosts = parts.netloc.rpartition("@")
-    user, _, password = who.partition(":")
-    files = pop_files(options)
-    prefix = "/" + (unquote(parts.path).strip("/") or "politics")
-    if not {"", ".", ".."}.isdisjoint(prefix[1:].split("/")):
-        raise ValueError(f"{prefix!r} is no path of a node")
-    settings = ZooKeeperSettings(timeout, unquote(user), unquote(password), any(files.values()), **files)
-    return ZooKeeperRegister([address(part, DEFAULT_PORT) for part in hosts.split(",")], prefix, settings)
+    endpoints, prefix, timeout, user, password, files = ensemble_of(parts, options, DEFAULT_PORT)
+    if not {"", ".", ".."}.isdisjoint(prefix.split("/")):
+        raise ValueError(f"/{prefix} is no path of a node")
+    settings = ZooKeeperSettings(timeout, user, password, any(files.values()), **files)
+    return ZooKeeperRegister(endpoints, f"/{prefix}", settings)

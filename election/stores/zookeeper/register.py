@@ -1,21 +1,17 @@
 """Cells in ZooKeeper: persistent nodes, each with a child that names its last write. No session counts for anything."""
 
-import contextlib
 import math
 import queue
 import re
-import threading
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple, TypeVar
 from urllib.parse import quote, unquote
 
 from election.clock import SystemClock
-from election.errors import BadPolicy, StoreUnavailable
-from election.forks import fork_detector
-from election.record import check_name
-from election.register import Cell, Register, Swap, identity_of
-from election.stores.hints import HintListener, Watching
+from election.errors import StoreUnavailable
+from election.register import Cell, Swap, identity_of, name_of
+from election.stores.ensemble import EnsembleRegister
 from election.stores.zookeeper.line import ZooKeeperLine, ZooKeeperSettings, is_missing, succeeded
 
 MANY = 100
@@ -37,7 +33,7 @@ class ZooKeeperVersion(NamedTuple):
     write: str
 
 
-class ZooKeeperRegister(Register):
+class ZooKeeperRegister(EnsembleRegister[ZooKeeperLine]):
     """Cells under `prefix` in the ensemble that has servers at `endpoints`.
 
     A generation is the name of the one child of the node `generation`. Every swap checks it. Each connection begins
@@ -45,18 +41,13 @@ class ZooKeeperRegister(Register):
     """
 
     def __init__(self, endpoints: Sequence[tuple[str, int]], prefix: str, settings: ZooKeeperSettings) -> None:
-        self.endpoints, self.prefix, self.settings = endpoints, prefix, settings
+        self.prefix, self.settings = prefix, settings
         self._cells, self._kept, self._identity = (f"{prefix}/{each}" for each in ("cells", "generation", "identity"))
-        self._turn = 0
-        self._seen: dict[str, float] = {}
         self._written: dict[str, int] = {}
-        self._listener = HintListener(self._stream)
-        self._begin()
+        super().__init__(endpoints)
 
-    def _begin(self) -> None:
-        self._forked = fork_detector()
-        self._lock = threading.Lock()
-        self._line: ZooKeeperLine | None = None
+    def _new(self, host: str, port: int) -> ZooKeeperLine:
+        return ZooKeeperLine(host, port, self.settings)
 
     def _do(self, work: Callable[[ZooKeeperLine], T], *, repeat: bool = True) -> T:
         """Return what `work` returns; if `repeat`, it may be done again with another server."""
@@ -80,23 +71,10 @@ class ZooKeeperRegister(Register):
                         raise
         raise AssertionError("there is no endpoint")
 
-    def _connect(self) -> ZooKeeperLine:
-        """Return a connection to the first server that answers, which has been looked at."""
-        for left in reversed(range(len(self.endpoints))):
-            line = ZooKeeperLine(*self.endpoints[self._turn % len(self.endpoints)], self.settings)
-            try:
-                line.open()
-                with line.errors():
-                    self._look(line)
-            except BaseException as exc:
-                line.close()
-                self._turn += 1
-                if not isinstance(exc, StoreUnavailable) or exc.permanent or not left:
-                    raise
-            else:  # not before: Ctrl-C must not leave one here that was closed
-                self._line = line
-                return line
-        raise AssertionError("there is no endpoint")
+    def _prepare(self, line: ZooKeeperLine) -> None:
+        line.open()
+        with line.errors():
+            self._look(line)
 
     def _look(self, line: ZooKeeperLine) -> None:
         """Find the generation, and begin another one where the servers may have gone back."""
@@ -139,11 +117,6 @@ class ZooKeeperRegister(Register):
         older = (stat is None or stat.mzxid < self._written[name] for name, stat in zip(names, stats, strict=True))
         return line.client.last_zxid < self._seen[generation] or any(older)
 
-    def _drop(self) -> None:
-        line, self._line = self._line, None
-        if line is not None:
-            line.close()
-
     def _path(self, name: str) -> str:
         """Return the node of a cell: the name in one segment of a path, in which dots alone would mean something."""
         return f"{self._cells}/{quote(name, safe=' ').replace('.', '%2E')}"
@@ -158,17 +131,9 @@ class ZooKeeperRegister(Register):
 
         return identity_of("zookeeper", self._do(work))
 
-    def shard(self, name: str) -> "ZooKeeperRegister":
-        """Return itself."""
-        return self
-
     def read(self, name: str) -> Cell | None:
         """Return the node's data, after the server has caught up with its leader."""
         return self._read([name])[0]
-
-    def version(self, name: str) -> ZooKeeperVersion | None:
-        """Return the version of the node."""
-        return self.versions([name])[0]
 
     def versions(self, names: Sequence[str]) -> list[ZooKeeperVersion | None]:
         """Send `MANY` questions at once."""
@@ -198,15 +163,8 @@ class ZooKeeperRegister(Register):
             found += self._do(work)
         return found
 
-    def swap(self, name: str, data: bytes, expected: ZooKeeperVersion | None) -> ZooKeeperVersion | None:
-        """Do one transaction, and never send it twice."""
-        answer = self.swap_many([Swap(name, data, expected)])[0]
-        if isinstance(answer, StoreUnavailable):
-            raise answer
-        return answer
-
     def swap_many(self, swaps: Sequence[Swap]) -> list[ZooKeeperVersion | StoreUnavailable | None]:
-        """Send `MANY` transactions at once, and read all answers."""
+        """Send `MANY` transactions at once, none of them twice, and read all answers."""
         answers: list[ZooKeeperVersion | StoreUnavailable | None] = []
         for begin in range(0, len(swaps), MANY):
             known: list[ZooKeeperVersion | None] = []
@@ -250,10 +208,6 @@ class ZooKeeperRegister(Register):
         change.create(f"{path}/{write}")
         return change.commit_async()
 
-    def generation(self, version: ZooKeeperVersion) -> str:
-        """Return the generation's random name."""
-        return version.generation
-
     def remembers(self, seconds: float) -> bool:
         """Return whether this process has been connected for so long to servers that have not gone back."""
         now = SystemClock().now()
@@ -271,27 +225,16 @@ class ZooKeeperRegister(Register):
             _, children = line.wait([line.client.sync_async(self._cells), line.client.get_children_async(self._cells)])
             return sorted(map(unquote, children))
 
-        return [name for name in self._do(work) if _is_name(name)]
-
-    def watch(self, name: str, news: Callable[[], object]) -> Watching:
-        """Have `news` called when the node changes."""
-        return self._listener.watch(name, news)
+        return list(filter(None, (name_of(name.encode()) for name in self._do(work))))
 
     def _stream(self) -> "_Changes":
-        line = ZooKeeperLine(*self.endpoints[self._turn % len(self.endpoints)], self.settings)
+        line = self._next()
         try:
             line.open()
             return _Changes(line, self._path)
         except BaseException:
             line.close()
             raise
-
-    def close(self) -> None:
-        """Close the connections, if this process opened them."""
-        self._listener.close()
-        if not self._forked():
-            with self._lock:
-                self._drop()
 
 
 class _Changes:
@@ -338,9 +281,3 @@ def _ancestors(path: str) -> list[str]:
     """Return the nodes above a path, the topmost first."""
     parts = path.split("/")[1:-1]
     return ["/" + "/".join(parts[:count]) for count in range(1, len(parts) + 1)]
-
-
-def _is_name(name: str) -> bool:
-    with contextlib.suppress(BadPolicy):
-        return bool(check_name(name))
-    return False
