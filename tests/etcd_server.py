@@ -4,7 +4,6 @@ import contextlib
 import json
 import os
 import shutil
-import signal
 import subprocess
 import tempfile
 import urllib.error
@@ -12,12 +11,13 @@ import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
-from tests.processes import free_port, suspend
+from tests.processes import free_port
+from tests.served import Served
 from tests.waiting import DEADLINE, until
 
 
-class Etcd:
-    """Start it, stop it, kill it, start it again on the same port with the same data.
+class Etcd(Served):
+    """It keeps its data when it is killed.
 
     `options` go on the command line. A `cluster` names all members and where they hear each other, `name` is ours.
     """
@@ -25,20 +25,21 @@ class Etcd:
     def __init__(self, *options: str, name: str = "one", peer: int = 0, cluster: str = "") -> None:
         program = shutil.which("etcd")
         assert program, "the tests need etcd: install it with your package manager (apt-get install etcd-server)"
-        self.port, self.name = free_port(), name
+        port, self.name = free_port(), name
         ram = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
         self._folder = tempfile.TemporaryDirectory(prefix="etcd-", dir=ram)
         self.data = Path(self._folder.name, "data")
         self.peer_url = f"http://127.0.0.1:{peer or free_port()}"
-        self._command = [
+        address = f"127.0.0.1:{port}"
+        command = [
             program, "--name", name, "--data-dir", str(self.data), "--log-level", "error",
-            "--listen-client-urls", f"http://{self.address}", "--advertise-client-urls", f"http://{self.address}",
+            "--listen-client-urls", f"http://{address}", "--advertise-client-urls", f"http://{address}",
             "--listen-peer-urls", self.peer_url, "--initial-advertise-peer-urls", self.peer_url,
             # It waits for one election timeout before it leads, also where it is alone.
             "--heartbeat-interval", "50" if cluster else "10", "--election-timeout", "500" if cluster else "100",
             "--initial-cluster", cluster or f"{name}={self.peer_url}", *options,
         ]  # fmt: skip
-        self._process: subprocess.Popen[bytes] | None = None
+        super().__init__(port, command)
 
     @property
     def address(self) -> str:
@@ -55,45 +56,13 @@ class Etcd:
         """Another store in the same cluster."""
         return f"{self.url}/other"
 
-    def start(self, wait: bool = True) -> "Etcd":
-        """Start it, and wait until it is healthy unless told not to."""
-        assert self._process is None, "it runs already"
-        self._process = subprocess.Popen(self._command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        if wait:
-            until(self.healthy, f"an answer of {' '.join(self._command)}")
-        return self
-
-    def healthy(self) -> bool:
+    def answers(self) -> bool:
         """Whether it answers, and its cluster has a leader."""
-        assert self._process is None or self._process.poll() is None, f"it ended at once: {' '.join(self._command)}"
         try:
             with urllib.request.urlopen(f"http://{self.address}/health", timeout=0.5) as answer:
                 return b"true" in answer.read()
         except (OSError, urllib.error.URLError):
             return False
-
-    def stop(self, how: signal.Signals = signal.SIGKILL) -> None:
-        """End it by its process id, if it runs, and wait until it is gone."""
-        if self._process is not None:
-            self._process.send_signal(signal.SIGCONT)
-            self._process.send_signal(how)
-            self._process.wait(DEADLINE)
-            self._process = None
-
-    def restart(self) -> None:
-        """Kill it and start it again on the same port, with the same data."""
-        self.stop()
-        self.start()
-
-    def freeze(self) -> None:
-        """Let it be silent, with open connections, until `thaw`."""
-        assert self._process is not None
-        suspend(self._process)
-
-    def thaw(self) -> None:
-        """Let it go on."""
-        assert self._process is not None
-        self._process.send_signal(signal.SIGCONT)
 
     def control(self, *command: str) -> str:
         """Run `etcdctl`, and return what it prints."""
@@ -122,9 +91,6 @@ class Etcd:
         self.control("snapshot", "restore", str(path), *about, *where)
         self.start()
 
-    def __enter__(self) -> "Etcd":
-        return self.start()
-
     def __exit__(self, *_: object) -> None:
         self.stop()
         self._folder.cleanup()
@@ -138,9 +104,9 @@ def cluster(size: int) -> Iterator[list[Etcd]]:
     members = [Etcd(name=name, peer=port, cluster=names) for name, port in peers.items()]
     try:
         for member in members:
-            member.start(wait=False)
+            member.launch()
         for member in members:
-            until(member.healthy)
+            until(member.answers)
         yield members
     finally:
         for member in members:

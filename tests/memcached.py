@@ -3,17 +3,16 @@
 import contextlib
 import os
 import shutil
-import signal
 import socket
-import subprocess
 from collections.abc import Sequence
 
-from tests.processes import free_port, suspend
-from tests.waiting import DEADLINE, SOON, until
+from tests.processes import free_port
+from tests.served import Served
+from tests.waiting import SOON
 
 
-class Memcached:
-    """Start it, stop it, kill it, start it again on the same port.
+class Memcached(Served):
+    """It forgets everything when it is killed.
 
     `options` go on the command line: `-m`, `1`. `host` is the address it listens on, `within` goes before the command.
     """
@@ -21,11 +20,10 @@ class Memcached:
     def __init__(self, *options: str, host: str = "127.0.0.1", within: Sequence[str] = ()) -> None:
         program = shutil.which("memcached")
         assert program, "the tests need memcached: install it with your package manager (apt-get install memcached)"
-        self.port = free_port()
+        port = free_port()
         as_root = ["-u", "nobody"] if os.getuid() == 0 else []
         self.host = host
-        self._command = [*within, program, "-l", host, "-p", str(self.port), "-U", "0", *as_root, *options]
-        self._process: subprocess.Popen[bytes] | None = None
+        super().__init__(port, [*within, program, "-l", host, "-p", str(port), "-U", "0", *as_root, *options])
 
     @property
     def address(self) -> str:
@@ -37,46 +35,11 @@ class Memcached:
         """What `open_register` wants."""
         return f"memcached://{self.address}"
 
-    @property
-    def runs(self) -> bool:
-        """Whether it was started and not stopped."""
-        return self._process is not None
-
-    def start(self) -> "Memcached":
-        """Start it and wait until it answers."""
-        assert self._process is None, "it runs already"
-        self._process = subprocess.Popen(self._command, stderr=subprocess.DEVNULL)
-        until(self._answers, f"an answer of {' '.join(self._command)}")
-        return self
-
-    def _answers(self) -> bool:
-        assert self._process is None or self._process.poll() is None, f"it ended at once: {' '.join(self._command)}"
+    def answers(self) -> bool:
+        """Whether it says its version."""
         with contextlib.suppress(OSError):
             return self.ask("version").startswith("VERSION")
         return False
-
-    def stop(self, how: signal.Signals = signal.SIGKILL) -> None:
-        """End it by its process id, if it runs, and wait until it is gone."""
-        if self._process is not None:
-            self._process.send_signal(signal.SIGCONT)
-            self._process.send_signal(how)
-            self._process.wait(DEADLINE)
-            self._process = None
-
-    def restart(self) -> None:
-        """Kill it and start it again on the same port."""
-        self.stop()
-        self.start()
-
-    def freeze(self) -> None:
-        """Let it be silent, with open connections, until `thaw`."""
-        assert self._process is not None
-        suspend(self._process)
-
-    def thaw(self) -> None:
-        """Let it go on."""
-        assert self._process is not None
-        self._process.send_signal(signal.SIGCONT)
 
     def ask(self, command: str) -> str:
         """Send one command on a connection of its own and return the first line of the answer."""
@@ -120,9 +83,3 @@ class Memcached:
                 if says.readline() == b"EN\r\n":
                     return
         raise AssertionError(f"{key} stays")
-
-    def __enter__(self) -> "Memcached":
-        return self.start()
-
-    def __exit__(self, *_: object) -> None:
-        self.stop()

@@ -13,6 +13,7 @@ from typing import Any
 import psycopg
 
 from tests.processes import free_port, suspend
+from tests.served import Served
 from tests.waiting import DEADLINE, SOON, until
 
 SETTINGS = (
@@ -42,18 +43,17 @@ def _running(pids: list[int]) -> bool:
     return any(not states.get(str(pid), "Z").startswith("Z") for pid in pids)
 
 
-class PostgreSQLServer:
-    """Start it, stop it, kill it, start it again on the same port with the same data.
+class PostgreSQLServer(Served):
+    """It keeps its data when it is killed.
 
     `folder`: data that are there already; otherwise an empty server is made. `more` are settings.
     """
 
     def __init__(self, *more: str, folder: Path | None = None) -> None:
-        self.port = free_port()
+        port = free_port()
         self.folder = folder or Path(tempfile.mkdtemp(prefix="politics-postgresql-"))
-        self._command = [program("postgres"), "-D", str(self.folder), "-p", str(self.port)]
-        self._command += [part for each in (*SETTINGS, *more) for part in ("-c", each)]
-        self._process: subprocess.Popen[bytes] | None = None
+        settings = [part for each in (*SETTINGS, *more) for part in ("-c", each)]
+        super().__init__(port, [program("postgres"), "-D", str(self.folder), "-p", str(port), *settings])
         if folder is None:
             if os.getuid() == 0:
                 owner = pwd.getpwnam("postgres")
@@ -81,16 +81,14 @@ class PostgreSQLServer:
         """The same for another store on this server."""
         return self.url_of("other")
 
-    def start(self) -> "PostgreSQLServer":
-        """Start it and wait until it answers."""
+    def launch(self) -> None:
+        """Start it, whatever the last one has left behind."""
         assert self._process is None, "it runs already"
         (self.folder / "postmaster.pid").unlink(missing_ok=True)
         self._process = subprocess.Popen(self._command, stderr=subprocess.DEVNULL, cwd="/", **as_postgres())
-        until(self._answers, f"an answer of {' '.join(self._command)}")
-        return self
 
-    def _answers(self) -> bool:
-        assert self._process is None or self._process.poll() is None, f"it ended at once: {' '.join(self._command)}"
+    def answers(self) -> bool:
+        """Whether it takes connections; the other database is there then."""
         with contextlib.suppress(psycopg.OperationalError):
             if not self.sql("SELECT 1 FROM pg_database WHERE datname = 'other' OR pg_is_in_recovery()"):
                 self.sql("CREATE DATABASE other")
@@ -138,11 +136,6 @@ class PostgreSQLServer:
             # It does not start while one of its old children is there.
             until(lambda: not _running(ended), f"the end of {ended}")
 
-    def restart(self) -> None:
-        """Kill it and start it again on the same port with the same data."""
-        self.stop()
-        self.start()
-
     def freeze(self) -> None:
         """Let it be silent, with open connections, until `thaw`."""
         self.send(signal.SIGSTOP)
@@ -150,9 +143,6 @@ class PostgreSQLServer:
     def thaw(self) -> None:
         """Let it go on."""
         self.send(signal.SIGCONT)
-
-    def __enter__(self) -> "PostgreSQLServer":
-        return self.start()
 
     def __exit__(self, *_: object) -> None:
         self.stop()

@@ -3,42 +3,40 @@
 import contextlib
 import os
 import shutil
-import signal
 import socket
-import subprocess
 import tempfile
 from pathlib import Path
 
-from tests.processes import free_port, suspend
-from tests.waiting import DEADLINE, until
+from tests.processes import free_port
+from tests.served import Served
 
 HOMES = ("/usr/share/java", "/usr/share/zookeeper", "/opt/homebrew/opt/zookeeper/libexec/lib")
 
 
-class ZooKeeper:
-    """Start it, stop it, kill it, start it again on the same port with the same data."""
+class ZooKeeper(Served):
+    """It keeps its data when it is killed."""
 
     def __init__(self) -> None:
         java = shutil.which("java")
         assert java, "the tests need ZooKeeper: install it with your package manager (apt-get install zookeeper)"
-        self.port = free_port()
+        port = free_port()
         ram = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
         self._folder = tempfile.TemporaryDirectory(prefix="zookeeper-", dir=ram)
         self.data = Path(self._folder.name, "data")
         self.data.mkdir()
         config = Path(self._folder.name, "zoo.cfg")
         lines = {
-            "dataDir": self.data, "clientPort": self.port, "clientPortAddress": "127.0.0.1", "tickTime": 500,
+            "dataDir": self.data, "clientPort": port, "clientPortAddress": "127.0.0.1", "tickTime": 500,
             "admin.enableServer": "false", "4lw.commands.whitelist": "ruok,srvr", "maxClientCnxns": 0,
         }  # fmt: skip
         config.write_text("".join(f"{key}={value}\n" for key, value in lines.items()))
-        self._command = [
+        command = [
             java, "-Xmx96m", "-Xshare:auto", "-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC",
             "-Dzookeeper.jmx.log4j.disable=true",
             "-Dzookeeper.preAllocSize=64", "-cp", ":".join(f"{home}/*" for home in HOMES),
             "org.apache.zookeeper.server.quorum.QuorumPeerMain", str(config),
         ]  # fmt: skip
-        self._process: subprocess.Popen[bytes] | None = None
+        super().__init__(port, command)
 
     @property
     def address(self) -> str:
@@ -55,42 +53,12 @@ class ZooKeeper:
         """Another store on the same server."""
         return f"{self.url}/other/one"
 
-    def start(self) -> "ZooKeeper":
-        """Start it and wait until it answers."""
-        assert self._process is None, "it runs already"
-        self._process = subprocess.Popen(self._command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        until(self._answers, f"an answer of {' '.join(self._command)}")
-        return self
-
-    def _answers(self) -> bool:
-        assert self._process is None or self._process.poll() is None, f"it ended at once: {' '.join(self._command)}"
+    def answers(self) -> bool:
+        """Whether it serves."""
         with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", self.port), 0.5) as connection:
             connection.sendall(b"srvr")
             return b"Mode:" in connection.makefile("rb").read()
         return False
-
-    def stop(self, how: signal.Signals = signal.SIGKILL) -> None:
-        """End it by its process id, if it runs, and wait until it is gone."""
-        if self._process is not None:
-            self._process.send_signal(signal.SIGCONT)
-            self._process.send_signal(how)
-            self._process.wait(DEADLINE)
-            self._process = None
-
-    def restart(self) -> None:
-        """Kill it and start it again on the same port, with the same data."""
-        self.stop()
-        self.start()
-
-    def freeze(self) -> None:
-        """Let it be silent, with open connections, until `thaw`."""
-        assert self._process is not None
-        suspend(self._process)
-
-    def thaw(self) -> None:
-        """Let it go on."""
-        assert self._process is not None
-        self._process.send_signal(signal.SIGCONT)
 
     def save(self, path: Path) -> None:
         """Copy all that it has on its disk."""
@@ -102,9 +70,6 @@ class ZooKeeper:
         shutil.rmtree(self.data)
         shutil.copytree(path, self.data)
         self.start()
-
-    def __enter__(self) -> "ZooKeeper":
-        return self.start()
 
     def __exit__(self, *_: object) -> None:
         self.stop()

@@ -29,7 +29,8 @@ class Guarded(Memcached):
         super().__init__(*options, *(("-s", str(path)) if path else ()))
         self.path = path
 
-    def _answers(self) -> bool:
+    def answers(self) -> bool:
+        """Whether it takes connections."""
         with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX if self.path else socket.AF_INET) as ours:
             ours.settimeout(SOON)
             ours.connect(str(self.path) if self.path else (self.host, self.port))

@@ -324,7 +324,7 @@ def test_what_others_have_written(server: RedisServer) -> None:
 
 def test_a_cluster_and_a_sentinel_are_refused(tmp_path: Path) -> None:
     """Whatever fails over by itself, or keeps nothing, is refused at the first use, with what to do instead."""
-    with RedisServer("--cluster-enabled", "yes", folder=tmp_path) as cluster:
+    with RedisServer("--cluster-enabled", "yes", "--cluster-port", str(free_port()), folder=tmp_path) as cluster:
         assert "single server" in refused(cluster.url)
     port = free_port()
     (tmp_path / "sentinel.conf").write_text(f"port {port}\nbind 127.0.0.1\ndir {tmp_path}\n")
