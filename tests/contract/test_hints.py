@@ -3,19 +3,27 @@
 import collections
 import uuid
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 
 from election import Register
 from election.register import Hints
-from tests.contract.conftest import Stores
+from tests.contract.conftest import STORES, Stores
 from tests.contract.test_register import in_fork
 from tests.waiting import until
 
 WITHOUT = {"sqlite", "memcached", "sharded", "quorum"}
 """Stores that send no hints."""
 
-Watch = Callable[[Register, str], "Ear"]
+
+def kind(store: Any) -> str:
+    """The kind of a store that the contract names."""
+    return store if isinstance(store, str) else str(store.values[0])
+
+
+with_hints = pytest.mark.parametrize("stores", [each for each in STORES if kind(each) not in WITHOUT], indirect=True)
+without_hints = pytest.mark.parametrize("stores", [each for each in STORES if kind(each) in WITHOUT], indirect=True)
 
 
 class Ear:
@@ -45,13 +53,9 @@ def name() -> str:
 
 
 @pytest.fixture
-def clients(stores: Stores, request: pytest.FixtureRequest) -> tuple[Register, Register] | None:
-    """Two clients of a store that sends hints; None if it is one of those that send none."""
-    one, two = stores.client(), stores.client()
-    if request.node.callspec.params["stores"] in WITHOUT:
-        assert one.watch("name", lambda: None) is None
-        return None
-    return one, two
+def clients(stores: Stores) -> tuple[Register, Register]:
+    """Two clients of a store that sends hints."""
+    return stores.client(), stores.client()
 
 
 def write(register: Register, name: str) -> None:
@@ -60,10 +64,15 @@ def write(register: Register, name: str) -> None:
     assert register.swap(name, uuid.uuid4().bytes, cell.version if cell else None) is not None
 
 
-def test_a_change_and_a_creation(clients: tuple[Register, Register] | None, name: str) -> None:
+@without_hints
+def test_a_store_without_hints_says_so(stores: Stores, name: str) -> None:
+    """It returns None, and is one of those that are known to have none."""
+    assert stores.client().watch(name, lambda: None) is None
+
+
+@with_hints
+def test_a_change_and_a_creation(clients: tuple[Register, Register], name: str) -> None:
     """Another client's write is told of, whether it creates the cell or changes it."""
-    if not clients:
-        return
     one, two = clients
     ear = Ear(one, name)
     ear.hears(lambda: write(two, name))
@@ -71,10 +80,9 @@ def test_a_change_and_a_creation(clients: tuple[Register, Register] | None, name
     ear.hints.close()
 
 
-def test_many_names(clients: tuple[Register, Register] | None, name: str) -> None:
+@with_hints
+def test_many_names(clients: tuple[Register, Register], name: str) -> None:
     """One register watches many names, with characters of all kinds, and also one name twice."""
-    if not clients:
-        return
     one, two = clients
     names = [f"{name} {number}" for number in range(100)] + [
         "é" * 40,
@@ -94,10 +102,9 @@ def test_many_names(clients: tuple[Register, Register] | None, name: str) -> Non
         ear.hints.close()
 
 
-def test_close(clients: tuple[Register, Register] | None, name: str) -> None:
+@with_hints
+def test_close(clients: tuple[Register, Register], name: str) -> None:
     """Hints that are closed, be it twice, are not sent any more; others of the same name and register are."""
-    if not clients:
-        return
     one, two = clients
     closed, other = Ear(one, name), Ear(one, name)
     closed.hears(lambda: write(two, name))
@@ -111,10 +118,9 @@ def test_close(clients: tuple[Register, Register] | None, name: str) -> None:
     other.hints.close()
 
 
-def test_watch_again(clients: tuple[Register, Register] | None, name: str) -> None:
+@with_hints
+def test_watch_again(clients: tuple[Register, Register], name: str) -> None:
     """When the last watch has ended, a new one begins afresh."""
-    if not clients:
-        return
     one, two = clients
     for _ in range(3):
         ear = Ear(one, name)
@@ -122,10 +128,9 @@ def test_watch_again(clients: tuple[Register, Register] | None, name: str) -> No
         ear.hints.close()
 
 
-def test_a_closed_register(clients: tuple[Register, Register] | None, name: str) -> None:
+@with_hints
+def test_a_closed_register(clients: tuple[Register, Register], name: str) -> None:
     """A register that was closed while it watched can be used again, and the old hints closed late."""
-    if not clients:
-        return
     one, two = clients
     old = Ear(one, name)
     old.hears(lambda: write(two, name))
@@ -137,10 +142,9 @@ def test_a_closed_register(clients: tuple[Register, Register] | None, name: str)
     ear.hints.close()
 
 
-def test_fork(clients: tuple[Register, Register] | None, name: str) -> None:
+@with_hints
+def test_fork(clients: tuple[Register, Register], name: str) -> None:
     """A forked child watches by itself, whatever it closes, and disturbs nothing of what its parent watches."""
-    if not clients:
-        return
     one, two = clients
     ear = Ear(one, name)
     ear.hears(lambda: write(two, name))
