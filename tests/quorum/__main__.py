@@ -28,7 +28,8 @@ for breakage in breakages.CAUGHT:
     caught = count_until_caught(breakage, breakage.within)
     failed |= caught is None
     print(f"{breakage}: {f'caught after {caught:,}' if caught else f'NOT CAUGHT in {breakage.within:,}'}", flush=True)
+rest = steps // 10  # they take long, and are known
 for breakage in breakages.BY_HAND + breakages.NEVER_CAUGHT:
-    caught = count_until_caught(breakage, steps)
-    print(f"{breakage}: {f'caught after {caught:,}' if caught else f'not caught, as known, in {steps:,}'}", flush=True)
+    caught = count_until_caught(breakage, rest)
+    print(f"{breakage}: {f'caught after {caught:,}' if caught else f'not caught, as known, in {rest:,}'}", flush=True)
 sys.exit(failed)
